@@ -1,0 +1,353 @@
+"""AdversarialLogisticRegression: the scikit-learn face of the worst-case solvers."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import LinearClassifierMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.extmath import softmax
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
+from sk_adv.differentiable import LinearLogits, as_module
+from sk_adv.linear_model._losses import WorstCaseLogisticLoss
+from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
+from sk_adv.linear_model._solvers import Problem, minimise
+
+
+class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
+    """Logistic regression trained on the worst case within a radius of each sample.
+
+    With ζ(z) = log(1 + exp z), y ∈ {-1, +1} and m_i = y_i (wᵀx_i + b), two classes minimise
+
+        Σ s_i [ alpha ζ(-m_i) + (1-alpha) ζ(ε‖w‖_* - m_i) ] / Σ s_i  +  ‖w‖₂² / (2 C Σ s_i) ,
+
+    where ζ(ε‖w‖_* - m_i) is the exact maximum of the loss over all perturbations of norm ε; the
+    dual norm ‖·‖_* is L1 for the max-norm and L2 for the Euclidean norm. Three classes and more
+    minimise a convex upper bound on the worst case of the softmax loss that is exact for two (see
+    Notes).
+
+    Parameters
+    ----------
+    epsilon : float or array-like of shape (n_features,), default=0.25
+        Radius of the perturbation in the units of X, one for all features or one a feature; 0
+        marks a feature that can't be changed. All zeros give ordinary logistic regression.
+
+    alpha : float, default=0.0
+        Weight of the clean loss, in [0, 1]; 1 is ordinary logistic regression, 0 purely
+        adversarial.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation. The max-norm gives sparse weights.
+
+    C : float, default=numpy.inf
+        Inverse strength of an additional L2 penalty, as in scikit-learn's `LogisticRegression`;
+        infinity means none.
+
+    fit_intercept : bool, default=True
+        Whether to fit an intercept. It is not penalised.
+
+    class_weight : dict or "balanced", default=None
+        Weights of the classes, which multiply `sample_weight`.
+
+    tol : float, default=1e-6
+        Largest allowed violation of the optimality conditions, in the units of the gradient of
+        the mean loss.
+
+    max_iter : int, default=100
+        Largest number of Newton iterations.
+
+    warm_start : bool, default=False
+        Start from the solution of the previous call of `fit`, if it has the same shape.
+
+    device : str or torch.device, default="auto"
+        Where to compute. "auto" is the CPU, or where X lies if it is a tensor.
+
+    verbose : int, default=0
+        Positive: print a line for each iteration.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        The weights; one row for two classes.
+
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        The intercepts.
+
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    n_iter_ : int
+        Newton iterations that were made.
+
+    objective_ : float
+        The minimised objective, above, at the solution.
+
+    violation_ : float
+        The largest violation of the optimality conditions at the solution (several classes: the
+        largest entry of the gradient of the bound with its kinks rounded off).
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X has string column names.
+
+    See Also
+    --------
+    sklearn.linear_model.LogisticRegression : The same model without an adversary.
+
+    Notes
+    -----
+    *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
+    adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
+    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and |g_j| ≤ λ_j where w_j = 0.
+
+    *Several classes.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
+
+    *No solution.* Where some w separates the data by more than ε‖w‖_* and C is infinite, the
+    infimum 0 of the objective is not attained. The solver stops as soon as all training samples
+    are robustly classified, with a `ConvergenceWarning`.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
+    section 5.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_adv import AdversarialLogisticRegression
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), AdversarialLogisticRegression(epsilon=0.1))
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **PERTURBATION_CONSTRAINTS,
+        "alpha": [Interval(Real, 0, 1, closed="both")],
+        "C": [Interval(Real, 0, None, closed="right")],
+        "fit_intercept": ["boolean"],
+        "class_weight": [dict, str, None],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        epsilon=0.25,
+        alpha=0.0,
+        norm=np.inf,
+        C=np.inf,
+        fit_intercept=True,
+        class_weight=None,
+        tol=1e-6,
+        max_iter=100,
+        warm_start=False,
+        device="auto",
+        verbose=0,
+    ):
+        self.epsilon = epsilon
+        self.alpha = alpha
+        self.norm = norm
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.device = device
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model to training data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, dense.
+
+        y : array-like of shape (n_samples,)
+            Class labels, of two classes at least.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples; None means 1 each.
+
+        Returns
+        -------
+        self : AdversarialLogisticRegression
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is invalid. A previous fit is then left as it was.
+        """
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        device = resolve_device(self.device, X)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        epsilon = np.broadcast_to(check_epsilon(self.epsilon, X.shape[1:]), X.shape[1:])
+        classes, encoded, weight, total = _encode(y, X, sample_weight, self.class_weight)
+        used = weight > 0
+
+        tensor = {"device": device, "dtype": torch.float64}
+        X = torch.as_tensor(X[used], **tensor)
+        epsilon = torch.as_tensor(epsilon.copy(), **tensor)
+        weight = torch.as_tensor(weight[used], **tensor)
+        encoded = torch.as_tensor(encoded[used], device=device)
+        start = self._start(classes, X, encoded, weight, total)
+        ridge = 0.0 if np.isinf(self.C) else 1 / (self.C * total)
+        options = {
+            "tol": self.tol,
+            "max_iter": self.max_iter,
+            "callback": _print_progress if self.verbose else None,
+        }
+        if len(classes) == 2:
+            loss = WorstCaseLogisticLoss(weight, float(self.alpha))
+            y = 2.0 * encoded.to(X.dtype) - 1
+            problem = Problem(X, y, loss, epsilon, self.norm, ridge, self.fit_intercept)
+            solution = minimise(problem, *start, **options)
+        else:
+            problem = MulticlassProblem(
+                X=X,
+                y=encoded,
+                n_classes=len(classes),
+                weight=weight,
+                alpha=float(self.alpha),
+                epsilon=epsilon,
+                norm=self.norm,
+                ridge=ridge,
+                fit_intercept=self.fit_intercept,
+            )
+            solution = minimise_bound(problem, *start, **options)
+
+        self.classes_ = classes
+        self.coef_ = np.atleast_2d(to_numpy(solution.coef))
+        self.intercept_ = np.atleast_1d(to_numpy(solution.intercept))
+        self.n_iter_ = solution.n_iter
+        self.objective_ = solution.objective
+        self.violation_ = solution.violation
+        _warn_unless_optimal(solution, self)
+        return self
+
+    def _start(self, classes, X, encoded, weight, total):
+        """Where the solver starts: the previous solution, or no weights and the classes' shares."""
+        n_rows = 1 if len(classes) == 2 else len(classes)
+        shape = (n_rows, X.shape[1])
+        if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == shape:
+            coef = torch.as_tensor(self.coef_).to(X)
+            intercept = torch.as_tensor(self.intercept_).to(X) * self.fit_intercept
+        else:
+            coef = X.new_zeros(shape)
+            shares = X.new_zeros(len(classes)).index_add_(0, encoded, weight)
+            intercept = shares.log() * self.fit_intercept
+            intercept = intercept[1:] - intercept[:1] if n_rows == 1 else intercept
+        return (coef[0], intercept[0]) if n_rows == 1 else (coef, intercept)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes for clean samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The columns follow `classes_`.
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return softmax(decision, copy=False)
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities of the classes for clean samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The columns follow `classes_`.
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return log_softmax(decision, axis=1)
+
+
+@as_module.register(AdversarialLogisticRegression)
+def _(estimator):
+    return LinearLogits(estimator.coef_, estimator.intercept_)
+
+
+def _encode(y, X, sample_weight, class_weight):
+    """Classes, class indices, sample weights of sum 1 and their sum before that."""
+    check_classification_targets(y)
+    classes, encoded = np.unique(y, return_inverse=True)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if class_weight is not None:
+        factors = compute_class_weight(
+            class_weight, classes=classes, y=y, sample_weight=sample_weight
+        )
+        weight = weight * factors[encoded]
+    present = np.unique(encoded[weight > 0])
+    if len(present) < 2:
+        raise ValueError(
+            f"y must hold at least two classes with positive weight; got {len(present)} class: "
+            f"{classes[present].tolist()}."
+        )
+    if len(present) < len(classes):
+        classes = classes[present]
+        encoded = np.searchsorted(present, encoded).clip(max=len(present) - 1)
+    total = weight.sum()
+    return classes, encoded, weight / total, total
+
+
+def _print_progress(n_iter, objective, violation, n_working):
+    print(
+        f"iteration {n_iter}: objective {objective:.10g}, violation {violation:.3g}, "
+        f"{n_working} features at work"
+    )
+
+
+def _warn_unless_optimal(solution, estimator):
+    if solution.status == "optimal":
+        return
+    if solution.status == "separable":
+        message = (
+            "All training samples are robustly classified at this epsilon and C is infinite, so "
+            "the objective falls towards 0 without reaching a minimum; the fit was stopped there. "
+            f"Use a larger epsilon than {estimator.epsilon!r}, or a finite C."
+        )
+    else:
+        message = (
+            f"The solver stopped after {solution.n_iter} iterations with a violation of "
+            f"{solution.violation:.3g} of the optimality conditions, above tol={estimator.tol:g}. "
+            "Scale the features to similar ranges, use a finite C, or increase max_iter or tol."
+        )
+    warnings.warn(message, ConvergenceWarning, stacklevel=5)
