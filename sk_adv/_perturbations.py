@@ -57,6 +57,14 @@ def uniform_sample(shape, epsilon, norm, *, generator, dtype):
     return epsilon * direction * radius.reshape(-1, *[1] * (len(shape) - 1))
 
 
+def clip(X, bounds):
+    """Bring X into its valid range: None, or a pair (low, high) of tensors or numbers."""
+    if bounds is None:
+        return X
+    low, high = (torch.as_tensor(bound, dtype=X.dtype, device=X.device) for bound in bounds)
+    return torch.clamp(X, low, high)
+
+
 def dual_norm(weights, epsilon, norm):
     """max over the set of wᵀη, for each row of `weights` (..., n_features).
 

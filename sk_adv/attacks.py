@@ -18,7 +18,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import module_device_and_dtype, to_numpy
-from sk_adv._perturbations import project, steepest_step, uniform_sample
+from sk_adv._perturbations import clip, project, steepest_step, uniform_sample
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 
 __all__ = ["fgsm", "log_odds_against", "pgd"]
@@ -228,12 +228,12 @@ def pgd(
             perturbation = uniform_sample(
                 clean.shape, radius, norm, generator=generators[device], dtype=clean.dtype
             )
-            perturbation = _clip(clean + perturbation, low_high) - clean
+            perturbation = clip(clean + perturbation, low_high) - clean
         for _ in range(n_steps):
             gradient = _gradient(logits, clean + perturbation, target)
             perturbation = perturbation + steepest_step(gradient, length, norm)
             perturbation = project(perturbation, radius, norm)
-            perturbation = _clip(clean + perturbation, low_high) - clean
+            perturbation = clip(clean + perturbation, low_high) - clean
         return perturbation
 
     def step(logits, clean, target, radius):
@@ -293,7 +293,7 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
         batch = clean[rows].to(target_device, dtype)
         perturbation = step(logits, batch, labels[rows].to(target_device), radius)
         # Added in X's own precision, which may be finer than the module's.
-        adversarial[rows] = _clip(clean[rows] + perturbation.to(clean), low_high)
+        adversarial[rows] = clip(clean[rows] + perturbation.to(clean), low_high)
     return adversarial if isinstance(X, torch.Tensor) else to_numpy(adversarial)
 
 
@@ -319,13 +319,6 @@ def _checked_logits(module, X, *, n_labels):
             f"{max(n_labels, 2)} classes for this y; got shape {tuple(logits.shape)}."
         )
     return logits
-
-
-def _clip(X, low_high):
-    if low_high is None:
-        return X
-    low, high = (torch.as_tensor(bound, dtype=X.dtype, device=X.device) for bound in low_high)
-    return torch.clamp(X, low, high)
 
 
 def _check_labels(y, n_samples):

@@ -4,7 +4,9 @@ import copy
 import functools
 
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -27,8 +29,9 @@ def as_module(estimator, *, device=None, dtype=None):
     ----------
     estimator : object
         A fitted `AdversarialLogisticRegression`, `AdversarialMaxoutClassifier`,
-        `LogisticRegression`, `StandardScaler`, `MinMaxScaler`, or a `Pipeline` of these; a
-        `torch.nn.Module`; or any type for which a rule is registered (see Notes).
+        `LogisticRegression`, `StandardScaler`, `MinMaxScaler`, or a `Pipeline`, a search such as
+        `GridSearchCV`, or a `FrozenEstimator` of these; a `torch.nn.Module`; or any type for
+        which a rule is registered (see Notes).
 
     device : str or torch.device, default=None
         Where the module computes. None leaves it where the estimator's own weights are.
@@ -190,3 +193,13 @@ def _(scaler):
 def _(pipeline):
     steps = [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
     return Chain(*map(as_module, steps))
+
+
+@as_module.register(BaseSearchCV)
+def _(search):
+    return as_module(search.best_estimator_)
+
+
+@as_module.register(FrozenEstimator)
+def _(frozen):
+    return as_module(frozen.estimator)

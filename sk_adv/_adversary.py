@@ -1,0 +1,116 @@
+"""Attacks on fitted estimators: labels and containers in, adversarial copies out."""
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_y, check_is_fitted
+
+from sk_adv._devices import to_numpy
+from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
+from sk_adv.attacks import fgsm, pgd
+from sk_adv.differentiable import as_module
+
+ATTACKS = {"fgsm": fgsm, "pgd": pgd}
+
+
+def resolve_attack(attack):
+    """The attack function of a name, or the callable itself.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or `attack` is neither name nor callable.
+    """
+    if callable(attack):
+        return attack
+    if isinstance(attack, str) and attack in ATTACKS:
+        return ATTACKS[attack]
+    raise ValueError(
+        f"attack must be one of {sorted(ATTACKS)} or a function like sk_adv.attacks.fgsm; "
+        f"got {attack!r}."
+    )
+
+
+def perturb(
+    estimator,
+    X,
+    y,
+    *,
+    epsilon,
+    attack="fgsm",
+    norm=np.inf,
+    bounds=None,
+    device=None,
+    **attack_params,
+):
+    """Adversarial copies of X against a fitted classifier, in X's units and container.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier for which `as_module` has a rule.
+
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+        Clean samples.
+
+    y : array-like of shape (n_samples,)
+        Labels to move away from. Samples with a label that the estimator has never seen stay
+        clean: they are misclassified already.
+
+    epsilon, norm, bounds : see sk_adv.attacks.fgsm
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        A name, or a function like `sk_adv.attacks.fgsm`.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the estimator's weights are.
+
+    **attack_params : dict
+        Further arguments of the attack.
+
+    Returns
+    -------
+    array, frame or torch.Tensor of the type of X
+    """
+    run = resolve_attack(attack)
+    check_norm(norm)
+    check_dense(X, "An attack")
+    if not isinstance(estimator, torch.nn.Module):
+        check_is_fitted(estimator)
+    values = X.detach() if isinstance(X, torch.Tensor) else _numeric(X)
+    n_features = getattr(estimator, "n_features_in_", values.shape[1])
+    if values.shape[1] != n_features:
+        raise ValueError(
+            f"X has {values.shape[1]} features, but {type(estimator).__name__} was fitted with "
+            f"{n_features}."
+        )
+    check_epsilon(epsilon, values.shape[1:])
+    check_bounds(bounds, values.shape[1:])
+    y = _check_y(to_numpy(y) if isinstance(y, torch.Tensor) else y, estimator=estimator)
+    if len(y) != len(values):
+        raise ValueError(f"y must have one label a sample of X: got {len(y)} for {len(values)}.")
+
+    classes = np.asarray(estimator.classes_)
+    known = np.isin(y, classes)
+    indices = np.searchsorted(classes, y[known])
+    module = as_module(estimator, device=device)
+    copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
+    if known.any():
+        rows = torch.from_numpy(known).to(values.device) if torch.is_tensor(values) else known
+        copies[rows] = run(
+            module, values[rows], indices, epsilon, norm=norm, bounds=bounds, **attack_params
+        )
+    return _in_container_of(X, copies)
+
+
+def _numeric(X):
+    return check_array(X, dtype=[np.float64, np.float32], input_name="X")
+
+
+def _in_container_of(X, copies):
+    """Give back a frame for a frame, with its columns and index; else the copies as they are."""
+    if not hasattr(X, "columns"):
+        return copies
+    if hasattr(X, "iloc"):
+        return type(X)(copies, index=X.index, columns=X.columns)
+    return type(X)(copies, schema=list(X.columns))

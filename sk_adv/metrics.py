@@ -1,0 +1,252 @@
+"""Scores of classifiers under attack, and scorers for model selection."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import accuracy_score, get_scorer
+from sklearn.metrics._scorer import _BaseScorer
+
+from sk_adv._adversary import perturb, resolve_attack
+from sk_adv._validation import check_bounds, check_epsilon, check_norm
+
+__all__ = [
+    "adversarial_accuracy_score",
+    "adversarial_confidence",
+    "make_adversarial_scorer",
+]
+
+
+def adversarial_accuracy_score(
+    estimator,
+    X,
+    y,
+    *,
+    epsilon,
+    attack="fgsm",
+    norm=np.inf,
+    bounds=None,
+    sample_weight=None,
+    **attack_params,
+):
+    """Share of samples that are classified correctly after an attack on them.
+
+    The attack sees the true labels; samples that are wrong before it count as wrong. One minus
+    this score is the *adversarial error*. It is an upper bound on the accuracy under the worst
+    perturbation, and a poor one if the model was trained on the same attack: then let a stronger
+    attack stand beside it.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`.
+
+    X : array-like or frame of shape (n_samples, n_features)
+        Clean samples, in the estimator's raw units.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    epsilon : float or array-like of shape (n_features,)
+        Radius of the perturbation in the units of X.
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in the mean.
+
+    **attack_params : dict
+        Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`.
+
+    Returns
+    -------
+    float
+        The accuracy on the adversarial copies, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse or `as_module` has no rule for the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_adv.metrics import adversarial_accuracy_score
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    >>> clean = adversarial_accuracy_score(model, X, y, epsilon=0)
+    >>> attacked = adversarial_accuracy_score(model, X, y, epsilon=0.5 * X.std(axis=0))
+    >>> clean > 0.98, attacked < 0.6
+    (True, True)
+    """
+    copies = perturb(
+        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+    )
+    return float(accuracy_score(y, estimator.predict(copies), sample_weight=sample_weight))
+
+
+def adversarial_confidence(
+    estimator, X, y, *, epsilon, attack="fgsm", norm=np.inf, bounds=None, **attack_params
+):
+    """Confidence on errors: mean probability of the predicted class where it is wrong.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier with `predict_proba` for which `as_module` has a rule.
+
+    X : array-like or frame of shape (n_samples, n_features)
+        Clean samples, in the estimator's raw units.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    epsilon : float or array-like of shape (n_features,)
+        Radius of the perturbation in the units of X; 0 gives the confidence on clean errors.
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped.
+
+    **attack_params : dict
+        Further arguments of the attack.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN, with an `UndefinedMetricWarning`, if no copy is misclassified.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse or `as_module` has no rule for the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.metrics import adversarial_confidence
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> 0.5 < adversarial_confidence(model, X, y, epsilon=1.0) < 1
+    True
+    """
+    copies = perturb(
+        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+    )
+    probability = np.asarray(estimator.predict_proba(copies))
+    predicted = np.asarray(estimator.classes_)[probability.argmax(axis=1)]
+    wrong = predicted != np.asarray(y)
+    if not wrong.any():
+        warnings.warn(
+            "No adversarial copy is misclassified, so the confidence on errors is undefined and "
+            "set to NaN.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+        return float("nan")
+    return float(probability[wrong].max(axis=1).mean())
+
+
+def make_adversarial_scorer(
+    scoring="accuracy", *, epsilon, attack="fgsm", norm=np.inf, bounds=None, **attack_params
+):
+    """Make a scorer that attacks the samples before it scores the estimator on them.
+
+    Parameters
+    ----------
+    scoring : str or callable, default="accuracy"
+        What to score on the adversarial copies: a name from
+        `sklearn.metrics.get_scorer_names`, or a scorer.
+
+    epsilon : float or array-like of shape (n_features,)
+        Radius of the perturbation in the units of X.
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped.
+
+    **attack_params : dict
+        Further arguments of the attack.
+
+    Returns
+    -------
+    callable
+        A scorer `(estimator, X, y, sample_weight=None) -> float` for `GridSearchCV`,
+        `cross_validate` and their kin.
+
+    Raises
+    ------
+    ValueError
+        If `scoring`, `attack`, `norm`, `epsilon` or `bounds` is invalid.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from sk_adv import AdversarialLogisticRegression
+    >>> from sk_adv.metrics import make_adversarial_scorer
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X = MinMaxScaler().fit_transform(X)
+    >>> search = GridSearchCV(
+    ...     AdversarialLogisticRegression(),
+    ...     {"epsilon": [0.01, 0.05, 0.1]},
+    ...     scoring={"clean": "accuracy", "attacked": make_adversarial_scorer(epsilon=0.05)},
+    ...     refit="attacked",
+    ... )
+    >>> search.fit(X, y).best_score_ > 0.8
+    True
+    """
+    resolve_attack(attack)
+    check_norm(norm)
+    check_epsilon(epsilon, np.shape(epsilon))
+    check_bounds(bounds, np.broadcast_shapes(*map(np.shape, bounds)) if bounds else ())
+    options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
+    return _AdversarialScorer(get_scorer(scoring), {**options, **attack_params})
+
+
+class _AdversarialScorer(_BaseScorer):
+    """A scorer behind an attack."""
+
+    def __init__(self, scorer, attack):
+        super().__init__(scorer._score_func, scorer._sign, scorer._kwargs, scorer._response_method)
+        self._scorer = scorer
+        self._attack = attack
+
+    def _score(self, method_caller, estimator, X, y_true, **kwargs):
+        # `method_caller` may hold predictions for the clean X, cached by a scorer beside this one.
+        return self._scorer(estimator, perturb(estimator, X, y_true, **self._attack), y_true, **kwargs)
+
+    def __repr__(self):
+        attack = ", ".join(f"{name}={value!r}" for name, value in self._attack.items())
+        return f"make_adversarial_scorer({self._scorer!r}, {attack})"

@@ -1,0 +1,124 @@
+"""Maxout layers and networks as plain torch modules."""
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+
+class Maxout(nn.Module):
+    """Units that give the largest of several linear pieces of their input.
+
+    h_u(x) = max_k (w_kuᵀx + b_ku). Source: Goodfellow, Warde-Farley, Mirza, Courville and Bengio,
+    "Maxout Networks", ICML 2013.
+
+    Parameters
+    ----------
+    n_features : int
+        Size of the input.
+
+    n_units : int
+        Size of the output.
+
+    n_pieces : int, default=5
+        Linear pieces of each unit.
+
+    Attributes
+    ----------
+    weight : torch.nn.Parameter of shape (n_pieces, n_units, n_features)
+        The weights w, drawn from U(-1/√n_features, 1/√n_features).
+
+    bias : torch.nn.Parameter of shape (n_pieces, n_units)
+        The offsets b, drawn likewise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_adv.neural_network import Maxout
+    >>> Maxout(3, 2, n_pieces=4)(torch.zeros(7, 3)).shape
+    torch.Size([7, 2])
+    """
+
+    def __init__(self, n_features, n_units, n_pieces=5):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_pieces, n_units, n_features))
+        self.bias = nn.Parameter(torch.empty(n_pieces, n_units))
+        reach = n_features**-0.5
+        nn.init.uniform_(self.weight, -reach, reach)
+        nn.init.uniform_(self.bias, -reach, reach)
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_units)."""
+        # One matrix product for all pieces; max, not amax, whose gradient is slower.
+        pieces = linear(X, self.weight.flatten(0, 1), self.bias.flatten())
+        return pieces.unflatten(1, self.bias.shape).max(1).values
+
+    def extra_repr(self):
+        """Sizes, for the module's representation."""
+        n_pieces, n_units, n_features = self.weight.shape
+        return f"n_features={n_features}, n_units={n_units}, n_pieces={n_pieces}"
+
+
+class MaxoutNet(nn.Module):
+    """Maxout layers with dropout, and a linear layer of logits on top.
+
+    Parameters
+    ----------
+    n_features : int
+        Size of the input.
+
+    n_classes : int
+        Number of logits.
+
+    hidden_layer_sizes : tuple of int, default=(240, 240)
+        Units of each maxout layer.
+
+    n_pieces : int, default=5
+        Linear pieces of each unit.
+
+    input_dropout : float, default=0.0
+        Share of the inputs that is dropped in training.
+
+    hidden_dropout : float, default=0.0
+        Share of each layer's units that is dropped in training.
+
+    Attributes
+    ----------
+    layers : torch.nn.ModuleList of Maxout
+        The hidden layers; `layers[0].weight` holds the first-layer filters.
+
+    output : torch.nn.Linear
+        The layer of logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_adv.neural_network import MaxoutNet
+    >>> MaxoutNet(3, 2, hidden_layer_sizes=(8, 8))(torch.zeros(7, 3)).shape
+    torch.Size([7, 2])
+    """
+
+    def __init__(
+        self,
+        n_features,
+        n_classes,
+        hidden_layer_sizes=(240, 240),
+        n_pieces=5,
+        input_dropout=0.0,
+        hidden_dropout=0.0,
+    ):
+        super().__init__()
+        sizes = (n_features, *hidden_layer_sizes)
+        self.layers = nn.ModuleList(
+            Maxout(size, n_units, n_pieces)
+            for size, n_units in zip(sizes, hidden_layer_sizes, strict=False)
+        )
+        self.output = nn.Linear(sizes[-1], n_classes)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.hidden_dropout = nn.Dropout(hidden_dropout)
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to logits (n_samples, n_classes)."""
+        X = self.input_dropout(X)
+        for layer in self.layers:
+            X = self.hidden_dropout(layer(X))
+        return self.output(X)
