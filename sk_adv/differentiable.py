@@ -88,6 +88,17 @@ def _rule(estimator):
     )
 
 
+def check_has_rule(estimator):
+    """Raise `TypeError` if `as_module` could not take this estimator once it is fitted."""
+    if _rule.dispatch(type(estimator)) is _rule.dispatch(object):
+        _rule(estimator)
+    if isinstance(estimator, Pipeline):
+        for step in _active_steps(estimator):
+            check_has_rule(step)
+    elif isinstance(estimator, BaseSearchCV | FrozenEstimator):
+        check_has_rule(estimator.estimator)
+
+
 def _register(estimator_type):
     """Register a rule for a type of estimator; the rule sees fitted estimators only."""
 
@@ -191,8 +202,11 @@ def _(scaler):
 
 @as_module.register(Pipeline)
 def _(pipeline):
-    steps = [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
-    return Chain(*map(as_module, steps))
+    return Chain(*map(as_module, _active_steps(pipeline)))
+
+
+def _active_steps(pipeline):
+    return [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
 
 
 @as_module.register(BaseSearchCV)

@@ -245,7 +245,9 @@ class _AdversarialScorer(_BaseScorer):
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):
         # `method_caller` may hold predictions for the clean X, cached by a scorer beside this one.
-        return self._scorer(estimator, perturb(estimator, X, y_true, **self._attack), y_true, **kwargs)
+        return self._scorer(
+            estimator, perturb(estimator, X, y_true, **self._attack), y_true, **kwargs
+        )
 
     def __repr__(self):
         attack = ", ".join(f"{name}={value!r}" for name, value in self._attack.items())

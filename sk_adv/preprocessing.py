@@ -14,6 +14,7 @@ from sk_adv._validation import (
     check_epsilon,
     unchanged_on_error,
 )
+from sk_adv.differentiable import check_has_rule
 
 __all__ = ["FGSMTransformer"]
 
@@ -136,6 +137,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         with unchanged_on_error(self):
             self._resolve_device()
+            check_has_rule(self.estimator)
             checked, _ = validate_data(self, X, y, dtype=[np.float64, np.float32])
             check_epsilon(self.epsilon, checked.shape[1:])
             check_bounds(self.bounds, checked.shape[1:])

@@ -127,9 +127,7 @@ class _Quadratic:
         penalties = torch.einsum("klj,klj->kl", self.slope, difference)
         logits = problem.X @ coef.T + intercept
         bounded = logits + penalties[problem.y]
-        bounded = self.adversarial * (
-            bounded - (self.adversarial * bounded).sum(1, keepdim=True)
-        )
+        bounded = self.adversarial * (bounded - (self.adversarial * bounded).sum(1, keepdim=True))
         bounded = (1 - problem.alpha) * weight * bounded
         residual = bounded
         if problem.alpha > 0:

@@ -81,10 +81,10 @@ class Problem:
         return self.ridge * coef - self.X.T @ signed, slope
 
     def hessian(self, columns, margin, penalty, penalty_slope):
-        """Exact Hessian on `columns` and the intercept (last), where ρ has slope r and no curvature.
+        """Exact Hessian on `columns` and the intercept, which is last, for a ρ linear in w.
 
-        Σ [a_i z_i z_iᵀ + c_i (z_i - r)(z_i - r)ᵀ], z_i = y_i (x_i, 1): one weighted Gram matrix and
-        terms of rank two.
+        Σ [a_i z_i z_iᵀ + c_i (z_i - r)(z_i - r)ᵀ], with z_i = y_i (x_i, 1) and r the slope of ρ:
+        one weighted Gram matrix and terms of rank two.
         """
         total, adversarial = self.loss.curvature(margin, penalty)
         signed = adversarial * self.y
@@ -130,10 +130,11 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
     status = "max_iter"
     for n_iter in range(max_iter + 1):
         slopes = _slopes(problem, point)
+        within, before = slopes.violation <= tol, status
+        status = "optimal" if within else "max_iter"
         # One step is taken past the tolerance: it squares the remaining error.
-        if slopes.violation <= tol and (status == "optimal" or slopes.violation == 0):
+        if within and (before == "optimal" or slopes.violation == 0):
             break
-        status = "optimal" if slopes.violation <= tol else "max_iter"
         if problem.ridge == 0 and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
             break
@@ -144,7 +145,7 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
             callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
         moved = _line_search(problem, point, step)
         if moved is None:
-            status = "optimal" if status == "optimal" else "stalled"
+            status = "optimal" if within else "stalled"
             break
         point = moved
     return Solution(
@@ -335,9 +336,7 @@ def _line_search(problem, point, step):
         margin, penalty = point.margin + size * change, problem.penalty(coef)
         objective = problem.objective(coef, margin, penalty)
         if objective <= point.objective + 1e-4 * size * step.slope:
-            return _Point(
-                coef, point.intercept + size * step.intercept, margin, penalty, objective
-            )
+            return _Point(coef, point.intercept + size * step.intercept, margin, penalty, objective)
         size /= 2
     return None
 

@@ -302,13 +302,14 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = torch.as_tensor(X)
         device = torch.device(self.net_.device)
-        dtype = torch.float32 if device.type == "mps" else torch.as_tensor(X).dtype
+        # Apple's GPUs know no float64.
+        dtype = torch.float32 if device.type == "mps" else X.dtype
         module = as_module(self, dtype=dtype)
         with torch.no_grad():
-            return torch.cat(
-                [module(batch.to(device, dtype)) for batch in torch.as_tensor(X).split(_PREDICT_BATCH)]
-            )
+            batches = X.split(_PREDICT_BATCH)
+            return torch.cat([module(batch.to(device, dtype)) for batch in batches])
 
 
 @as_module.register(AdversarialMaxoutClassifier)

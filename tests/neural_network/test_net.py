@@ -1,0 +1,73 @@
+"""One training step against the loss that it is meant to minimise."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sk_adv.attacks import fgsm
+from sk_adv.neural_network._net import AdversarialNet, TensorBatches
+
+
+class CountingNet(nn.Sequential):
+    """A small network that counts how many samples pass through it."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        self.n_passes = 0
+
+    def forward(self, X):
+        self.n_passes += 1
+        return super().forward(X)
+
+
+def step(alpha, norm=np.inf, bounds=None):
+    """Gradients on the weights after one step, and the net."""
+    torch.manual_seed(0)
+    net = AdversarialNet(
+        CountingNet, epsilon=0.3, alpha=alpha, norm=norm, bounds=bounds, classes=range(3)
+    ).initialize()
+    X, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+    result = net.train_step_single((X, y))
+    return net, X, y, result
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("bounds", [None, (-0.5, 0.5)])
+def test_step_has_the_gradient_of_the_mixed_loss_with_constant_copies(alpha, norm, bounds):
+    net, X, y, result = step(alpha, norm, bounds)
+    module = net.module_
+    found = [parameter.grad.clone() for parameter in module.parameters()]
+    copies = fgsm(module, X, y, 0.3, norm=norm, bounds=bounds)
+    loss = nn.functional.cross_entropy
+    expected = alpha * loss(module(X), y) + (1 - alpha) * loss(module(copies), y)
+    for gradient, reference in zip(
+        found, torch.autograd.grad(expected, list(module.parameters())), strict=True
+    ):
+        torch.testing.assert_close(gradient, reference)
+    torch.testing.assert_close(result["loss"].detach(), expected.detach())
+
+
+@pytest.mark.parametrize(("alpha", "n_passes"), [(0, 2), (0.5, 2), (1, 1)])
+def test_step_costs_two_passes_and_one_without_an_adversary(alpha, n_passes):
+    net, *_ = step(alpha)
+    assert net.module_.n_passes == n_passes
+
+
+def test_batches_hold_every_sample_once_in_an_order_that_the_seed_fixes():
+    class Data:
+        X, y = torch.arange(10.0)[:, None], torch.arange(10)
+
+    def epoch(shuffle):
+        torch.manual_seed(0)
+        batches = list(TensorBatches(Data, batch_size=4, shuffle=shuffle))
+        assert [len(X) for X, _ in batches] == [4, 4, 2]
+        assert all(torch.equal(X[:, 0].long(), y) for X, y in batches)
+        return torch.cat([y for _, y in batches])
+
+    assert torch.equal(epoch(shuffle=False), Data.y)
+    assert torch.equal(epoch(shuffle=True).sort().values, Data.y)
+    assert torch.equal(epoch(shuffle=True), epoch(shuffle=True))
+    assert not torch.equal(epoch(shuffle=True), Data.y)
+    assert len(TensorBatches(Data, batch_size=4)) == 3

@@ -1,0 +1,269 @@
+"""Attacks against closed forms, brute force and the definition of the perturbation set."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sk_adv.attacks import fgsm, log_odds_against, pgd
+
+NORMS = [np.inf, 2]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3)).double()
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(50, 8)), rng.integers(0, 3, size=50)
+
+
+def linear_module(coef, intercept=0.0, dtype=torch.float64):
+    module = nn.Linear(len(coef), 2).to(dtype)
+    module.weight.data = torch.as_tensor(np.stack([0 * coef, coef])).to(dtype)
+    module.bias.data = torch.tensor([0.0, intercept], dtype=dtype)
+    return module
+
+
+def cross_entropy(module, X, y):
+    logits = module(torch.as_tensor(X))
+    return nn.functional.cross_entropy(logits, torch.as_tensor(y), reduction="none").detach()
+
+
+def radius_used(X, copies, epsilon, norm):
+    scaled = (copies - X)[:, epsilon > 0] / epsilon[epsilon > 0]
+    return np.linalg.norm(scaled, ord=norm, axis=1)
+
+
+def test_log_odds_is_the_inverse_softplus_of_the_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits = torch.as_tensor(rng.normal(size=(20, 5)))
+    y = torch.as_tensor(rng.integers(0, 5, size=20))
+    expected = nn.functional.cross_entropy(logits, y, reduction="none")
+    found = nn.functional.softplus(log_odds_against(logits, y))
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_corner_of_the_box_is_worse_than_fgsm_on_a_linear_model():
+    rng = np.random.default_rng(0)
+    coef, X, y = rng.normal(size=8), rng.normal(size=(5, 8)), rng.integers(0, 2, size=5)
+    epsilon = rng.uniform(0.1, 0.5, size=8)
+    module = linear_module(coef, 0.3)
+    found = cross_entropy(module, fgsm(module, X, y, epsilon), y)
+    corners = epsilon * np.array(list(itertools.product([-1, 1], repeat=8)))
+    for i in range(5):
+        worst = cross_entropy(module, X[i] + corners, np.full(256, y[i])).max()
+        assert found[i] == pytest.approx(float(worst), rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fgsm_follows_the_gradient_found_by_finite_differences(network, data, norm):
+    X, y = data
+    epsilon = np.linspace(0, 0.7, 8)
+    gradient = np.empty_like(X)
+    for j in range(8):
+        shift = 1e-6 * np.eye(8)[j]
+        gradient[:, j] = cross_entropy(network, X + shift, y) - cross_entropy(network, X - shift, y)
+    if norm == 2:
+        length = np.linalg.norm(epsilon * gradient, axis=1, keepdims=True)
+        expected = X + epsilon**2 * gradient / length
+    else:
+        expected = X + epsilon * np.sign(gradient)
+    np.testing.assert_allclose(fgsm(network, X, y, epsilon, norm=norm), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fgsm_is_exact_where_probabilities_round_to_one_in_float32(norm):
+    # With a margin of 60 the float32 cross-entropy has a zero gradient.
+    coef = np.array([3.0, -2.0, 1.0])
+    module = linear_module(coef, 60.0, torch.float32)
+    X = np.zeros((1, 3))
+    assert cross_entropy(module, X.astype(np.float32), [1]) == 0
+    direction = np.sign(coef) if norm == np.inf else coef / np.linalg.norm(coef)
+    copies = fgsm(module, X, [1], 0.5, norm=norm)
+    np.testing.assert_allclose(copies, [-0.5 * direction], rtol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("norm", NORMS)
+def test_copies_stay_within_radius_and_bounds(network, data, attack, norm):
+    X, y = data
+    X = X.clip(-1, 1)
+    epsilon = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0])
+    bounds = (np.full(8, -1.0), 1)
+    copies = attack(network, X, y, epsilon, norm=norm, bounds=bounds)
+    assert radius_used(X, copies, epsilon, norm).max() <= 1 + 1e-12
+    assert np.array_equal(copies[:, epsilon == 0], X[:, epsilon == 0])
+    assert copies.min() >= -1 and copies.max() <= 1
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("norm", NORMS)
+def test_zero_gradient_and_zero_radius_give_no_perturbation(network, data, attack, norm):
+    X, y = data
+    params = {"random_start": False} if attack is pgd else {}
+    constant = linear_module(np.zeros(8))
+    np.testing.assert_array_equal(attack(constant, X, y % 2, 0.5, norm=norm, **params), X)
+    np.testing.assert_array_equal(attack(network, X, y, 0.0, norm=norm), X)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_tiny_gradients_give_full_steps(norm):
+    module = linear_module(np.array([3e-30, -4e-30]), dtype=torch.float32)
+    copies = fgsm(module, np.zeros((1, 2)), [1], 1.0, norm=norm)
+    np.testing.assert_allclose(copies, [[-1, 1]] if norm == np.inf else [[-0.6, 0.8]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_pgd_with_one_full_step_is_fgsm(network, data, norm):
+    X, y = data
+    one_step = pgd(network, X, y, 0.3, norm=norm, n_steps=1, step_size=0.3, random_start=False)
+    np.testing.assert_allclose(one_step, fgsm(network, X, y, 0.3, norm=norm), atol=1e-15)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_pgd_finds_the_worst_case_of_a_linear_model_from_any_start(norm):
+    rng = np.random.default_rng(1)
+    coef, X, y = rng.normal(size=8), rng.normal(size=(10, 8)), rng.integers(0, 2, size=10)
+    module = linear_module(coef)
+    exact = cross_entropy(module, fgsm(module, X, y, 0.3, norm=norm), y)
+    copies = pgd(module, X, y, 0.3, norm=norm, step_size=0.3, random_state=0)
+    torch.testing.assert_close(cross_entropy(module, copies, y), exact, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_restarts_never_lower_the_loss(network, data, norm):
+    X, y = data
+    losses = [
+        cross_entropy(network, pgd(network, X, y, 2.0, norm=norm, n_restarts=n, random_state=0), y)
+        for n in (1, 5)
+    ]
+    assert (losses[1] >= losses[0] - 1e-12).all()
+    assert losses[1].sum() > losses[0].sum()
+
+
+def test_pgd_is_reproducible_and_leaves_the_global_random_state(network, data):
+    X, y = data
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    copies = [pgd(network, X, y, 0.3, n_steps=2, random_state=seed) for seed in (0, 0, 1)]
+    assert torch.rand(1) == expected
+    assert np.array_equal(copies[0], copies[1])
+    assert not np.array_equal(copies[0], copies[2])
+
+
+def test_random_starts_fill_the_euclidean_ball_evenly():
+    # A module without a gradient leaves PGD at its random start.
+    constant = linear_module(np.zeros(3))
+    X = np.zeros((20_000, 3))
+    starts = pgd(constant, X, np.zeros(len(X), int), [0.5, 2.0, 0.0], norm=2, random_state=0)
+    # In a disc the squared radius is uniform, and so is the angle.
+    scaled = starts[:, :2] / [0.5, 2.0]
+    squared = (scaled**2).sum(1)
+    angle = np.arctan2(scaled[:, 1], scaled[:, 0]) / (2 * np.pi) + 0.5
+    for sample in (squared, angle):
+        counts, _ = np.histogram(sample, bins=10, range=(0, 1))
+        # Five standard deviations of a binomial count.
+        assert abs(counts - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
+
+
+def test_batches_do_not_change_fgsm(network, data):
+    X, y = data
+    np.testing.assert_allclose(
+        fgsm(network, X, y, 0.3, batch_size=7), fgsm(network, X, y, 0.3), rtol=1e-12
+    )
+
+
+def test_result_is_of_the_kind_of_its_input(network, data):
+    X, y = data
+    assert isinstance(fgsm(network, X, y, 0.1), np.ndarray)
+    assert isinstance(fgsm(network, torch.as_tensor(X), torch.as_tensor(y), 0.1), torch.Tensor)
+    assert fgsm(network, X.astype(np.float32), y, 0.1).dtype == np.float32
+    assert fgsm(network, X.round().astype(int), y, 0.1).dtype == np.float64
+    assert fgsm(network.float(), X, y, 0.1).dtype == np.float64
+
+
+def test_images_are_attacked_in_their_own_shape():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(3))
+    X = np.random.default_rng(0).uniform(size=(4, 1, 6, 6))
+    copies = fgsm(module, X, [0, 1, 2, 0], np.full((1, 6, 6), 0.1))
+    assert copies.shape == X.shape
+    assert abs(copies - X).max() == pytest.approx(0.1)
+
+
+def test_attack_leaves_module_and_input_alone(network, data):
+    X, y = data
+    X = torch.as_tensor(X)
+    before = X.clone()
+    network.train()
+    pgd(network, X, y, 0.3, n_steps=2)
+    assert network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.equal(X, before) and not X.requires_grad
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"epsilon": -1.0}, ValueError, "epsilon.*-1"),
+        ({"epsilon": np.inf}, ValueError, "epsilon.*inf"),
+        ({"epsilon": [0.1, 0.2]}, ValueError, r"epsilon.*\(8,\).*\(2,\)"),
+        ({"epsilon": "big"}, TypeError, "epsilon.*big"),
+        ({"norm": 1}, ValueError, "norm.*inf or 2.*1"),
+        ({"bounds": (1, 0)}, ValueError, "bounds.*low <= high"),
+        ({"batch_size": 0}, ValueError, "batch_size.*0"),
+        ({"y": np.zeros(3, int)}, ValueError, r"y.*\(50,\).*\(3,\)"),
+        ({"y": np.full(50, 3)}, ValueError, "at least 4 classes"),
+        ({"y": np.full(50, -1)}, ValueError, "y.*from 0.*-1"),
+        ({"y": np.full(50, 0.5)}, ValueError, "y.*integer"),
+        ({"X": np.full((50, 8), np.nan)}, ValueError, "X.*NaN"),
+        ({"X": np.zeros(8)}, ValueError, "X.*n_features"),
+        ({"X": np.zeros((0, 8)), "y": []}, ValueError, "at least one sample"),
+        ({"module": lambda X: X}, TypeError, "module.*as_module"),
+        ({"module": nn.Linear(8, 1).double()}, ValueError, r"at least 3 classes.*\(50, 1\)"),
+    ],
+)
+def test_bad_input_is_explained(network, data, attack, change, error, message):
+    arguments = {"module": network, "X": data[0], "y": data[1], "epsilon": 0.1, **change}
+    arguments["y"] = np.asarray(arguments["y"], dtype=None if len(arguments["y"]) else int)
+    with pytest.raises(error, match=message):
+        attack(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_steps": 0}, "n_steps.*0"),
+        ({"n_restarts": 1.5}, "n_restarts.*1.5"),
+        ({"step_size": -1}, "step_size.*-1"),
+        ({"n_restarts": 2, "random_start": False}, "n_restarts=2 needs random_start"),
+    ],
+)
+def test_bad_parameter_of_pgd_is_explained(network, data, change, message):
+    with pytest.raises(ValueError, match=message):
+        pgd(network, *data, 0.1, **change)
+
+
+def test_module_without_gradient_is_refused(data):
+    class Rounding(nn.Module):
+        def forward(self, X):
+            return (X[:, :3].detach() > 0).double()
+
+    with pytest.raises(TypeError, match="no gradient"):
+        fgsm(Rounding(), *data, 0.1)
+
+
+def test_sparse_input_is_refused(network, data):
+    from scipy.sparse import csr_array
+
+    with pytest.raises(TypeError, match="sparse.*toarray"):
+        fgsm(network, csr_array(data[0]), data[1], 0.1)

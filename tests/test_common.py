@@ -1,0 +1,116 @@
+"""What scikit-learn asks of every estimator."""
+
+import inspect
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import sk_adv
+from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, FGSMTransformer
+
+ESTIMATORS = [
+    AdversarialLogisticRegression(),
+    AdversarialLogisticRegression(norm=2, alpha=0.5, C=1.0),
+    AdversarialMaxoutClassifier(),
+    FGSMTransformer(LogisticRegression()),
+    FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_estimator_passes_every_check_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_every_public_estimator_is_checked():
+    public = {
+        value
+        for name in sk_adv.__all__
+        if inspect.isclass(value := getattr(sk_adv, name)) and issubclass(value, BaseEstimator)
+    }
+    assert public == {type(estimator) for estimator in ESTIMATORS}
+
+
+BAD_PARAMETERS = [
+    ({"epsilon": -0.1}, "epsilon"),
+    ({"epsilon": np.nan}, "epsilon"),
+    ({"epsilon": np.inf}, "epsilon"),
+    ({"epsilon": [0.1, 0.2]}, "epsilon.*shape"),
+    ({"epsilon": [0.1, 0.2, -0.3]}, "epsilon.*-0.3"),
+    ({"epsilon": "large"}, "epsilon"),
+    ({"norm": 1}, "norm"),
+    ({"norm": "max"}, "norm"),
+    ({"device": "cuda:99"}, "device.*cuda:99.*cpu"),
+    ({"device": "toaster"}, "device.*toaster"),
+    ({"alpha": -0.5}, "alpha"),
+    ({"alpha": 1.5}, "alpha"),
+    ({"bounds": (1, 0)}, "bounds.*low <= high"),
+    ({"bounds": (0, [1, 1])}, "bounds.*shape"),
+    ({"bounds": (0, np.nan)}, "bounds.*NaN"),
+    ({"bounds": (0,)}, "bounds.*pair"),
+]
+
+BAD_DATA = [
+    (lambda X, y: (np.where(X > 1, np.nan, X), y), "NaN"),
+    (lambda X, y: (np.where(X > 1, np.inf, X), y), "infinity"),
+    (lambda X, y: (X[:0], y[:0]), "0 sample"),
+    (lambda X, y: (X[:, :0], y), "0 feature"),
+    (lambda X, y: (X, np.zeros_like(y)), "class"),
+    (lambda X, y: (X[:, 0], y), "2D array"),
+    (lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
+    (lambda X, y: (X, X[:, 0]), "continuous"),
+]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "message"),
+    [
+        (estimator, parameters, message)
+        for estimator in ESTIMATORS
+        for parameters, message in BAD_PARAMETERS
+        if parameters.keys() <= estimator.get_params(deep=False).keys()
+    ],
+)
+def test_bad_parameter_is_named_and_leaves_the_fit_as_it_was(
+    estimator, parameters, message, fitted_on
+):
+    estimator, X, y = fitted_on(estimator)
+    before = dict(vars(estimator))
+    estimator.set_params(**parameters)
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        estimator.fit(X, y)
+    estimator.set_params(**{name: before[name] for name in parameters})
+    assert vars(estimator) == before
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(("spoil", "message"), BAD_DATA)
+def test_bad_data_is_explained_and_leaves_the_fit_as_it_was(estimator, spoil, message, fitted_on):
+    estimator, X, y = fitted_on(estimator)
+    before = dict(vars(estimator))
+    with pytest.raises((ValueError, TypeError), match=message):
+        estimator.fit(*spoil(X, y))
+    assert vars(estimator) == before
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_wrong_feature_count_is_named(estimator, fitted_on):
+    estimator, X, _ = fitted_on(estimator)
+    method = estimator.transform if hasattr(estimator, "transform") else estimator.predict
+    with pytest.raises(ValueError, match="2 features.*expecting 3"):
+        method(X[:, :2])
+
+
+@pytest.fixture
+def fitted_on():
+    """A fitted clone, with the three features and two classes that it was fitted on."""
+
+    def fit(estimator):
+        X = np.random.default_rng(0).normal(size=(60, 3))
+        y = (X[:, 0] + np.sin(5 * X[:, 1]) > 0).astype(int)
+        return clone(estimator).fit(X, y), X, y
+
+    return fit
