@@ -15,7 +15,9 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
+from torch import Tensor, nn
 
 from sk_adv._devices import module_device_and_dtype, to_numpy
 from sk_adv._perturbations import clip, project, steepest_step, uniform_sample
@@ -24,7 +26,7 @@ from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_n
 __all__ = ["fgsm", "log_odds_against", "pgd"]
 
 
-def log_odds_against(logits, y):
+def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     """Log-odds against the true class, log((1 - p_y) / p_y), where p is the softmax of the logits.
 
     Parameters
@@ -52,7 +54,16 @@ def log_odds_against(logits, y):
     return others - logits.gather(1, index).squeeze(1)
 
 
-def fgsm(module, X, y, epsilon, *, norm=np.inf, bounds=None, batch_size=1000):
+def fgsm(
+    module: nn.Module,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    epsilon: ArrayLike,
+    *,
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    batch_size: int = 1000,
+) -> np.ndarray | Tensor:
     """Fast gradient sign method: one step of radius ε along the gradient of the loss.
 
     With J the cross-entropy of the module's logits,
@@ -125,20 +136,20 @@ def fgsm(module, X, y, epsilon, *, norm=np.inf, bounds=None, batch_size=1000):
 
 
 def pgd(
-    module,
-    X,
-    y,
-    epsilon,
+    module: nn.Module,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    epsilon: ArrayLike,
     *,
-    norm=np.inf,
-    bounds=None,
-    n_steps=40,
-    step_size=None,
-    random_start=True,
-    n_restarts=1,
-    random_state=None,
-    batch_size=1000,
-):
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    n_steps: int = 40,
+    step_size: ArrayLike | None = None,
+    random_start: bool = True,
+    n_restarts: int = 1,
+    random_state: int | np.random.RandomState | None = None,
+    batch_size: int = 1000,
+) -> np.ndarray | Tensor:
     """Projected gradient descent: small steps of `fgsm`, kept within the radius ε of X.
 
     Each step is x ← clip(Π(x + s sign(∇ₓJ(x, y)))), with Π the projection on ‖η / ε‖ ≤ 1; with
@@ -264,13 +275,13 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
     check_norm(norm)
     _check_count(batch_size, "batch_size")
     check_dense(X, "An attack")
-    if not isinstance(module, torch.nn.Module):
+    if not isinstance(module, nn.Module):
         raise TypeError(
             f"module must be a torch.nn.Module; got {type(module).__name__}. "
             "sk_adv.as_module turns a fitted scikit-learn estimator into one."
         )
     device, dtype = module_device_and_dtype(module)
-    clean = X.detach() if isinstance(X, torch.Tensor) else torch.from_numpy(np.array(X))
+    clean = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.array(X))
     if not clean.is_floating_point():
         clean = clean.to(dtype)
     if clean.ndim < 2 or not len(clean):
@@ -294,7 +305,7 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
         perturbation = step(logits, batch, labels[rows].to(target_device), radius)
         # Added in X's own precision, which may be finer than the module's.
         adversarial[rows] = clip(clean[rows] + perturbation.to(clean), low_high)
-    return adversarial if isinstance(X, torch.Tensor) else to_numpy(adversarial)
+    return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 
 def _gradient(logits, X, y):
@@ -322,7 +333,7 @@ def _checked_logits(module, X, *, n_labels):
 
 
 def _check_labels(y, n_samples):
-    labels = torch.as_tensor(y if isinstance(y, torch.Tensor) else np.asarray(y))
+    labels = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y))
     if labels.shape != (n_samples,):
         raise ValueError(
             f"y must have shape ({n_samples},), one class index a sample; "

@@ -17,7 +17,12 @@ from sk_adv._devices import module_device_and_dtype, resolve_device
 __all__ = ["as_module"]
 
 
-def as_module(estimator, *, device=None, dtype=None):
+def as_module(
+    estimator: object,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
     """Turn a fitted estimator into a torch module from raw inputs to logits.
 
     The softmax of the module's output is the estimator's `predict_proba`; column k belongs to

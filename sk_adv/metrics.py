@@ -1,8 +1,10 @@
 """Scores of classifiers under attack, and scorers for model selection."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, get_scorer
 from sklearn.metrics._scorer import _BaseScorer
@@ -18,17 +20,17 @@ __all__ = [
 
 
 def adversarial_accuracy_score(
-    estimator,
-    X,
-    y,
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    epsilon,
-    attack="fgsm",
-    norm=np.inf,
-    bounds=None,
-    sample_weight=None,
+    epsilon: ArrayLike,
+    attack: str | Callable = "fgsm",
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
     **attack_params,
-):
+) -> float:
     """Share of samples that are classified correctly after an attack on them.
 
     The attack sees the true labels; samples that are wrong before it count as wrong. One minus
@@ -100,8 +102,16 @@ def adversarial_accuracy_score(
 
 
 def adversarial_confidence(
-    estimator, X, y, *, epsilon, attack="fgsm", norm=np.inf, bounds=None, **attack_params
-):
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epsilon: ArrayLike,
+    attack: str | Callable = "fgsm",
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    **attack_params,
+) -> float:
     """Confidence on errors: mean probability of the predicted class where it is wrong.
 
     Parameters
@@ -172,8 +182,14 @@ def adversarial_confidence(
 
 
 def make_adversarial_scorer(
-    scoring="accuracy", *, epsilon, attack="fgsm", norm=np.inf, bounds=None, **attack_params
-):
+    scoring: str | Callable = "accuracy",
+    *,
+    epsilon: ArrayLike,
+    attack: str | Callable = "fgsm",
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    **attack_params,
+) -> Callable:
     """Make a scorer that attacks the samples before it scores the estimator on them.
 
     Parameters
@@ -224,7 +240,7 @@ def make_adversarial_scorer(
     ...     scoring={"clean": "accuracy", "attacked": make_adversarial_scorer(epsilon=0.05)},
     ...     refit="attacked",
     ... )
-    >>> search.fit(X, y).best_score_ > 0.8
+    >>> bool(search.fit(X, y).best_score_ > 0.8)
     True
     """
     resolve_attack(attack)

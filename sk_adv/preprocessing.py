@@ -1,7 +1,10 @@
 """Transformers that give adversarial copies of the data."""
 
+from typing import Self
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -96,13 +99,13 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator,
+        estimator: object,
         *,
-        epsilon=0.25,
-        norm=np.inf,
-        bounds=None,
-        labels="predicted",
-        device="auto",
+        epsilon: ArrayLike = 0.25,
+        norm: float = np.inf,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        labels: str = "predicted",
+        device: str | torch.device = "auto",
     ):
         self.estimator = estimator
         self.epsilon = epsilon
@@ -112,7 +115,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit the classifier that is to be attacked.
 
         Parameters
@@ -145,7 +148,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.classes_ = self.estimator_.classes_
         return self
 
-    def transform(self, X, y=None):
+    def transform(self, X: ArrayLike, y: ArrayLike | None = None) -> ArrayLike:
         """Adversarial copies of X.
 
         Parameters
@@ -175,7 +178,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             device=self._resolve_device(),
         )
 
-    def fit_transform(self, X, y):
+    def fit_transform(self, X: ArrayLike, y: ArrayLike) -> ArrayLike:
         """Fit the classifier, then give adversarial copies of the same samples.
 
         Parameters

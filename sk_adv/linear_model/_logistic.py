@@ -2,9 +2,11 @@
 
 import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
@@ -150,17 +152,17 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        epsilon=0.25,
-        alpha=0.0,
-        norm=np.inf,
-        C=np.inf,
-        fit_intercept=True,
-        class_weight=None,
-        tol=1e-6,
-        max_iter=100,
-        warm_start=False,
-        device="auto",
-        verbose=0,
+        epsilon: ArrayLike = 0.25,
+        alpha: float = 0.0,
+        norm: float = np.inf,
+        C: float = np.inf,
+        fit_intercept: bool = True,
+        class_weight: dict | str | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        verbose: int = 0,
     ):
         self.epsilon = epsilon
         self.alpha = alpha
@@ -175,7 +177,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model to training data.
 
         Parameters
@@ -263,7 +265,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
             intercept = intercept[1:] - intercept[:1] if n_rows == 1 else intercept
         return (coef[0], intercept[0]) if n_rows == 1 else (coef, intercept)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes for clean samples.
 
         Parameters
@@ -281,7 +283,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
             decision = np.column_stack([np.zeros_like(decision), decision])
         return softmax(decision, copy=False)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of the probabilities of the classes for clean samples.
 
         Parameters

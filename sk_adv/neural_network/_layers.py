@@ -1,5 +1,7 @@
 """Maxout layers and networks as plain torch modules."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn.functional import linear
@@ -38,7 +40,7 @@ class Maxout(nn.Module):
     torch.Size([7, 2])
     """
 
-    def __init__(self, n_features, n_units, n_pieces=5):
+    def __init__(self, n_features: int, n_units: int, n_pieces: int = 5):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_pieces, n_units, n_features))
         self.bias = nn.Parameter(torch.empty(n_pieces, n_units))
@@ -46,7 +48,7 @@ class Maxout(nn.Module):
         nn.init.uniform_(self.weight, -reach, reach)
         nn.init.uniform_(self.bias, -reach, reach)
 
-    def forward(self, X):
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Map X of shape (n_samples, n_features) to (n_samples, n_units)."""
         # One matrix product for all pieces; max, not amax, whose gradient is slower.
         pieces = linear(X, self.weight.flatten(0, 1), self.bias.flatten())
@@ -99,12 +101,12 @@ class MaxoutNet(nn.Module):
 
     def __init__(
         self,
-        n_features,
-        n_classes,
-        hidden_layer_sizes=(240, 240),
-        n_pieces=5,
-        input_dropout=0.0,
-        hidden_dropout=0.0,
+        n_features: int,
+        n_classes: int,
+        hidden_layer_sizes: Sequence[int] = (240, 240),
+        n_pieces: int = 5,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
     ):
         super().__init__()
         sizes = (n_features, *hidden_layer_sizes)
@@ -116,7 +118,7 @@ class MaxoutNet(nn.Module):
         self.input_dropout = nn.Dropout(input_dropout)
         self.hidden_dropout = nn.Dropout(hidden_dropout)
 
-    def forward(self, X):
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Map X of shape (n_samples, n_features) to logits (n_samples, n_classes)."""
         X = self.input_dropout(X)
         for layer in self.layers:

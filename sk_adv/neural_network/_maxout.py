@@ -1,10 +1,13 @@
 """AdversarialMaxoutClassifier: maxout networks as a scikit-learn estimator."""
 
 import copy
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
@@ -128,7 +131,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
     >>> from sklearn.preprocessing import StandardScaler
     >>> from sk_adv import AdversarialMaxoutClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> network = AdversarialMaxoutClassifier((16, 16), epsilon=0.1, random_state=0)
+    >>> network = AdversarialMaxoutClassifier(epsilon=0.1, random_state=0)
     >>> make_pipeline(StandardScaler(), network).fit(X, y).score(X, y) > 0.9
     True
     """
@@ -151,21 +154,21 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(240, 240),
-        n_pieces=5,
+        hidden_layer_sizes: Sequence[int] = (240, 240),
+        n_pieces: int = 5,
         *,
-        epsilon=0.25,
-        alpha=0.5,
-        norm=np.inf,
-        bounds=None,
-        input_dropout=0.0,
-        hidden_dropout=0.0,
-        learning_rate_init=0.001,
-        batch_size=100,
-        max_iter=50,
-        random_state=None,
-        device="auto",
-        verbose=0,
+        epsilon: ArrayLike = 0.25,
+        alpha: float = 0.5,
+        norm: float = np.inf,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        learning_rate_init: float = 0.001,
+        batch_size: int = 100,
+        max_iter: int = 50,
+        random_state: int | np.random.RandomState | None = None,
+        device: str | torch.device = "auto",
+        verbose: int = 0,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.n_pieces = n_pieces
@@ -183,7 +186,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train the network from new random weights.
 
         Parameters
@@ -253,7 +256,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes.
 
         Parameters
@@ -268,7 +271,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
         """
         return to_numpy(self._logits(X).softmax(1))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of the probabilities of the classes.
 
         Parameters
@@ -283,7 +286,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
         """
         return to_numpy(self._logits(X).log_softmax(1))
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The most probable class of each sample.
 
         Parameters
