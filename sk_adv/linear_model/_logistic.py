@@ -212,7 +212,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
         used = weight > 0
 
         tensor = {"device": device, "dtype": torch.float64}
-        X = torch.as_tensor(X[used], **tensor)
+        X = torch.as_tensor(X if used.all() else X[used], **tensor)
         epsilon = torch.as_tensor(epsilon.copy(), **tensor)
         weight = torch.as_tensor(weight[used], **tensor)
         encoded = torch.as_tensor(encoded[used], device=device)

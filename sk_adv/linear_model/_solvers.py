@@ -11,7 +11,7 @@ import torch
 from sk_adv._perturbations import dual_norm
 
 # Rows that are gathered and weighted at once when a Gram matrix is formed.
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 1024
 
 
 @dataclass
@@ -80,32 +80,57 @@ class Problem:
         slope = -signed.sum() if self.fit_intercept else signed.new_zeros(())
         return self.ridge * coef - self.X.T @ signed, slope
 
-    def hessian(self, columns, margin, penalty, penalty_slope):
-        """Exact Hessian on `columns` and the intercept, which is last, for a ρ linear in w.
+    def hessian(self, columns, margin, penalty, penalty_slope, neglect=0.0):
+        """Hessian on `columns` and the intercept, which is last, for a ρ linear in w.
 
         Σ [a_i z_i z_iᵀ + c_i (z_i - r)(z_i - r)ᵀ], with z_i = y_i (x_i, 1) and r the slope of ρ:
-        one weighted Gram matrix and terms of rank two.
+        one weighted Gram matrix and terms of rank two. The rows of least curvature, which hold
+        together a share of `neglect` of all curvature, are left out.
         """
         total, adversarial = self.loss.curvature(margin, penalty)
-        signed = adversarial * self.y
         size = len(columns) + 1
+        # Fewer rows than columns would leave directions without curvature.
+        rows = _main_rows(total, neglect, n_min=4 * size)
+        weight = total[rows]
+        signed = (adversarial * self.y)[rows]
         hessian = total.new_zeros(size, size)
         cross = total.new_zeros(size)
-        for start in range(0, len(self.y), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            block = torch.ones(len(self.y[rows]), size, dtype=total.dtype, device=total.device)
-            block[:, :-1] = self.X[rows][:, columns]
-            cross += block.T @ signed[rows]
-            block *= total[rows].sqrt().unsqueeze(1)
-            hessian += block.T @ block
+        for chunk in torch.arange(len(rows), device=rows.device).split(_BLOCK_ROWS):
+            block = total.new_ones(len(chunk), size)
+            block[:, :-1] = _gather(self.X, rows[chunk], columns)
+            cross += block.T @ signed[chunk]
+            block *= weight[chunk].sqrt().unsqueeze(1)
+            hessian += _gram(block)
         slope = torch.cat([penalty_slope, penalty_slope.new_zeros(1)])
         hessian -= torch.outer(slope, cross) + torch.outer(cross, slope)
-        hessian += adversarial.sum() * torch.outer(slope, slope)
+        hessian += adversarial[rows].sum() * torch.outer(slope, slope)
         hessian[:-1, :-1].diagonal().add_(self.ridge)
         if not self.fit_intercept:
             hessian[-1, :] = hessian[:, -1] = 0
             hessian[-1, -1] = 1
         return hessian
+
+
+def _main_rows(curvature, neglect, n_min):
+    if neglect == 0 or len(curvature) <= n_min:
+        return torch.arange(len(curvature), device=curvature.device)
+    ordered, order = curvature.sort()
+    dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
+    return order[min(dropped, len(order) - n_min) :].sort().values
+
+
+def _gather(X, rows, columns):
+    if X.device.type == "cpu":
+        return torch.from_numpy(X.numpy()[rows.numpy()].take(columns.numpy(), axis=1))
+    return X[rows[:, None], columns]
+
+
+def _gram(block):
+    """blockᵀ block; NumPy's product of a matrix with its own transpose does half the work."""
+    if block.device.type == "cpu":
+        block = block.numpy()
+        return torch.from_numpy(block.T @ block)
+    return block.T @ block
 
 
 def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
@@ -230,7 +255,7 @@ def _orthant_step(problem, point, slopes, tol):
     bounded = problem.epsilon > 0
     support = (point.coef != 0) | ~bounded
     violators = torch.where(support, 0, slopes.violations)
-    n_violators = min(max(2 * int(support.sum()), 64), int((violators > 0).sum()))
+    n_violators = min(max(int(support.sum()), 64), int((violators > tol).sum()))
     chosen = support.clone()
     chosen[violators.topk(n_violators).indices] = True
     columns = chosen.nonzero().squeeze(1)
@@ -242,7 +267,8 @@ def _orthant_step(problem, point, slopes, tol):
     flip = torch.where(constrained, _append(sign, 1), 1)
     penalty_slope = epsilon * sign
     slope = _append(slopes.coef[columns] + slopes.mass * penalty_slope, slopes.intercept)
-    hessian = problem.hessian(columns, point.margin, point.penalty, penalty_slope)
+    neglect = min(0.03, slopes.violation)
+    hessian = problem.hessian(columns, point.margin, point.penalty, penalty_slope, neglect)
     step = flip * nonnegative_quadratic_step(
         flip[:, None] * hessian * flip, flip * slope, flip * _append(coef, 0), constrained
     )
@@ -302,31 +328,37 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, max_iter=100)
     """
     tolerance = 1e-12 * slope.abs().max()
     point, gradient, value = start, slope, slope.new_zeros(())
+    damping = 1e-13
     for _ in range(max_iter):
         free = (~constrained | (point > 0) | (gradient < 0)).nonzero().squeeze(1)
         if not len(free) or gradient[free].abs().max() <= tolerance:
             break
         newton = torch.zeros_like(point)
-        factor = _cholesky(hessian[free[:, None], free])
+        factor = _cholesky(hessian[free[:, None], free], damping)
         newton[free] = torch.cholesky_solve(-gradient[free, None], factor).squeeze(1)
         size = 1.0
-        while size > 1e-10:
+        while size > 1e-6:
             trial = point + size * newton
             trial = torch.where(constrained, trial.clamp(min=0), trial)
             move = trial - start
             trial_gradient = slope + hessian @ move
             trial_value = (slope + trial_gradient) @ move / 2
             if trial_value < value:
+                point, gradient, value = trial, trial_gradient, trial_value
                 break
             size /= 2
         else:
-            break
-        point, gradient, value = trial, trial_gradient, trial_value
+            # Rounding in a nearly singular matrix: lean on the gradient, or call it solved.
+            damping *= 1e3
+            if damping > 1:
+                break
     return point - start
 
 
 def _line_search(problem, point, step):
     """The next point: backtracking to sufficient decrease of the true objective (Armijo)."""
+    if not step.slope < 0:
+        return None
     direction = torch.zeros_like(point.coef)
     direction[step.columns] = step.coef
     change = problem.margin(direction, step.intercept)
@@ -341,15 +373,18 @@ def _line_search(problem, point, step):
     return None
 
 
-def _cholesky(hessian):
-    """Factor of H + δI, with the smallest δ of a geometric ladder for which H is definite."""
+def _cholesky(hessian, damping=1e-13):
+    """Factor of H + δI, with the smallest δ of a geometric ladder for which it is definite.
+
+    The ladder starts at `damping` times the largest entry of the diagonal.
+    """
     scale = float(hessian.diagonal().max().clamp(min=torch.finfo(hessian.dtype).tiny))
     identity = torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
-    for exponent in range(-13, 3):
-        factor, failed = torch.linalg.cholesky_ex(hessian + 10.0**exponent * scale * identity)
-        if not failed:
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(hessian + damping * scale * identity)
+        if not failed or damping > 1e3:
             return factor
-    return scale**0.5 * identity
+        damping *= 10
 
 
 def _append(vector, last):
