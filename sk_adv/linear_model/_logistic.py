@@ -100,7 +100,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X has string column names.
 
     See Also
@@ -111,7 +111,7 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
     -----
     *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
     adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
-    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and |g_j| ≤ λ_j where w_j = 0.
+    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0.
 
     *Several classes.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
 

@@ -104,12 +104,12 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen in `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X has string column names.
 
     See Also
     --------
-    AdversarialLogisticRegression : The linear model, trained on the exact worst case.
+    sk_adv.linear_model.AdversarialLogisticRegression : The linear model, on the exact worst case.
     sk_adv.neural_network.MaxoutNet : The module.
 
     Notes

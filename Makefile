@@ -1,0 +1,63 @@
+# Each target makes what it needs: .venv if it is missing, then the packages of its own extra,
+# at the versions in constraints.txt. A stamp in .venv/done records what is installed, so that a
+# second call starts at once, and a change to pyproject.toml or constraints.txt installs again.
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+DONE = $(VENV)/done
+
+# The variable reaches pip's separate build environment as well, which the option -c does not.
+INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(BIN)/python -m pip install --quiet
+
+.PHONY: help demo test lint docs bench clean
+.NOTPARALLEL:
+
+help:
+	@echo "make demo    train, attack and defend on real digits; write the report"
+	@echo "make test    run the tests"
+	@echo "make lint    check style, format and docstrings"
+	@echo "make docs    build the documentation"
+	@echo "make bench   run the speed benchmarks"
+	@echo "make clean   remove what the other targets wrote, but not $(VENV)"
+
+demo: $(DONE)/demo
+	$(BIN)/python -m sk_adv demo
+
+test: $(DONE)/test
+	MPLBACKEND=Agg $(BIN)/python -m pytest
+
+lint: $(DONE)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/docstrings.py
+
+docs: $(DONE)/docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "The documentation starts at docs/_build/html/index.html."
+
+bench: $(DONE)/bench
+	@set -- benchmarks/speed/*.py; \
+	if [ ! -e "$$1" ]; then echo "benchmarks/speed has no benchmark yet."; exit 0; fi; \
+	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf docs/_build docs/api/generated docs/gallery docs/sg_execution_times.rst
+	rm -rf sk_adv_demo build dist .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(DONE)/demo $(DONE)/test $(DONE)/lint $(DONE)/docs $(DONE)/bench: $(DONE)/venv pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) what 'make $(@F)' needs (a few minutes the first time) ..."
+	@$(INSTALL) -e ".[$(@F)]"
+	@touch $@
+
+$(DONE)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "sk_adv needs Python 3.11 or later, and $(PYTHON) is not that: name one, as in" \
+	        "'make PYTHON=python3.12 test'." >&2; \
+	    exit 1; \
+	}
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(DONE)
+	@touch $@

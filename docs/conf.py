@@ -1,0 +1,77 @@
+"""How Sphinx builds the documentation. Warnings are errors, and nothing is fetched."""
+
+import re
+import sys
+from pathlib import Path
+
+import sk_adv
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+project = "sk_adv"
+author = "The sk_adv developers"
+copyright = f"2026, {author}"  # noqa: A001 (Sphinx wants this name)
+version = release = sk_adv.__version__
+
+extensions = [
+    "mathml",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
+default_role = "literal"  # in docstrings, `name` is code
+nitpick_ignore_regex = [(r"py:.*", r"(matplotlib|numpy|sklearn|skorch|torch)\..*")]  # not fetched
+suppress_warnings = ["config.cache"]  # the gallery's sorting function can't be pickled
+
+# The reference: one page for each name in a public module's __all__.
+autosummary_generate = True
+autosummary_ignore_module_all = False
+toc_object_entries_show_parents = "hide"
+autodoc_typehints = "none"  # the docstrings say the types, with shapes
+numpydoc_show_class_members = False  # the class template lists them
+numpydoc_xref_param_type = False
+
+
+def skip_metadata_routing(app, what, name, item, skip, options):
+    """Leave out the methods that scikit-learn adds to each estimator for metadata routing."""
+    return skip or bool(re.fullmatch(r"set_\w+_request", name))
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "image_scrapers": ("matplotlib",),
+    "abort_on_example_error": True,
+    "capture_repr": (),  # pictures and printed lines only
+    "download_all_examples": False,
+    "min_reported_time": 10,
+    "plot_gallery": True,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sk_adv"
+html_static_path = ["_static"]
+html_css_files = ["sk_adv.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_sidebars = {"index": [], "install": []}
+html_theme_options = {
+    "logo": {"text": "sk_adv"},
+    "show_toc_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_metadata_routing)
