@@ -1,0 +1,88 @@
+"""The command line: `python -m sk_adv demo`."""
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from sk_adv import __version__
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that the arguments name.
+
+    Parameters
+    ----------
+    arguments : list of str, default=None
+        What stands after `python -m sk_adv`. None takes the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sk_adv",
+        description="Train, attack and measure classifiers under worst-case perturbations.",
+    )
+    parser.add_argument("--version", action="version", version=f"sk_adv {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+def _add_demo(commands):
+    demo = commands.add_parser(
+        "demo",
+        help="train, attack and defend on real digits, and write a report (about a minute)",
+        description="Train plain and adversarial models on 5,000 real digits, attack them, print "
+        "one table, and write figures and a report.",
+    )
+    demo.add_argument(
+        "--output",
+        type=Path,
+        default=Path("sk_adv_demo"),
+        metavar="DIR",
+        help="folder for the figures and the report (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        help="seeds the test split, the folds, the networks and the attacks (default: 0)",
+    )
+    demo.set_defaults(run=_run_demo)
+
+
+def _run_demo(options):
+    _require("demo", ["matplotlib", "mlxtend", "tqdm"])
+    # Imported late: it needs the packages that were just asked for.
+    from sk_adv._demo import Settings, run
+
+    _make_folder(options.output)
+    run(options.output, Settings(seed=options.seed))
+
+
+def _make_folder(path):
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--output: the folder {str(path)!r} can't be made ({error.strerror}).")
+    if not os.access(path, os.W_OK):
+        sys.exit(f"--output: the folder {str(path)!r} can't be written to.")
+
+
+def _require(command, packages):
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"python -m sk_adv {command} needs {' and '.join(missing)}, which can't be found: "
+            f'run pip install "sk-adv[{command}]".'
+        )
+
+
+def _seed(text):
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {2**32 - 1}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()
