@@ -9,11 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sk_adv
+import sk_adv.linear_model
+import sk_adv.neural_network
+import sk_adv.preprocessing
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, FGSMTransformer
+from sk_adv.linear_model import AdversarialLogisticRegressionCV
 
 ESTIMATORS = [
     AdversarialLogisticRegression(),
     AdversarialLogisticRegression(norm=2, alpha=0.5, C=1.0),
+    AdversarialLogisticRegressionCV(),
     AdversarialMaxoutClassifier(),
     FGSMTransformer(LogisticRegression()),
     FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),
@@ -26,12 +31,11 @@ def test_estimator_passes_every_check_of_scikit_learn(estimator, check):
 
 
 def test_every_public_estimator_is_checked():
-    public = {
-        value
-        for name in sk_adv.__all__
-        if inspect.isclass(value := getattr(sk_adv, name)) and issubclass(value, BaseEstimator)
-    }
-    assert public == {type(estimator) for estimator in ESTIMATORS}
+    rooms = sk_adv, sk_adv.linear_model, sk_adv.neural_network, sk_adv.preprocessing
+    public = {getattr(room, name) for room in rooms for name in room.__all__}
+    estimators = {item for item in public if inspect.isclass(item)}
+    estimators = {item for item in estimators if issubclass(item, BaseEstimator)}
+    assert estimators == {type(estimator) for estimator in ESTIMATORS}
 
 
 BAD_PARAMETERS = [

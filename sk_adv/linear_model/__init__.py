@@ -1,5 +1,15 @@
 """Linear models trained against the exact worst case."""
 
 from sk_adv.linear_model._logistic import AdversarialLogisticRegression
+from sk_adv.linear_model._path import (
+    AdversarialLogisticRegressionCV,
+    adversarial_logistic_path,
+    epsilon_max,
+)
 
-__all__ = ["AdversarialLogisticRegression"]
+__all__ = [
+    "AdversarialLogisticRegression",
+    "AdversarialLogisticRegressionCV",
+    "adversarial_logistic_path",
+    "epsilon_max",
+]

@@ -11,21 +11,62 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
-from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import softmax
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
 from sk_adv.differentiable import LinearLogits, as_module
-from sk_adv.linear_model._losses import WorstCaseLogisticLoss
-from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
-from sk_adv.linear_model._solvers import Problem, minimise
+from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
 
 
-class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
+class LogisticPredictions(LinearClassifierMixin):
+    """Predictions of a fitted linear model of the classes' log-odds."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities of the classes for clean samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The columns follow `classes_`.
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return softmax(decision, copy=False)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Logarithms of the probabilities of the classes for clean samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The columns follow `classes_`.
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            decision = np.column_stack([np.zeros_like(decision), decision])
+        return log_softmax(decision, axis=1)
+
+
+class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     """Logistic regression trained on the worst case within a radius of each sample.
 
     With ζ(z) = log(1 + exp z), y ∈ {-1, +1} and m_i = y_i (wᵀx_i + b), two classes minimise
@@ -182,8 +223,8 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data, dense.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data; a CSR or CSC matrix is not made dense.
 
         y : array-like of shape (n_samples,)
             Class labels, of two classes at least.
@@ -206,128 +247,47 @@ class AdversarialLogisticRegression(LinearClassifierMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        epsilon = np.broadcast_to(check_epsilon(self.epsilon, X.shape[1:]), X.shape[1:])
-        classes, encoded, weight, total = _encode(y, X, sample_weight, self.class_weight)
-        used = weight > 0
-
-        tensor = {"device": device, "dtype": torch.float64}
-        X = torch.as_tensor(X if used.all() else X[used], **tensor)
-        epsilon = torch.as_tensor(epsilon.copy(), **tensor)
-        weight = torch.as_tensor(weight[used], **tensor)
-        encoded = torch.as_tensor(encoded[used], device=device)
-        start = self._start(classes, X, encoded, weight, total)
-        ridge = 0.0 if np.isinf(self.C) else 1 / (self.C * total)
-        options = {
-            "tol": self.tol,
-            "max_iter": self.max_iter,
-            "callback": _print_progress if self.verbose else None,
-        }
-        if len(classes) == 2:
-            loss = WorstCaseLogisticLoss(weight, float(self.alpha))
-            y = 2.0 * encoded.to(X.dtype) - 1
-            problem = Problem(X, y, loss, epsilon, self.norm, ridge, self.fit_intercept)
-            solution = minimise(problem, *start, **options)
-        else:
-            problem = MulticlassProblem(
-                X=X,
-                y=encoded,
-                n_classes=len(classes),
-                weight=weight,
-                alpha=float(self.alpha),
-                epsilon=epsilon,
-                norm=self.norm,
-                ridge=ridge,
-                fit_intercept=self.fit_intercept,
-            )
-            solution = minimise_bound(problem, *start, **options)
-
-        self.classes_ = classes
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], accept_sparse=["csr", "csc"]
+        )
+        epsilon = check_epsilon(self.epsilon, X.shape[1:])
+        data = make_training_set(X, y, sample_weight, self.class_weight, device)
+        solution = solve(
+            data,
+            self._start(data),
+            epsilon=epsilon,
+            alpha=self.alpha,
+            norm=self.norm,
+            C=self.C,
+            fit_intercept=self.fit_intercept,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            callback=_print_progress if self.verbose else None,
+        )
+        self.classes_ = data.classes
         self.coef_ = np.atleast_2d(to_numpy(solution.coef))
         self.intercept_ = np.atleast_1d(to_numpy(solution.intercept))
         self.n_iter_ = solution.n_iter
         self.objective_ = solution.objective
         self.violation_ = solution.violation
-        _warn_unless_optimal(solution, self)
+        warn_unless_optimal(solution, self.epsilon, self.tol)
         return self
 
-    def _start(self, classes, X, encoded, weight, total):
-        """Where the solver starts: the previous solution, or no weights and the classes' shares."""
-        n_rows = 1 if len(classes) == 2 else len(classes)
-        shape = (n_rows, X.shape[1])
-        if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == shape:
-            coef = torch.as_tensor(self.coef_).to(X)
-            intercept = torch.as_tensor(self.intercept_).to(X) * self.fit_intercept
-        else:
-            coef = X.new_zeros(shape)
-            shares = X.new_zeros(len(classes)).index_add_(0, encoded, weight)
-            intercept = shares.log() * self.fit_intercept
-            intercept = intercept[1:] - intercept[:1] if n_rows == 1 else intercept
-        return (coef[0], intercept[0]) if n_rows == 1 else (coef, intercept)
-
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of the classes for clean samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            The columns follow `classes_`.
-        """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return softmax(decision, copy=False)
-
-    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithms of the probabilities of the classes for clean samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            The columns follow `classes_`.
-        """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return log_softmax(decision, axis=1)
+    def _start(self, data):
+        """Where the solver starts: at the previous solution, if it fits, or without weights."""
+        start = coef, intercept = zero_start(data, self.fit_intercept)
+        if not self.warm_start or getattr(self, "coef_", np.empty(0)).size != coef.numel():
+            return start
+        previous = torch.as_tensor(self.intercept_).to(intercept) * self.fit_intercept
+        return (
+            torch.as_tensor(self.coef_).to(coef).reshape(coef.shape),
+            previous.reshape(intercept.shape),
+        )
 
 
 @as_module.register(AdversarialLogisticRegression)
 def _(estimator):
     return LinearLogits(estimator.coef_, estimator.intercept_)
-
-
-def _encode(y, X, sample_weight, class_weight):
-    """Classes, class indices, sample weights of sum 1 and their sum before that."""
-    check_classification_targets(y)
-    classes, encoded = np.unique(y, return_inverse=True)
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if class_weight is not None:
-        factors = compute_class_weight(
-            class_weight, classes=classes, y=y, sample_weight=sample_weight
-        )
-        weight = weight * factors[encoded]
-    present = np.unique(encoded[weight > 0])
-    if len(present) < 2:
-        raise ValueError(
-            f"y must hold at least two classes with positive weight; got {len(present)} class: "
-            f"{classes[present].tolist()}."
-        )
-    if len(present) < len(classes):
-        classes = classes[present]
-        encoded = np.searchsorted(present, encoded).clip(max=len(present) - 1)
-    total = weight.sum()
-    return classes, encoded, weight / total, total
 
 
 def _print_progress(n_iter, objective, violation, n_working):
@@ -337,19 +297,20 @@ def _print_progress(n_iter, objective, violation, n_working):
     )
 
 
-def _warn_unless_optimal(solution, estimator):
+def warn_unless_optimal(solution, epsilon, tol, stacklevel=6):
+    """Say in a `ConvergenceWarning` why a solution is none, and what to do."""
     if solution.status == "optimal":
         return
     if solution.status == "separable":
         message = (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without reaching a minimum; the fit was stopped there. "
-            f"Use a larger epsilon than {estimator.epsilon!r}, or a finite C."
+            f"Use a larger epsilon than {epsilon!r}, or a finite C."
         )
     else:
         message = (
             f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions, above tol={estimator.tol:g}. "
+            f"{solution.violation:.3g} of the optimality conditions, above tol={tol:g}. "
             "Scale the features to similar ranges, use a finite C, or increase max_iter or tol."
         )
-    warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)

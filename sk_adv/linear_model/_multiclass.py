@@ -10,14 +10,20 @@ and the smooth problem is solved by Newton's method, conjugate gradients on exac
 Hessian-vector products, for smaller and smaller μ.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 
 from sk_adv.linear_model._solvers import Solution
 
-# By how much the rounding may lower a pair's penalty ρ_kl (a log-odds), stage by stage.
-_ROUNDINGS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+# By how much the rounding may lower a pair's penalty ρ_kl, a log-odds, in the first stage.
+_FIRST_ROUNDING = 0.1
+
+# Data with more entries has its Hessian formed in single precision, at first on some rows only.
+_MANY_ENTRIES = 2**22
 
 
 @dataclass
@@ -26,7 +32,7 @@ class MulticlassProblem:
 
     Attributes
     ----------
-    X : torch.Tensor of shape (n_samples, n_features)
+    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
     y : torch.Tensor of shape (n_samples,), int64
         Class indices.
     n_classes : int
@@ -40,7 +46,7 @@ class MulticlassProblem:
     fit_intercept : bool
     """
 
-    X: torch.Tensor
+    X: object
     y: torch.Tensor
     n_classes: int
     weight: torch.Tensor
@@ -50,14 +56,24 @@ class MulticlassProblem:
     ridge: float
     fit_intercept: bool
 
+    @cached_property
+    def mean_square(self):
+        """Σ_i s_i x_ij² for each feature j."""
+        return self.X.mean_square(self.weight)
+
     @property
     def is_smooth(self):
         """Whether the bound has no kinks to round off."""
         return self.alpha == 1 or not bool(self.epsilon.any())
 
 
-def pair_penalties(coef, epsilon, norm, rounding=0.0):
-    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs, with value, slope and curvature.
+class PairPenalties:
+    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
+
+    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
+    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
+    estimate of t / ψ that is updated beside t. Source: Chan, Golub and Mulet, "A nonlinear
+    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
 
     Parameters
     ----------
@@ -65,41 +81,60 @@ def pair_penalties(coef, epsilon, norm, rounding=0.0):
     epsilon : torch.Tensor of shape (n_features,)
     norm : {numpy.inf, 2}
     rounding : float, default=0.0
-        Bound on how far the rounded ρ lies below the exact one.
+        Bound on how far the rounded ρ lies below the exact one; 0 is exact.
+    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
+        The estimate u, in [-1, 1]; None is t / ψ.
 
-    Returns
-    -------
+    Attributes
+    ----------
     value : torch.Tensor of shape (n_classes, n_classes)
     slope : torch.Tensor of shape (n_classes, n_classes, n_features)
         ∂ρ_kl / ∂(w_k - w_l).
-    curvature : torch.Tensor of shape (n_classes, n_classes, n_features)
-        Of |·| a feature (max-norm), or the factor ε_j² / ρ of the Euclidean norm, whose full
-        curvature is diag(factor) - slope slopeᵀ / ρ.
+    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
+        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
     """
-    scaled = epsilon * (coef[:, None] - coef[None])
-    tiny = torch.finfo(coef.dtype).tiny
-    if norm == 2:
-        length = (scaled.square().sum(-1) + rounding**2).sqrt()
-        safe = length.clamp(min=tiny).unsqueeze(-1)
-        return length - rounding, epsilon * scaled / safe, epsilon**2 / safe
-    width = rounding / len(epsilon)
-    length = (scaled.square() + width**2).sqrt()
-    safe = length.clamp(min=tiny)
-    bend = (epsilon * width / safe).square() / safe
-    return (length - width).sum(-1), epsilon * scaled / safe, bend
+
+    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
+        self.epsilon, self.norm = epsilon, norm
+        scaled = epsilon * _differences(coef)
+        tiny = torch.finfo(coef.dtype).tiny
+        if norm == 2:
+            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
+            self.value = root.squeeze(-1) - rounding
+        else:
+            width = rounding / len(epsilon)
+            root = (scaled.square() + width**2).sqrt()
+            self.value = (root - width).sum(-1)
+        self.root = root.clamp(min=tiny)
+        self.direction = scaled / self.root
+        self.slope = epsilon * self.direction
+        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
+        if norm != 2:
+            lagged = self.direction if dual is None else dual
+            self.stiffness = self.stiffness * (1 - lagged * self.direction)
+
+    def bend(self, change):
+        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
+        result = self.stiffness * change
+        if self.norm == 2:
+            along = (self.slope * change).sum(-1, keepdim=True)
+            result = result - self.slope * along / self.root
+        return result
+
+    def next_dual(self, change):
+        """The estimate u after a Newton step that changes w_k - w_l."""
+        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
+        return moved.clamp(-1, 1)
 
 
 class _Quadratic:
     """Value, gradient and Hessian-vector product of the rounded objective at one point."""
 
-    def __init__(self, problem, coef, intercept, rounding):
-        self.problem, self.coef, self.intercept = problem, coef, intercept
-        value, self.slope, self.curvature = pair_penalties(
-            coef, problem.epsilon, problem.norm, rounding
-        )
-        # The rounded Euclidean norm is √(‖·‖² + μ²) - μ: its curvature is divided by the root.
-        self.root = value + rounding
-        self.logits = problem.X @ coef.T + intercept
+    def __init__(self, problem, coef, intercept, rounding, dual=None):
+        self.problem, self.coef, self.intercept, self.dual = problem, coef, intercept, dual
+        self.penalties = PairPenalties(coef, problem.epsilon, problem.norm, rounding, dual)
+        value = self.penalties.value
+        self.logits = problem.X.product(coef.T) + intercept
         shifted = self.logits + value[problem.y]
         true = self.logits.gather(1, problem.y[:, None]).squeeze(1)
         loss = (1 - problem.alpha) * (shifted.logsumexp(1) - true)
@@ -115,49 +150,108 @@ class _Quadratic:
         bounded = (1 - problem.alpha) * weight * self.adversarial
         residual = bounded + problem.alpha * weight * self.clean
         residual[torch.arange(len(residual)), problem.y] -= problem.weight
-        self.mass = self._by_pair(bounded)
-        coef = residual.T @ problem.X + problem.ridge * self.coef
-        coef += torch.einsum("kl,klj->kj", self.mass, self.slope)
-        return coef, self._free_intercept(residual.sum(0))
+        self.mass = _sum_by_pair(bounded, problem.y)
+        coef = problem.X.transposed_product(residual).T + problem.ridge * self.coef
+        coef += torch.einsum("kl,klj->kj", self.mass, self.penalties.slope)
+        return coef, self.free_intercept(residual.sum(0))
+
+    def is_separating(self):
+        """Whether every sample is right by more than the exact penalty of each pair."""
+        problem = self.problem
+        penalty = PairPenalties(self.coef, problem.epsilon, problem.norm).value
+        if problem.alpha == 1:
+            penalty = torch.zeros_like(penalty)
+        threat = self.logits + penalty[problem.y]
+        threat = threat.scatter(1, problem.y[:, None], -torch.inf).amax(1)
+        return bool((self.logits.gather(1, problem.y[:, None]).squeeze(1) > threat).all())
+
+    def free_intercept(self, intercept):
+        """The intercept's part of a vector, or 0 if it is not fitted."""
+        return intercept if self.problem.fit_intercept else torch.zeros_like(intercept)
+
+
+@dataclass
+class RowSketch:
+    """The rows that a Hessian is made of: all of them, or a random share with larger weights.
+
+    Attributes
+    ----------
+    X : DenseDesign or SparseDesign of shape (n_rows, n_features)
+        In single precision, if the data is large.
+    y : torch.Tensor of shape (n_rows,)
+    weight : torch.Tensor of shape (n_rows,)
+        Of sum 1.
+    rows : torch.Tensor of shape (n_rows,) or slice
+        Where the rows stand in the data.
+    """
+
+    X: object
+    y: torch.Tensor
+    weight: torch.Tensor
+    rows: object
+
+    @classmethod
+    def draw(cls, problem, share):
+        """Take a share of the rows, if there are many; the same rows each time."""
+        n_rows, n_features = problem.X.shape
+        if n_rows * n_features <= _MANY_ENTRIES:
+            return cls(problem.X, problem.y, problem.weight, slice(None))
+        rows = slice(None)
+        if share < 1:
+            order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))
+            rows = order[: int(share * n_rows)].sort().values.to(problem.y.device)
+        weight = problem.weight[rows]
+        return cls(problem.X.single(rows), problem.y[rows], weight / weight.sum(), rows)
+
+
+class _Curvature:
+    """Hessian-vector products, and an approximate inverse, at one point."""
+
+    def __init__(self, at, sketch):
+        self.at, self.sketch = at, sketch
+        self.dtype = sketch.X.dtype
+        problem = at.problem
+        weight = sketch.weight[:, None].to(self.dtype)
+        self.parts = [
+            (share * weight, probability[sketch.rows].to(self.dtype))
+            for share, probability in (
+                (1 - problem.alpha, at.adversarial),
+                (problem.alpha, at.clean),
+            )
+        ]
 
     def product(self, coef, intercept):
         """Hessian times (coef, intercept)."""
-        problem, weight = self.problem, self.problem.weight[:, None]
-        difference = coef[:, None] - coef[None]
-        penalties = torch.einsum("klj,klj->kl", self.slope, difference)
-        logits = problem.X @ coef.T + intercept
-        bounded = logits + penalties[problem.y]
-        bounded = self.adversarial * (bounded - (self.adversarial * bounded).sum(1, keepdim=True))
-        bounded = (1 - problem.alpha) * weight * bounded
+        at, problem = self.at, self.at.problem
+        change = _differences(coef)
+        penalties = torch.einsum("klj,klj->kl", at.penalties.slope, change)
+        logits = self.sketch.X.product(coef.T.to(self.dtype)) + intercept.to(self.dtype)
+        bounded = _softmax_change(*self.parts[0], logits + penalties.to(self.dtype)[self.sketch.y])
         residual = bounded
         if problem.alpha > 0:
-            clean = self.clean * (logits - (self.clean * logits).sum(1, keepdim=True))
-            residual = bounded + problem.alpha * weight * clean
-        bend = self.curvature * difference
-        if problem.norm == 2:
-            bend = bend - self.slope * (penalties / self._safe_root())[..., None]
-        result = residual.T @ problem.X + problem.ridge * coef
-        result += torch.einsum("kl,klj->kj", self._by_pair(bounded), self.slope)
-        result += torch.einsum("kl,klj->kj", self.mass, bend)
-        return result, self._free_intercept(residual.sum(0))
+            residual = bounded + _softmax_change(*self.parts[1], logits)
+        result = self.sketch.X.transposed_product(residual).to(coef.dtype).T
+        result = result + problem.ridge * coef
+        by_pair = _sum_by_pair(bounded, self.sketch.y).to(coef.dtype)
+        result += torch.einsum("kl,klj->kj", by_pair, at.penalties.slope)
+        result += torch.einsum("kl,klj->kj", at.mass, at.penalties.bend(change))
+        return result, at.free_intercept(residual.sum(0).to(coef.dtype))
 
     def preconditioner(self):
-        """Approximate inverse Hessian: one block of all classes for each feature."""
-        problem = self.problem
+        """Approximate inverse: one block of all classes for each feature."""
+        at, problem = self.at, self.at.problem
         n_classes = problem.n_classes
-        mean = torch.zeros(n_classes, n_classes, dtype=self.coef.dtype, device=self.coef.device)
-        for share, probability in (
-            (1 - problem.alpha, self.adversarial),
-            (problem.alpha, self.clean),
-        ):
-            weighted = share * problem.weight[:, None] * probability
+        mean = at.coef.new_zeros(n_classes, n_classes)
+        for weight, probability in self.parts:
+            weighted = weight * probability
             mean += torch.diag(weighted.sum(0)) - weighted.T @ probability
-        # Adding the same weights to all classes changes nothing: that direction is projected out.
-        stiff = (self.mass[..., None] * self.curvature).permute(2, 0, 1)
+        stiff = (at.mass[..., None] * at.penalties.stiffness).permute(2, 0, 1)
         laplacian = torch.diag_embed(stiff.sum(-1)) - stiff
-        scale = problem.weight @ problem.X.square()
         identity = torch.eye(n_classes, dtype=mean.dtype, device=mean.device)
-        floor = 1e-8 * (mean.diagonal().max() + 1e-300)
+        # Features that are always 0, and the direction in which all classes move alike, have no
+        # curvature of their own.
+        floor = 1e-2 * (mean.diagonal().max() + 1e-300)
+        scale = problem.mean_square
         blocks = scale[:, None, None] * mean + laplacian + problem.ridge * identity
         blocks += (floor * (scale.max() + 1e-300)) * identity
         features = torch.linalg.inv(blocks)
@@ -165,32 +259,9 @@ class _Quadratic:
 
         def apply(coef, intercept):
             coef = torch.einsum("jkl,lj->kj", features, coef)
-            return _centre(coef), self._free_intercept(_centre(offset @ intercept))
+            return _centre(coef), at.free_intercept(_centre(offset @ intercept))
 
         return apply
-
-    def is_separating(self):
-        """Whether every sample is right by more than the exact penalty of each pair."""
-        problem = self.problem
-        penalty, _, _ = pair_penalties(self.coef, problem.epsilon, problem.norm)
-        if problem.alpha == 1:
-            penalty = torch.zeros_like(penalty)
-        threat = self.logits + penalty[problem.y]
-        threat = threat.scatter(1, problem.y[:, None], -torch.inf).amax(1)
-        return bool((self.logits.gather(1, problem.y[:, None]).squeeze(1) > threat).all())
-
-    def _by_pair(self, bounded):
-        """Sum rows by true class, symmetrised: the factors of the pairs' penalties."""
-        mass = bounded.new_zeros(self.problem.n_classes, self.problem.n_classes)
-        mass.index_add_(0, self.problem.y, bounded)
-        mass.fill_diagonal_(0)
-        return mass + mass.T
-
-    def _free_intercept(self, intercept):
-        return intercept if self.problem.fit_intercept else torch.zeros_like(intercept)
-
-    def _safe_root(self):
-        return self.root.clamp(min=torch.finfo(self.root.dtype).tiny)
 
 
 def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
@@ -214,13 +285,20 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
         rounded bound's gradient as its violation.
     """
     coef, intercept = _centre(coef), _centre(intercept)
-    stages = (0.0,) if problem.is_smooth else _ROUNDINGS
-    n_iter, status = 0, "optimal"
+    stages = _stages(problem, tol)
+    n_iter, status, dual = 0, "optimal", None
+    if problem.norm != 2 and not problem.is_smooth:
+        dual = torch.zeros_like(_differences(coef))
+        if coef.any():
+            # A solution to start from needs no leading stages.
+            stages = stages[-1:]
+            dual = PairPenalties(coef, problem.epsilon, problem.norm, stages[0]).direction
     for stage, rounding in enumerate(stages):
         last = stage == len(stages) - 1
-        # Early stages only lead the way: a tenth of their own error is near enough.
-        goal = tol if last else max(tol, 1e-2 * rounding)
-        at = _Quadratic(problem, coef, intercept, rounding)
+        # Early stages only lead the way: a part of their own error is near enough.
+        goal = tol if last else max(tol, 0.1 * rounding)
+        sketch = RowSketch.draw(problem, 1 if rounding < 1e-2 else 0.25)
+        at = _Quadratic(problem, coef, intercept, rounding, dual)
         first = None
         reached = False
         while True:
@@ -239,29 +317,40 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
             if callback is not None:
                 callback(n_iter, float(at.value), violation, coef.shape[1])
             first = first or violation
-            step = _conjugate_gradients(at, gradient, min(0.1, violation / first))
+            step = _conjugate_gradients(
+                _Curvature(at, sketch), gradient, min(0.1, violation / first)
+            )
             moved = _search(problem, at, gradient, step, rounding)
             if moved is None:
                 status = "stalled" if last and not reached else status
                 break
             at, n_iter = moved, n_iter + 1
-        coef, intercept = at.coef, at.intercept
+        coef, intercept, dual = at.coef, at.intercept, at.dual
         if status != "optimal":
             break
     exact = at if rounding == 0 else _Quadratic(problem, coef, intercept, 0.0)
     return Solution(coef, intercept, float(exact.value), violation, n_iter, status)
 
 
-def _conjugate_gradients(at, gradient, forcing):
+def _stages(problem, tol):
+    """Roundings that fall to ten times `tol`, which bounds the error that is left in each ρ."""
+    if problem.is_smooth:
+        return (0.0,)
+    final = min(10 * tol, _FIRST_ROUNDING)
+    n_stages = 1 + math.ceil(round(math.log10(_FIRST_ROUNDING / final), 6))
+    return np.geomspace(_FIRST_ROUNDING, final, n_stages)
+
+
+def _conjugate_gradients(curvature, gradient, forcing):
     """Newton direction: H d = -g to a relative residual of `forcing`."""
-    solve = at.preconditioner()
+    solve = curvature.preconditioner()
     step = tuple(torch.zeros_like(part) for part in gradient)
     residual = tuple(-part for part in gradient)
     direction = preconditioned = solve(*residual)
     energy = _dot(residual, preconditioned)
     goal = forcing**2 * energy
     for _ in range(10 * gradient[0].numel() if gradient[0].numel() < 1000 else 250):
-        product = at.product(*direction)
+        product = curvature.product(*direction)
         bend = _dot(direction, product)
         if bend <= 0:
             break
@@ -279,15 +368,34 @@ def _conjugate_gradients(at, gradient, forcing):
 
 def _search(problem, at, gradient, step, rounding):
     slope = _dot(gradient, step)
+    dual = None if at.dual is None else at.penalties.next_dual(_differences(step[0]))
     size = 1.0
     while size > 1e-10:
         trial = _Quadratic(
-            problem, at.coef + size * step[0], at.intercept + size * step[1], rounding
+            problem, at.coef + size * step[0], at.intercept + size * step[1], rounding, dual
         )
         if trial.value <= at.value + 1e-4 * size * slope:
             return trial
         size /= 2
     return None
+
+
+def _softmax_change(weight, probability, change):
+    """Weighted change of a softmax with the change of its logits."""
+    return weight * probability * (change - (probability * change).sum(1, keepdim=True))
+
+
+def _sum_by_pair(bounded, y):
+    """Sum rows by true class, symmetrised: the factors of the pairs' penalties."""
+    n_classes = bounded.shape[1]
+    mass = bounded.new_zeros(n_classes, n_classes).index_add_(0, y, bounded)
+    mass.fill_diagonal_(0)
+    return mass + mass.T
+
+
+def _differences(coef):
+    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
+    return coef[:, None] - coef[None]
 
 
 def _centre(tensor):

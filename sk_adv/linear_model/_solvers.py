@@ -10,9 +10,6 @@ import torch
 
 from sk_adv._perturbations import dual_norm
 
-# Rows that are gathered and weighted at once when a Gram matrix is formed.
-_BLOCK_ROWS = 1024
-
 
 @dataclass
 class Solution:
@@ -43,7 +40,7 @@ class Problem:
 
     Attributes
     ----------
-    X : torch.Tensor of shape (n_samples, n_features)
+    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
     y : torch.Tensor of shape (n_samples,)
         Labels -1 and +1.
     loss : WorstCaseLogisticLoss
@@ -54,7 +51,7 @@ class Problem:
     fit_intercept : bool
     """
 
-    X: torch.Tensor
+    X: object
     y: torch.Tensor
     loss: object
     epsilon: torch.Tensor
@@ -62,9 +59,9 @@ class Problem:
     ridge: float
     fit_intercept: bool
 
-    def margin(self, coef, intercept):
-        """The margins y ∘ (Xw + b)."""
-        return self.y * (self.X @ coef + intercept)
+    def margin(self, coef, intercept, columns=None):
+        """The margins y ∘ (Xw + b), or those of weights in some columns only."""
+        return self.y * (self.X.product(coef, columns) + intercept)
 
     def penalty(self, coef):
         """ρ(w) = ‖ε ∘ w‖_*."""
@@ -78,7 +75,7 @@ class Problem:
         """Gradient in w and b of all but ρ: g = -Σ p_i y_i x_i + ridge w, and -Σ p_i y_i."""
         signed = p * self.y
         slope = -signed.sum() if self.fit_intercept else signed.new_zeros(())
-        return self.ridge * coef - self.X.T @ signed, slope
+        return self.ridge * coef - self.X.transposed_product(signed), slope
 
     def hessian(self, columns, margin, penalty, penalty_slope, neglect=0.0):
         """Hessian on `columns` and the intercept, which is last, for a ρ linear in w.
@@ -91,16 +88,7 @@ class Problem:
         size = len(columns) + 1
         # Fewer rows than columns would leave directions without curvature.
         rows = _main_rows(total, neglect, n_min=4 * size)
-        weight = total[rows]
-        signed = (adversarial * self.y)[rows]
-        hessian = total.new_zeros(size, size)
-        cross = total.new_zeros(size)
-        for chunk in torch.arange(len(rows), device=rows.device).split(_BLOCK_ROWS):
-            block = total.new_ones(len(chunk), size)
-            block[:, :-1] = _gather(self.X, rows[chunk], columns)
-            cross += block.T @ signed[chunk]
-            block *= weight[chunk].sqrt().unsqueeze(1)
-            hessian += _gram(block)
+        hessian, cross = self.X.moments(rows, columns, total[rows], (adversarial * self.y)[rows])
         slope = torch.cat([penalty_slope, penalty_slope.new_zeros(1)])
         hessian -= torch.outer(slope, cross) + torch.outer(cross, slope)
         hessian += adversarial[rows].sum() * torch.outer(slope, slope)
@@ -117,20 +105,6 @@ def _main_rows(curvature, neglect, n_min):
     ordered, order = curvature.sort()
     dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
     return order[min(dropped, len(order) - n_min) :].sort().values
-
-
-def _gather(X, rows, columns):
-    if X.device.type == "cpu":
-        return torch.from_numpy(X.numpy()[rows.numpy()].take(columns.numpy(), axis=1))
-    return X[rows[:, None], columns]
-
-
-def _gram(block):
-    """blockᵀ block; NumPy's product of a matrix with its own transpose does half the work."""
-    if block.device.type == "cpu":
-        block = block.numpy()
-        return torch.from_numpy(block.T @ block)
-    return block.T @ block
 
 
 def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
@@ -361,7 +335,7 @@ def _line_search(problem, point, step):
         return None
     direction = torch.zeros_like(point.coef)
     direction[step.columns] = step.coef
-    change = problem.margin(direction, step.intercept)
+    change = problem.margin(step.coef, step.intercept, step.columns)
     size = 1.0
     while size > 1e-10:
         coef = point.coef + size * direction

@@ -6,7 +6,6 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import check_grad
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
@@ -244,40 +243,3 @@ def test_tensor_on_the_cpu_fits_as_an_array():
     found = AdversarialLogisticRegression(epsilon=0.1).fit(torch.as_tensor(X), y)
     expected = AdversarialLogisticRegression(epsilon=0.1).fit(X, y)
     np.testing.assert_array_equal(found.coef_, expected.coef_)
-
-
-@pytest.mark.parametrize("norm", [np.inf, 2])
-def test_rounded_bound_has_the_gradient_and_curvature_that_it_states(norm):
-    from sk_adv.linear_model._multiclass import MulticlassProblem, _Quadratic
-
-    X, y, weight = problem(40, 5, 3)
-    bound = MulticlassProblem(
-        X=torch.as_tensor(X),
-        y=torch.as_tensor(np.unique(y, return_inverse=True)[1]),
-        n_classes=3,
-        weight=torch.as_tensor(weight / weight.sum()),
-        alpha=0.3,
-        epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
-        norm=norm,
-        ridge=0.1,
-        fit_intercept=True,
-    )
-
-    def at(flat):
-        flat = torch.as_tensor(flat)
-        return _Quadratic(bound, flat[:15].reshape(3, 5), flat[15:], rounding=0.5)
-
-    def gradient(flat):
-        return torch.cat([part.flatten() for part in at(flat).gradient()]).numpy()
-
-    rng = np.random.default_rng(0)
-    point, direction = rng.normal(size=18), rng.normal(size=18)
-    assert check_grad(lambda flat: float(at(flat).value), gradient, point) < 1e-6
-    quadratic = at(point)
-    quadratic.gradient()
-    flat = torch.as_tensor(direction)
-    product = quadratic.product(flat[:15].reshape(3, 5), flat[15:])
-    product = torch.cat([part.flatten() for part in product]).numpy()
-    step = 1e-6 * direction
-    difference = (gradient(point + step) - gradient(point - step)) / 2e-6
-    np.testing.assert_allclose(product, difference, atol=1e-7)

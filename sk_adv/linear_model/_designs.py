@@ -1,0 +1,176 @@
+"""The data as the solvers see it: products with X, and weighted Gram matrices of its columns.
+
+All results are float64 tensors. A design keeps X as it was given, dense or sparse, in its own
+precision; work goes over blocks of rows, so that memory beyond X stays small.
+"""
+
+import torch
+from scipy import sparse
+
+# Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
+_BLOCK_ENTRIES = 2**19
+
+
+def as_design(X, device):
+    """Wrap X, a dense array, a tensor or a CSR or CSC matrix, for computing on a device."""
+    if sparse.issparse(X):
+        return SparseDesign(X)
+    return DenseDesign(torch.as_tensor(X, device=device))
+
+
+class DenseDesign:
+    """A dense X, on any device.
+
+    Parameters
+    ----------
+    X : torch.Tensor of shape (n_samples, n_features)
+        Of any floating type.
+    """
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = tuple(X.shape)
+        self.dtype = X.dtype
+
+    def single(self, rows):
+        """A design of some rows in single precision."""
+        return DenseDesign(self.X[rows].to(torch.float32))
+
+    def product(self, coef, columns=None):
+        """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
+        X = self.X
+        # Gathering pays where few columns are wanted of wide rows.
+        if columns is not None:
+            if self._are_few(columns):
+                X = X[:, columns]
+            else:
+                full = coef.new_zeros(X.shape[1], *coef.shape[1:])
+                full[columns] = coef
+                coef = full
+        if X.dtype == coef.dtype:
+            return X @ coef
+        return torch.cat([block.to(coef.dtype) @ coef for block in self._blocks(X)])
+
+    def transposed_product(self, values):
+        """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
+        if self.X.dtype == values.dtype:
+            # Thin matrices first: BLAS is slow the other way round.
+            return (values.T @ self.X).T
+        result = values.new_zeros(self.X.shape[1], *values.shape[1:])
+        start = 0
+        for block in self._blocks(self.X):
+            result += block.to(values.dtype).T @ values[start : start + len(block)]
+            start += len(block)
+        return result
+
+    def moments(self, rows, columns, weight, first):
+        """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns], 1).
+
+        Parameters
+        ----------
+        rows, columns : torch.Tensor of int64
+        weight : torch.Tensor of shape (n_rows,)
+            Not negative.
+        first : torch.Tensor of shape (n_rows,)
+
+        Returns
+        -------
+        torch.Tensor of shape (n_columns + 1, n_columns + 1)
+        torch.Tensor of shape (n_columns + 1,)
+        """
+        size = len(columns) + 1
+        second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
+        root = weight.sqrt().unsqueeze(1)
+        width = size if self._are_few(columns) else self.shape[1]
+        for chunk in torch.arange(len(rows), device=rows.device).split(_block_rows(width)):
+            block = weight.new_ones(len(chunk), size)
+            block[:, :-1] = self._gather(rows[chunk], columns)
+            cross += block.T @ first[chunk]
+            block *= root[chunk]
+            second += _gram(block)
+        return second, cross
+
+    def mean_square(self, weight):
+        """Σ_i weight_i x_ij² for each feature j."""
+        result = weight.new_zeros(self.shape[1])
+        start = 0
+        for block in self._blocks(self.X):
+            result += block.to(weight.dtype).square().T @ weight[start : start + len(block)]
+            start += len(block)
+        return result
+
+    def _are_few(self, columns):
+        return 8 * len(columns) < self.shape[1]
+
+    def _gather(self, rows, columns):
+        if self.X.device.type != "cpu" or self._are_few(columns):
+            return self.X[rows[:, None], columns]
+        # Whole rows first: on the CPU this is several times as fast as single entries.
+        return torch.from_numpy(self.X.numpy()[rows.numpy()].take(columns.numpy(), axis=1))
+
+    def _blocks(self, X):
+        return X.split(_block_rows(X.shape[1]))
+
+
+class SparseDesign:
+    """A CSR or CSC matrix on the CPU, which is never made dense.
+
+    Parameters
+    ----------
+    X : scipy.sparse matrix or array of shape (n_samples, n_features)
+        In CSR or CSC format.
+    """
+
+    dtype = torch.float64
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = X.shape
+
+    def single(self, rows):
+        """A design of some rows; products of sparse matrices stay in double precision."""
+        return self if isinstance(rows, slice) else SparseDesign(self.X.tocsr()[rows.numpy()])
+
+    def product(self, coef, columns=None):
+        """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
+        if columns is not None:
+            full = coef.new_zeros(self.shape[1], *coef.shape[1:])
+            full[columns] = coef
+            coef = full
+        return torch.from_numpy(self.X @ coef.numpy())
+
+    def transposed_product(self, values):
+        """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
+        return torch.from_numpy(self.X.T @ values.numpy())
+
+    def moments(self, rows, columns, weight, first):
+        """As `DenseDesign.moments`."""
+        rows, columns = rows.numpy(), columns.numpy()
+        size = len(columns) + 1
+        second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
+        picked = self.X[:, columns] if self.X.format == "csc" else self.X[rows]
+        picked = picked[rows] if self.X.format == "csc" else picked[:, columns]
+        picked = sparse.csr_array(picked, dtype=float)
+        cross[:-1] = torch.from_numpy(picked.T @ first.numpy())
+        cross[-1] = first.sum()
+        second[:-1, -1] = second[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())
+        second[-1, -1] = weight.sum()
+        weighted = sparse.diags_array(weight.numpy()) @ picked
+        second[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
+        return second, cross
+
+    def mean_square(self, weight):
+        """Σ_i weight_i x_ij² for each feature j."""
+        return torch.from_numpy(self.X.power(2).T @ weight.numpy())
+
+
+def _block_rows(width):
+    return max(_BLOCK_ENTRIES // max(width, 1), 1)
+
+
+def _gram(block):
+    """blockᵀ block; NumPy's product of a matrix with its own transpose does half the work."""
+    if block.device.type == "cpu":
+        block = block.numpy()
+        return torch.from_numpy(block.T @ block)
+    return block.T @ block

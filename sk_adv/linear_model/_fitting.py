@@ -1,0 +1,134 @@
+"""From labels and weights to a solved problem: what the estimator, the path and the CV share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
+
+from sk_adv._devices import to_numpy
+from sk_adv.linear_model._designs import as_design
+from sk_adv.linear_model._losses import WorstCaseLogisticLoss
+from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
+from sk_adv.linear_model._solvers import Problem, minimise
+
+
+@dataclass
+class TrainingSet:
+    """Validated data, with labels as class indices and weights of sum 1.
+
+    Attributes
+    ----------
+    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
+    labels : torch.Tensor of shape (n_samples,), int64
+        Indices into `classes`.
+    classes : ndarray of shape (n_classes,)
+    weight : torch.Tensor of shape (n_samples,)
+    total : float
+        The sum of the weights before they were normalised.
+    """
+
+    X: object
+    labels: torch.Tensor
+    classes: np.ndarray
+    weight: torch.Tensor
+    total: float
+
+    @property
+    def is_binary(self):
+        """Whether one row of weights serves."""
+        return len(self.classes) == 2
+
+
+def make_training_set(X, y, sample_weight, class_weight, device):
+    """Encode labels and weights; samples of weight zero are left out.
+
+    Raises
+    ------
+    ValueError
+        If y is no classification target, a weight is negative, or fewer than two classes have
+        positive weight.
+    """
+    y = to_numpy(y) if isinstance(y, torch.Tensor) else np.asarray(y)
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = to_numpy(sample_weight)
+    check_classification_targets(y)
+    classes, labels = np.unique(y, return_inverse=True)
+    weight = _check_sample_weight(
+        sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
+    )
+    if class_weight is not None:
+        factors = compute_class_weight(
+            class_weight, classes=classes, y=y, sample_weight=sample_weight
+        )
+        weight = weight * factors[labels]
+    used = weight > 0
+    present = np.unique(labels[used])
+    if len(present) < 2:
+        raise ValueError(
+            f"y must hold at least two classes with positive weight; got {len(present)} class: "
+            f"{classes[present].tolist()}."
+        )
+    if not used.all():
+        rows = np.flatnonzero(used)
+        X = X[torch.as_tensor(rows, device=X.device)] if isinstance(X, torch.Tensor) else X[rows]
+        labels, weight = np.searchsorted(present, labels[rows]), weight[rows]
+    total = weight.sum()
+    return TrainingSet(
+        X=as_design(X, device),
+        labels=torch.as_tensor(labels, device=device),
+        classes=classes[present],
+        weight=torch.as_tensor(weight / total, device=device),
+        total=float(total),
+    )
+
+
+def zero_start(data, fit_intercept):
+    """No weights, and intercepts that give the classes' shares."""
+    n_features = data.X.shape[1]
+    shares = data.weight.new_zeros(len(data.classes)).index_add_(0, data.labels, data.weight)
+    odds = shares.log() * fit_intercept
+    if data.is_binary:
+        return data.weight.new_zeros(n_features), odds[1] - odds[0]
+    return data.weight.new_zeros(len(data.classes), n_features), odds
+
+
+def solve(data, start, *, epsilon, alpha, norm, C, fit_intercept, tol, max_iter, callback=None):
+    """Minimise the worst-case loss of a training set from a starting point.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    start : tuple of torch.Tensor
+        Weights and intercepts, of the shapes of `zero_start`.
+    epsilon : ndarray of shape () or (n_features,)
+    alpha, norm, C, fit_intercept, tol, max_iter : see AdversarialLogisticRegression
+    callback : callable, default=None
+
+    Returns
+    -------
+    Solution
+    """
+    radius = np.broadcast_to(epsilon, data.X.shape[1:]).copy()
+    shared = {
+        "X": data.X,
+        "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
+        "norm": norm,
+        "ridge": 0.0 if np.isinf(C) else 1 / (C * data.total),
+        "fit_intercept": fit_intercept,
+    }
+    options = {"tol": tol, "max_iter": max_iter, "callback": callback}
+    if data.is_binary:
+        signs = 2.0 * data.labels.to(data.weight.dtype) - 1
+        loss = WorstCaseLogisticLoss(data.weight, float(alpha))
+        return minimise(Problem(y=signs, loss=loss, **shared), *start, **options)
+    problem = MulticlassProblem(
+        y=data.labels,
+        n_classes=len(data.classes),
+        weight=data.weight,
+        alpha=float(alpha),
+        **shared,
+    )
+    return minimise_bound(problem, *start, **options)

@@ -1,0 +1,71 @@
+"""The rounded convex bound: derivatives against finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import check_grad
+
+from sk_adv.linear_model._designs import as_design
+from sk_adv.linear_model._multiclass import (
+    MulticlassProblem,
+    PairPenalties,
+    RowSketch,
+    _Curvature,
+    _Quadratic,
+)
+
+SHAPE = (3, 5)
+
+
+@pytest.fixture(params=[np.inf, 2], ids="norm {}".format)
+def bound(request):
+    rng = np.random.default_rng(0)
+    return MulticlassProblem(
+        X=as_design(rng.normal(size=(40, 5)), "cpu"),
+        y=torch.arange(40) % 3,
+        n_classes=3,
+        weight=torch.as_tensor(rng.dirichlet(np.ones(40))),
+        alpha=0.3,
+        epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
+        norm=request.param,
+        ridge=0.1,
+        fit_intercept=True,
+    )
+
+
+def split(flat):
+    flat = torch.as_tensor(flat)
+    return flat[:15].reshape(SHAPE), flat[15:]
+
+
+def gradient(bound, flat):
+    at = _Quadratic(bound, *split(flat), rounding=0.5)
+    return torch.cat([part.flatten() for part in at.gradient()]).numpy()
+
+
+def test_gradient_and_curvature_match_finite_differences(bound):
+    rng = np.random.default_rng(1)
+    point, direction = rng.normal(size=18), rng.normal(size=18)
+    value = lambda flat: float(_Quadratic(bound, *split(flat), rounding=0.5).value)  # noqa: E731
+    assert check_grad(value, lambda flat: gradient(bound, flat), point) < 1e-6
+
+    at = _Quadratic(bound, *split(point), rounding=0.5)
+    at.gradient()
+    curvature = _Curvature(at, RowSketch.draw(bound, 1))
+    found = torch.cat([part.flatten() for part in curvature.product(*split(direction))]).numpy()
+    step = 1e-6 * direction
+    difference = (gradient(bound, point + step) - gradient(bound, point - step)) / 2e-6
+    np.testing.assert_allclose(found, difference, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_rounding_lowers_the_penalty_by_its_bound_at_most(norm):
+    rng = np.random.default_rng(2)
+    coef = torch.as_tensor(rng.normal(size=SHAPE))
+    epsilon = torch.as_tensor(rng.uniform(size=5))
+    gaps = coef[:, None] - coef[None]
+    exact = torch.linalg.vector_norm(epsilon * gaps, ord=1 if norm == np.inf else 2, dim=-1)
+    torch.testing.assert_close(PairPenalties(coef, epsilon, norm).value, exact)
+    rounded = PairPenalties(coef, epsilon, norm, rounding=0.1).value
+    assert (rounded <= exact + 1e-12).all()
+    assert (exact - rounded).max() <= 0.1
