@@ -75,9 +75,13 @@ def perturb(
     run = resolve_attack(attack)
     check_norm(norm)
     check_dense(X, "An attack")
-    if not isinstance(estimator, torch.nn.Module):
-        check_is_fitted(estimator)
-    values = X.detach() if isinstance(X, torch.Tensor) else _numeric(X)
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "classes_"):
+        raise TypeError(
+            f"estimator must be a classifier with the attribute classes_; "
+            f"got {type(estimator).__name__}."
+        )
+    values = _numeric(X)
     n_features = getattr(estimator, "n_features_in_", values.shape[1])
     if values.shape[1] != n_features:
         raise ValueError(
@@ -86,7 +90,7 @@ def perturb(
         )
     check_epsilon(epsilon, values.shape[1:])
     check_bounds(bounds, values.shape[1:])
-    y = _check_y(to_numpy(y) if isinstance(y, torch.Tensor) else y, estimator=estimator)
+    y = _check_y(to_numpy(y), estimator=estimator)
     if len(y) != len(values):
         raise ValueError(f"y must have one label a sample of X: got {len(y)} for {len(values)}.")
 
@@ -104,7 +108,12 @@ def perturb(
 
 
 def _numeric(X):
-    return check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    """X as a two-dimensional array, or tensor, of floating point numbers."""
+    if not isinstance(X, torch.Tensor):
+        return check_array(X, dtype=[np.float64, np.float32], input_name="X")
+    if X.ndim != 2:
+        raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(X.shape)}.")
+    return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
 
 
 def _in_container_of(X, copies):

@@ -38,8 +38,8 @@ def resolve_device(device, X=None, *, prefer_accelerator=False):
         return torch.device("cpu")
     try:
         resolved = torch.device(device)
-        # An empty tensor is the cheapest proof that the device is really there.
-        torch.empty(0, device=resolved)
+        # A tensor that is read back is the cheapest proof that the device is really there.
+        torch.zeros(1, device=resolved).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         available = ["'auto'", "'cpu'"]
         available += ["'cuda'"] if torch.cuda.is_available() else []
@@ -63,6 +63,14 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
     return None, default_dtype
 
 
-def to_numpy(tensor):
-    """Copy a tensor to the host as a NumPy array."""
-    return np.asarray(tensor.detach().cpu())
+def to_numpy(X):
+    """Bring a tensor to the host as a NumPy array; anything else is returned as it is."""
+    return np.asarray(X.detach().cpu()) if isinstance(X, torch.Tensor) else X
+
+
+def to_tensor(X, **options):
+    """Make a tensor of an array without copying it, unless it is read-only or has to move."""
+    if isinstance(X, np.ndarray) and not X.flags.writeable:
+        # torch warns of read-only memory, which frames give out.
+        X = X.copy()
+    return torch.as_tensor(X, **options)

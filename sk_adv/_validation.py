@@ -8,6 +8,8 @@ import torch
 from scipy import sparse
 from sklearn.utils._param_validation import Interval, Options
 
+from sk_adv._devices import to_numpy
+
 PERTURBATION_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left"), "array-like"],
     "norm": [Options(Real, {2, np.inf})],
@@ -16,7 +18,7 @@ PERTURBATION_CONSTRAINTS = {
 
 def check_norm(norm):
     """Return `norm` if it is one of the two supported norms, else raise `ValueError`."""
-    if norm not in (2, np.inf):
+    if not isinstance(norm, Real) or norm not in (2, np.inf):
         raise ValueError(f"norm must be numpy.inf or 2; got {norm!r}.")
     return norm
 
@@ -29,8 +31,8 @@ def check_epsilon(epsilon, feature_shape, name="epsilon"):
     epsilon : float or array-like of shape `feature_shape`
         The radius in the units of X.
 
-    feature_shape : tuple of int
-        The shape of one sample.
+    feature_shape : tuple of int or None
+        The shape of one sample; None where it is not known yet.
 
     name : str, default="epsilon"
         The parameter's name in messages.
@@ -46,15 +48,15 @@ def check_epsilon(epsilon, feature_shape, name="epsilon"):
     TypeError
         If `epsilon` is not numeric.
     """
-    if isinstance(epsilon, torch.Tensor):
-        epsilon = epsilon.detach().cpu()
     try:
-        radius = np.asarray(epsilon, dtype=np.float64)
+        if epsilon is None:
+            raise TypeError
+        radius = np.asarray(to_numpy(epsilon), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be a number or an array of numbers; got {epsilon!r}."
         ) from error
-    if radius.ndim and radius.shape != tuple(feature_shape):
+    if feature_shape is not None and radius.ndim and radius.shape != tuple(feature_shape):
         raise ValueError(
             f"{name} must be a single number or have one entry a feature, "
             f"shape {tuple(feature_shape)}; got shape {radius.shape}."
@@ -68,6 +70,8 @@ def check_epsilon(epsilon, feature_shape, name="epsilon"):
 def check_bounds(bounds, feature_shape):
     """Validate `bounds`: None, or a pair (low, high) of numbers or arrays of `feature_shape`.
 
+    With `feature_shape=None`, where it is not known yet, only all else is checked.
+
     Returns
     -------
     None or tuple of two float64 ndarrays
@@ -80,19 +84,21 @@ def check_bounds(bounds, feature_shape):
     if bounds is None:
         return None
     try:
-        low, high = (np.asarray(bound, dtype=np.float64) for bound in bounds)
+        low, high = (np.asarray(to_numpy(bound), dtype=np.float64) for bound in bounds)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"bounds must be None or a pair (low, high) of numbers or arrays; got {bounds!r}."
         ) from error
     for name, bound in (("low", low), ("high", high)):
-        if bound.ndim and bound.shape != tuple(feature_shape):
+        if feature_shape is not None and bound.ndim and bound.shape != tuple(feature_shape):
             raise ValueError(
                 f"bounds: {name} must be a single number or have one entry a feature, "
                 f"shape {tuple(feature_shape)}; got shape {bound.shape}."
             )
         if np.isnan(bound).any():
             raise ValueError(f"bounds: {name} must not be NaN; got {bounds!r}.")
+    if low.ndim and high.ndim and low.shape != high.shape:
+        raise ValueError(f"bounds: low and high differ in shape, {low.shape} and {high.shape}.")
     if (low > high).any():
         raise ValueError(f"bounds must be (low, high) with low <= high; got {bounds!r}.")
     return low, high
@@ -100,10 +106,10 @@ def check_bounds(bounds, feature_shape):
 
 def check_dense(X, who):
     """Raise `TypeError` if X is a sparse matrix: a dense perturbation would fill it in."""
-    if sparse.issparse(X):
+    if sparse.issparse(X) or (isinstance(X, torch.Tensor) and X.layout != torch.strided):
         raise TypeError(
             f"{who} takes dense X; got a sparse {type(X).__name__}. A perturbation changes zero "
-            "entries too: pass X.toarray() if it fits in memory."
+            "entries too: make X dense, by toarray() or to_dense(), if it fits in memory."
         )
 
 

@@ -72,7 +72,7 @@ def fgsm(
         η = ε ∘ (ε ∘ ∇ₓJ) / ‖ε ∘ ∇ₓJ‖₂               for the Euclidean norm,
 
     and x + η is returned. A zero gradient gives η = 0. For two-class models that are linear in x
-    this is the exact worst case.
+    this is the exact worst case (with `norm=2`, as long as no `bounds` clip the copies).
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
             "sk_adv.as_module turns a fitted scikit-learn estimator into one."
         )
     device, dtype = module_device_and_dtype(module)
-    clean = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.array(X))
+    clean = _as_numbers(X, "X").detach()
     if not clean.is_floating_point():
         clean = clean.to(dtype)
     if clean.ndim < 2 or not len(clean):
@@ -322,8 +322,28 @@ def _gradient(logits, X, y):
     return gradient
 
 
+def _as_numbers(values, name):
+    """A tensor of real numbers: the one that is given, or a copy of the array."""
+    if isinstance(values, Tensor) and not values.is_complex():
+        return values
+    array = np.array(to_numpy(values), copy=True)
+    if array.dtype.kind not in "fiub":
+        meaning = {"X": "real numbers", "y": "class indices from 0 on, not class names"}[name]
+        raise TypeError(f"{name} must hold {meaning}; got an array of dtype {array.dtype}.")
+    return torch.from_numpy(array)
+
+
 def _checked_logits(module, X, *, n_labels):
-    logits = module(X)
+    try:
+        logits = module(X)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
+        ) from error
+    if logits.isnan().any():
+        raise ValueError("module returned NaN for a finite X, so there is no loss to increase.")
     if logits.ndim != 2 or logits.shape[1] < max(n_labels, 2):
         raise ValueError(
             f"module must return logits of shape (n_samples, n_classes) with at least "
@@ -333,7 +353,7 @@ def _checked_logits(module, X, *, n_labels):
 
 
 def _check_labels(y, n_samples):
-    labels = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y))
+    labels = _as_numbers(y, "y")
     if labels.shape != (n_samples,):
         raise ValueError(
             f"y must have shape ({n_samples},), one class index a sample; "

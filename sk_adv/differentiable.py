@@ -85,7 +85,11 @@ def as_module(
 
 @functools.singledispatch
 def _rule(estimator):
-    name = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"as_module takes a fitted estimator; got the class {estimator.__name__} itself."
+        )
+    name = type(estimator).__name__
     raise TypeError(
         f"as_module has no rule for {name}. Either register one with "
         f"`as_module.register({name})`, or attack a differentiable surrogate trained on the "
@@ -216,6 +220,7 @@ def _active_steps(pipeline):
 
 @as_module.register(BaseSearchCV)
 def _(search):
+    check_is_fitted(search, "best_estimator_", msg="%(name)s is fitted with refit=False only.")
     return as_module(search.best_estimator_)
 
 

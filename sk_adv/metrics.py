@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, get_scorer
 from sklearn.metrics._scorer import _BaseScorer
+from sklearn.utils import check_consistent_length
 
 from sk_adv._adversary import perturb, resolve_attack
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
@@ -95,6 +96,8 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
+    if sample_weight is not None:
+        check_consistent_length(y, sample_weight)
     copies = perturb(
         estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
     )
@@ -164,6 +167,8 @@ def adversarial_confidence(
     >>> 0.5 < adversarial_confidence(model, X, y, epsilon=1.0) < 1
     True
     """
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
     copies = perturb(
         estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
     )
@@ -223,6 +228,8 @@ def make_adversarial_scorer(
     ------
     ValueError
         If `scoring`, `attack`, `norm`, `epsilon` or `bounds` is invalid.
+    TypeError
+        If `scoring` is neither a name nor callable.
 
     Examples
     --------
@@ -245,8 +252,10 @@ def make_adversarial_scorer(
     """
     resolve_attack(attack)
     check_norm(norm)
-    check_epsilon(epsilon, np.shape(epsilon))
-    check_bounds(bounds, np.broadcast_shapes(*map(np.shape, bounds)) if bounds else ())
+    check_epsilon(epsilon, None)
+    check_bounds(bounds, None)
+    if not isinstance(scoring, str) and not callable(scoring):
+        raise TypeError(f"scoring must be the name of a scorer or a callable; got {scoring!r}.")
     options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
     return _AdversarialScorer(get_scorer(scoring), {**options, **attack_params})
 
@@ -255,7 +264,13 @@ class _AdversarialScorer(_BaseScorer):
     """A scorer behind an attack."""
 
     def __init__(self, scorer, attack):
-        super().__init__(scorer._score_func, scorer._sign, scorer._kwargs, scorer._response_method)
+        # A plain function of (estimator, X, y) is a scorer too.
+        super().__init__(
+            getattr(scorer, "_score_func", scorer),
+            getattr(scorer, "_sign", 1),
+            getattr(scorer, "_kwargs", {}),
+            getattr(scorer, "_response_method", "predict"),
+        )
         self._scorer = scorer
         self._attack = attack
 

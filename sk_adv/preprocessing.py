@@ -7,10 +7,11 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._adversary import perturb
-from sk_adv._devices import resolve_device
+from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import (
     PERTURBATION_CONSTRAINTS,
     check_bounds,
@@ -141,7 +142,12 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         with unchanged_on_error(self):
             self._resolve_device()
             check_has_rule(self.estimator)
-            checked, _ = validate_data(self, X, y, dtype=[np.float64, np.float32])
+            checked, labels = validate_data(
+                self, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32]
+            )
+            check_classification_targets(labels)
+            if len(np.unique(labels)) < 2:
+                raise ValueError(f"y must hold at least two classes; got 1 class: {labels[:1]}.")
             check_epsilon(self.epsilon, checked.shape[1:])
             check_bounds(self.bounds, checked.shape[1:])
             self.estimator_ = clone(self.estimator).fit(X, y)
@@ -165,7 +171,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The copies; of a frame, with its columns and index.
         """
         check_is_fitted(self)
-        validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        validate_data(self, to_numpy(X), dtype=[np.float64, np.float32], reset=False)
         if y is None or self.labels == "predicted":
             y = self.estimator_.predict(X)
         return perturb(

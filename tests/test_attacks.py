@@ -225,16 +225,22 @@ def test_attack_leaves_module_and_input_alone(network, data):
         ({"y": np.full(50, 3)}, ValueError, "at least 4 classes"),
         ({"y": np.full(50, -1)}, ValueError, "y.*from 0.*-1"),
         ({"y": np.full(50, 0.5)}, ValueError, "y.*integer"),
+        ({"y": np.array(["cat"] * 50)}, TypeError, "y.*class indices.*not class names"),
+        ({"X": np.full((50, 8), "a")}, TypeError, "X.*real numbers"),
+        ({"X": np.zeros((50, 8), complex)}, TypeError, "X.*real numbers.*complex"),
+        ({"X": np.zeros((50, 3))}, ValueError, r"can't take X.*\(50, 3\)"),
+        ({"epsilon": None}, TypeError, "epsilon.*None"),
+        ({"norm": np.array([2, 2])}, ValueError, "norm"),
         ({"X": np.full((50, 8), np.nan)}, ValueError, "X.*NaN"),
         ({"X": np.zeros(8)}, ValueError, "X.*n_features"),
-        ({"X": np.zeros((0, 8)), "y": []}, ValueError, "at least one sample"),
+        ({"X": np.zeros((0, 8)), "y": np.zeros(0, int)}, ValueError, "at least one sample"),
         ({"module": lambda X: X}, TypeError, "module.*as_module"),
         ({"module": nn.Linear(8, 1).double()}, ValueError, r"at least 3 classes.*\(50, 1\)"),
     ],
 )
 def test_bad_input_is_explained(network, data, attack, change, error, message):
     arguments = {"module": network, "X": data[0], "y": data[1], "epsilon": 0.1, **change}
-    arguments["y"] = np.asarray(arguments["y"], dtype=None if len(arguments["y"]) else int)
+    arguments["y"] = np.asarray(arguments["y"])
     with pytest.raises(error, match=message):
         attack(**arguments)
 
@@ -267,3 +273,14 @@ def test_sparse_input_is_refused(network, data):
 
     with pytest.raises(TypeError, match="sparse.*toarray"):
         fgsm(network, csr_array(data[0]), data[1], 0.1)
+    with pytest.raises(TypeError, match="sparse.*to_dense"):
+        fgsm(network, torch.as_tensor(data[0]).to_sparse(), data[1], 0.1)
+
+
+def test_module_that_returns_nan_is_refused(data):
+    class Broken(nn.Module):
+        def forward(self, X):
+            return X[:, :3] * torch.nan
+
+    with pytest.raises(ValueError, match="NaN"):
+        fgsm(Broken(), *data, 0.1)

@@ -136,6 +136,16 @@ def test_unknown_estimator_is_named_with_the_ways_on(estimator):
         as_module(estimator)
 
 
+def test_what_has_no_module_is_explained():
+    with pytest.raises(TypeError, match="the class LogisticRegression itself"):
+        as_module(LogisticRegression)
+    search = GridSearchCV(LogisticRegression(), {}, refit=False, cv=2).fit(np.eye(4), [0, 0, 1, 1])
+    with pytest.raises(NotFittedError, match="refit=False"):
+        as_module(search)
+
+
 def test_missing_device_is_refused():
     with pytest.raises(ValueError, match="device='cuda:99'.*cpu"):
         as_module(nn.Linear(1, 2), device="cuda:99")
+    with pytest.raises(ValueError, match="device='meta'.*cpu"):
+        as_module(nn.Linear(1, 2), device="meta")

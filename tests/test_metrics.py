@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
@@ -153,6 +154,37 @@ def test_scorer_requests_sample_weight_by_metadata_routing(cancer):
     assert 0 < found.mean() < 1
 
 
+def test_scorer_wraps_a_plain_function(cancer, model):
+    X, y = cancer
+    epsilon = 0.3 * X.std().to_numpy()
+    scorer = make_adversarial_scorer(lambda model, X, y: model.score(X, y), epsilon=epsilon)
+    assert scorer(model, X, y) == adversarial_accuracy_score(model, X, y, epsilon=epsilon)
+    bounds = np.array([X.min(), X.max()])
+    make_adversarial_scorer(epsilon=epsilon, bounds=bounds)(model, X, y)
+
+
+def test_tensors_of_any_type_are_attacked(cancer):
+    X, y = cancer
+    data = torch.as_tensor(X.to_numpy(copy=True))
+    model = LogisticRegression(C=1e-3, max_iter=10_000).fit(data, y)
+    for values in (data, data.int()):
+        array = values.numpy().astype(float)
+        expected = adversarial_accuracy_score(model, array, y, epsilon=1.0)
+        assert adversarial_accuracy_score(model, values, y, epsilon=1.0) == expected
+
+
+def test_cheap_checks_come_before_the_attack(cancer, model):
+    def attack(*args, **kwargs):
+        raise AssertionError("the attack has run")
+
+    X, y = cancer
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        adversarial_accuracy_score(model, X, y, epsilon=1, attack=attack, sample_weight=[1, 2])
+    silent = Silent().fit(X, y)
+    with pytest.raises(TypeError, match="predict_proba"):
+        adversarial_confidence(silent, X, y, epsilon=1, attack=attack)
+
+
 def test_scorer_says_what_it_does():
     text = repr(make_adversarial_scorer("accuracy", epsilon=0.25, attack="pgd", n_steps=5))
     assert "accuracy" in text and "epsilon=0.25" in text and "n_steps=5" in text
@@ -182,6 +214,8 @@ class Silent(ClassifierMixin, BaseEstimator):
         ({"X": np.full((569, 30), np.nan)}, ValueError, "NaN"),
         ({"X": np.zeros((569, 3))}, ValueError, "3 features.*30"),
         ({"y": np.zeros(5)}, ValueError, "5.*569"),
+        ({"estimator": StandardScaler().fit(np.eye(30))}, TypeError, "StandardScaler"),
+        ({"X": torch.zeros(569)}, ValueError, r"X.*\(569,\)"),
     ],
 )
 def test_bad_input_is_explained(cancer, model, score, change, error, message):
@@ -198,10 +232,14 @@ def test_bad_input_is_explained(cancer, model, score, change, error, message):
         ({"bounds": (1, 0)}, "bounds"),
         ({"attack": "fgms"}, "attack"),
         ({"scoring": "accurate"}, "accurate"),
+        ({"scoring": None}, "scoring.*None"),
+        ({"epsilon": [[1], [1, 2]]}, "epsilon"),
+        ({"bounds": 1}, "bounds.*pair"),
+        ({"bounds": ([0, 0], [1, 1, 1])}, r"bounds.*\(2,\) and \(3,\)"),
     ],
 )
 def test_scorer_refuses_bad_parameters_when_it_is_made(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make_adversarial_scorer(**{"epsilon": 0.1, **change})
 
 

@@ -7,15 +7,17 @@ precision; work goes over blocks of rows, so that memory beyond X stays small.
 import torch
 from scipy import sparse
 
+from sk_adv._devices import to_tensor
+
 # Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
 
 
 def as_design(X, device):
-    """Wrap X, a dense array, a tensor or a CSR or CSC matrix, for computing on a device."""
+    """Wrap X, a dense array or a CSR or CSC matrix, for computing on a device."""
     if sparse.issparse(X):
         return SparseDesign(X)
-    return DenseDesign(torch.as_tensor(X, device=device))
+    return DenseDesign(to_tensor(X, device=device))
 
 
 class DenseDesign:
@@ -54,8 +56,8 @@ class DenseDesign:
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
         if self.X.dtype == values.dtype:
-            # Thin matrices first: BLAS is slow the other way round.
-            return (values.T @ self.X).T
+            # The thin matrix first: BLAS is slow the other way round.
+            return values @ self.X if values.ndim == 1 else (values.T @ self.X).T
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         start = 0
         for block in self._blocks(self.X):

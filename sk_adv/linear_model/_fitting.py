@@ -51,9 +51,7 @@ def make_training_set(X, y, sample_weight, class_weight, device):
         If y is no classification target, a weight is negative, or fewer than two classes have
         positive weight.
     """
-    y = to_numpy(y) if isinstance(y, torch.Tensor) else np.asarray(y)
-    if isinstance(sample_weight, torch.Tensor):
-        sample_weight = to_numpy(sample_weight)
+    sample_weight = to_numpy(sample_weight)
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
     weight = _check_sample_weight(
@@ -73,7 +71,7 @@ def make_training_set(X, y, sample_weight, class_weight, device):
         )
     if not used.all():
         rows = np.flatnonzero(used)
-        X = X[torch.as_tensor(rows, device=X.device)] if isinstance(X, torch.Tensor) else X[rows]
+        X = X[rows]
         labels, weight = np.searchsorted(present, labels[rows]), weight[rows]
     total = weight.sum()
     return TrainingSet(

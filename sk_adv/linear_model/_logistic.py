@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import validate_data
 
@@ -28,6 +28,21 @@ class LogisticPredictions(LinearClassifierMixin):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Log-odds of the second class, or logits of all classes, for clean samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            wᵀx + b for two classes, else W x + b, whose columns follow `classes_`.
+        """
+        return super().decision_function(to_numpy(X))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes for clean samples.
@@ -89,7 +104,8 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         adversarial.
 
     norm : {numpy.inf, 2}, default=numpy.inf
-        The norm that bounds the perturbation. The max-norm gives sparse weights.
+        The norm that bounds the perturbation. For two classes the max-norm gives sparse
+        weights.
 
     C : float, default=numpy.inf
         Inverse strength of an additional L2 penalty, as in scikit-learn's `LogisticRegression`;
@@ -182,7 +198,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         "alpha": [Interval(Real, 0, 1, closed="both")],
         "C": [Interval(Real, 0, None, closed="right")],
         "fit_intercept": ["boolean"],
-        "class_weight": [dict, str, None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "warm_start": ["boolean"],
@@ -248,7 +264,11 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
         X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], accept_sparse=["csr", "csc"]
+            self,
+            to_numpy(X),
+            to_numpy(y),
+            dtype=[np.float64, np.float32],
+            accept_sparse=["csr", "csc"],
         )
         epsilon = check_epsilon(self.epsilon, X.shape[1:])
         data = make_training_set(X, y, sample_weight, self.class_weight, device)
@@ -270,7 +290,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         self.n_iter_ = solution.n_iter
         self.objective_ = solution.objective
         self.violation_ = solution.violation
-        warn_unless_optimal(solution, self.epsilon, self.tol)
+        warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
         return self
 
     def _start(self, data):
@@ -297,11 +317,17 @@ def _print_progress(n_iter, objective, violation, n_working):
     )
 
 
-def warn_unless_optimal(solution, epsilon, tol, stacklevel=6):
+def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     """Say in a `ConvergenceWarning` why a solution is none, and what to do."""
     if solution.status == "optimal":
         return
-    if solution.status == "separable":
+    if solution.status == "separable" and alpha == 1:
+        message = (
+            "The classes are linearly separable and C is infinite, so the clean loss falls towards "
+            "0 without reaching a minimum; the fit was stopped there. Use a finite C, or an alpha "
+            "below 1."
+        )
+    elif solution.status == "separable":
         message = (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without reaching a minimum; the fit was stopped there. "

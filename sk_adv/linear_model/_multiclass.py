@@ -285,6 +285,9 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
         rounded bound's gradient as its violation.
     """
     coef, intercept = _centre(coef), _centre(intercept)
+    if coef.any() and _Quadratic(problem, coef, intercept, 0.0).value > math.log(problem.n_classes):
+        # Worse than no weights at all, whose objective this is: a solution for another radius.
+        coef, intercept = torch.zeros_like(coef), torch.zeros_like(intercept)
     stages = _stages(problem, tol)
     n_iter, status, dual = 0, "optimal", None
     if problem.norm != 2 and not problem.is_smooth:

@@ -248,7 +248,7 @@ def adversarial_logistic_path(
         max_iter=max_iter,
     )
     for epsilon, solution in zip(epsilons, solutions, strict=True):
-        warn_unless_optimal(solution, float(epsilon), tol, stacklevel=3)
+        warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=3)
     return Bunch(
         epsilons=epsilons,
         coefs=np.stack([np.atleast_2d(to_numpy(solution.coef)) for solution in solutions]),
@@ -302,6 +302,7 @@ def _check_alpha(alpha):
 
 
 def _check_data(X, y):
+    X, y = to_numpy(X), to_numpy(y)
     return check_X_y(X, y, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32])
 
 
@@ -494,7 +495,11 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
         X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], accept_sparse=["csr", "csc"]
+            self,
+            to_numpy(X),
+            to_numpy(y),
+            dtype=[np.float64, np.float32],
+            accept_sparse=["csr", "csc"],
         )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)

@@ -126,6 +126,9 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
     """
     propose = _euclidean_step if problem.norm == 2 else _orthant_step
     point = _evaluate(problem, coef, intercept)
+    if problem.norm == 2 and point.penalty > 0:
+        kink = _at_kink(problem, point)
+        point = kink if kink.objective <= point.objective else point
     status = "max_iter"
     for n_iter in range(max_iter + 1):
         slopes = _slopes(problem, point)
@@ -143,6 +146,10 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
         if callback is not None:
             callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
         moved = _line_search(problem, point, step)
+        if moved is None and problem.norm == 2 and point.penalty > 0:
+            # Newton's method creeps towards a minimum at the kink, and never gets there.
+            kink = _at_kink(problem, point)
+            moved = kink if kink.objective <= point.objective else None
         if moved is None:
             status = "optimal" if within else "stalled"
             break
@@ -190,6 +197,11 @@ class _Step:
 def _evaluate(problem, coef, intercept):
     margin, penalty = problem.margin(coef, intercept), problem.penalty(coef)
     return _Point(coef, intercept, margin, penalty, problem.objective(coef, margin, penalty))
+
+
+def _at_kink(problem, point):
+    """The same point with ε ∘ w = 0."""
+    return _evaluate(problem, point.coef * (problem.epsilon == 0), point.intercept)
 
 
 def _slopes(problem, point):
@@ -253,8 +265,7 @@ def _euclidean_step(problem, point, slopes, tol):
     """Newton step with the curvature of ρ = ‖ε ∘ w‖₂, or a step off its kink at ε ∘ w = 0.
 
     At the kink the features that can't be perturbed and the intercept are settled first. Then it
-    is left along the steepest descent in the units of ε; the objective falls, so the kink is not
-    met again.
+    is left along the steepest descent in the units of ε.
     """
     epsilon = problem.epsilon
     bounded = epsilon > 0

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._devices import resolve_device, to_numpy, to_tensor
 from sk_adv._validation import (
     PERTURBATION_CONSTRAINTS,
     check_bounds,
@@ -213,7 +213,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
     def _fit(self, X, y):
         device = resolve_device(self.device, X, prefer_accelerator=True)
         sizes = _check_sizes(self.hidden_layer_sizes)
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = validate_data(self, to_numpy(X), to_numpy(y), dtype=np.float32)
         epsilon = check_epsilon(self.epsilon, X.shape[1:])
         bounds = check_bounds(self.bounds, X.shape[1:])
         check_classification_targets(y)
@@ -224,7 +224,8 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
             )
         on_device = {"dtype": torch.float32, "device": device}
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        with torch.random.fork_rng(_cuda_devices(device)):
+        # torch.manual_seed reaches the generators of all GPUs.
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             self.net_ = AdversarialNet(
                 MaxoutNet,
@@ -249,9 +250,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
                 device=device,
                 verbose=self.verbose,
             )
-            self.net_.fit(
-                torch.as_tensor(X, device=device), torch.as_tensor(encoded, device=device)
-            )
+            self.net_.fit(to_tensor(X, device=device), torch.as_tensor(encoded, device=device))
         self.loss_curve_ = [float(loss) for loss in self.net_.history[:, "train_loss"]]
         self.n_iter_ = len(self.loss_curve_)
         return self
@@ -304,8 +303,8 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        X = torch.as_tensor(X)
+        X = validate_data(self, to_numpy(X), dtype=[np.float64, np.float32], reset=False)
+        X = to_tensor(X)
         device = torch.device(self.net_.device)
         # Apple's GPUs know no float64.
         dtype = torch.float32 if device.type == "mps" else X.dtype
@@ -321,14 +320,10 @@ def _(estimator):
 
 
 def _check_sizes(hidden_layer_sizes):
-    sizes = tuple(np.atleast_1d(hidden_layer_sizes).tolist())
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    sizes = tuple(hidden_layer_sizes)
+    if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
         raise ValueError(
             "hidden_layer_sizes must be a tuple of positive integers, one a hidden layer; "
             f"got {hidden_layer_sizes!r}."
         )
     return sizes
-
-
-def _cuda_devices(device):
-    return [device] if device.type == "cuda" else []

@@ -6,8 +6,22 @@ from skorch import NeuralNetClassifier
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import nn
+from torch.nn.functional import softplus
 
 from sk_adv._perturbations import clip, steepest_step
+from sk_adv.attacks import log_odds_against
+
+
+class LogOddsCrossEntropy(nn.CrossEntropyLoss):
+    """Mean cross-entropy of the softmax, as the softplus of the log-odds against the true class.
+
+    The same value as `torch.nn.CrossEntropyLoss`. Its gradient keeps its direction where the
+    probability of the true class rounds to 1, which the attack in a training step depends on.
+    """
+
+    def forward(self, input, target):  # noqa: A002 (torch's name)
+        """Loss of logits (n_samples, n_classes) with class indices (n_samples,)."""
+        return softplus(log_odds_against(input, target)).mean()
 
 
 class AdversarialNet(NeuralNetClassifier):
@@ -32,7 +46,7 @@ class AdversarialNet(NeuralNetClassifier):
     *args : tuple
         Passed to `skorch.NeuralNetClassifier`.
 
-    criterion : torch.nn.Module class, default=torch.nn.CrossEntropyLoss
+    criterion : torch.nn.Module class, default=LogOddsCrossEntropy
         The loss J.
 
     epsilon : float or torch.Tensor of the shape of one sample, default=0.25
@@ -55,7 +69,7 @@ class AdversarialNet(NeuralNetClassifier):
         self,
         module,
         *args,
-        criterion=nn.CrossEntropyLoss,
+        criterion=LogOddsCrossEntropy,
         epsilon=0.25,
         alpha=0.5,
         norm=np.inf,

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -68,6 +68,22 @@ def conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept):
     return cp.Problem(cp.Minimize(cost), constraints).solve(solver=cp.CLARABEL)
 
 
+def objective_at(model, X, y, weight):
+    """The objective at a fitted model's weights, written out sample by sample from the formula."""
+    coef, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coef, intercept = np.vstack([0 * coef, coef]), np.r_[0, intercept]
+    order = 1 if model.norm == np.inf else 2
+    total = 0
+    for x, label, share in zip(X, y, weight / weight.sum(), strict=True):
+        k = list(model.classes_).index(label)
+        gaps = (coef - coef[k]) @ x + intercept - intercept[k]
+        reach = np.linalg.norm(model.epsilon * (coef - coef[k]), ord=order, axis=1)
+        clean, worst = logsumexp(gaps), logsumexp(gaps + reach)
+        total += share * (model.alpha * clean + (1 - model.alpha) * worst)
+    return total + (model.coef_**2).sum() / (2 * model.C * weight.sum())
+
+
 @pytest.mark.parametrize("load", [load_breast_cancer, load_iris, load_wine])
 @pytest.mark.parametrize("parameters", [{"epsilon": 0}, {"epsilon": 0.7, "alpha": 1}])
 def test_without_an_adversary_it_is_scikit_learns_logistic_regression(load, parameters):
@@ -93,6 +109,7 @@ def test_two_classes_reach_the_conic_optimum(norm, alpha, C, fit_intercept, epsi
     expected = conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept)
     assert model.objective_ <= expected * (1 + 1e-6)
     assert model.violation_ <= model.tol
+    assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
 
 
 @pytest.mark.parametrize("epsilon", [0.8, 1.0, 1.5])
@@ -116,6 +133,7 @@ def test_several_classes_reach_the_conic_optimum_of_the_bound(norm, alpha, epsil
     expected = conic_optimum(X, y, weight, epsilon, alpha, norm, 5.0, True)
     assert model.objective_ <= expected * (1 + 1e-5)
     assert model.violation_ <= model.tol
+    assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
 
 
 def test_solution_satisfies_the_optimality_conditions():
@@ -230,6 +248,34 @@ def test_warm_start_at_the_solution_takes_one_step_at_most(n_classes):
     model.fit(X, y)
     assert model.n_iter_ < cold
     np.testing.assert_allclose(model.coef_, coef, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("epsilons", [(0.05, 5.0), (0.05, 0.3), (5.0, 0.05), (0.3, 20.0)])
+def test_warm_start_from_another_radius_reaches_the_cold_solution(norm, n_classes, epsilons):
+    X, y, _ = problem(100, n_classes=n_classes)
+    warm = AdversarialLogisticRegression(epsilon=epsilons[0], norm=norm, C=10.0, warm_start=True)
+    warm.fit(X, y).set_params(epsilon=epsilons[1])
+    cold = clone(warm).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warm.fit(X, y)
+    assert warm.objective_ == pytest.approx(cold.objective_, rel=1e-5)
+    assert warm.violation_ <= warm.tol
+
+
+def test_separable_classes_without_an_adversary_name_the_cure():
+    X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), [0, 0, 1, 1]
+    with pytest.warns(ConvergenceWarning, match="finite C, or an alpha below 1"):
+        AdversarialLogisticRegression(alpha=1).fit(X, y)
+
+
+def test_frames_with_read_only_memory_are_taken_in_silence():
+    frame, y = load_iris(return_X_y=True, as_frame=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AdversarialLogisticRegression(C=1.0).fit(frame, y).predict_proba(frame)
 
 
 def test_verbose_prints_a_line_an_iteration(capsys):

@@ -49,6 +49,25 @@ def test_step_has_the_gradient_of_the_mixed_loss_with_constant_copies(alpha, nor
     torch.testing.assert_close(result["loss"].detach(), expected.detach())
 
 
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_copies_of_samples_that_the_network_is_sure_of_go_the_right_way(alpha):
+    # The probability of the true class rounds to 1 in float32; its cross-entropy has no gradient.
+    class Sure(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.weight.data = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
+            self.bias.data = torch.tensor([0.0, 60.0])
+            self.seen = []
+
+        def forward(self, X):
+            self.seen.append(X.detach())
+            return super().forward(X)
+
+    net = AdversarialNet(Sure, epsilon=0.5, alpha=alpha, classes=range(2)).initialize()
+    net.train_step_single((torch.zeros(1, 2), torch.tensor([1])))
+    assert torch.equal(net.module_.seen[-1], torch.tensor([[-0.5, 0.5]]))
+
+
 @pytest.mark.parametrize(("alpha", "n_passes"), [(0, 2), (0.5, 2), (1, 1)])
 def test_step_costs_two_passes_and_one_without_an_adversary(alpha, n_passes):
     net, *_ = step(alpha)
