@@ -74,6 +74,31 @@ def perturb(
     """
     run = resolve_attack(attack)
     check_norm(norm)
+    classes, values, y = check_samples(estimator, X, y)
+    check_epsilon(epsilon, values.shape[1:])
+    check_bounds(bounds, values.shape[1:])
+    known = np.isin(y, classes)
+    indices = np.searchsorted(classes, y[known])
+    module = as_module(estimator, device=device)
+    copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
+    if known.any():
+        rows = torch.from_numpy(known).to(values.device) if torch.is_tensor(values) else known
+        copies[rows] = run(
+            module, values[rows], indices, epsilon, norm=norm, bounds=bounds, **attack_params
+        )
+    return _in_container_of(X, copies)
+
+
+def check_samples(estimator, X, y):
+    """Validate samples and labels against a fitted classifier.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    values : ndarray or torch.Tensor of shape (n_samples, n_features)
+        X as floating point numbers.
+    y : ndarray of shape (n_samples,)
+    """
     check_dense(X, "An attack")
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
@@ -88,23 +113,10 @@ def perturb(
             f"X has {values.shape[1]} features, but {type(estimator).__name__} was fitted with "
             f"{n_features}."
         )
-    check_epsilon(epsilon, values.shape[1:])
-    check_bounds(bounds, values.shape[1:])
     y = _check_y(to_numpy(y), estimator=estimator)
     if len(y) != len(values):
         raise ValueError(f"y must have one label a sample of X: got {len(y)} for {len(values)}.")
-
-    classes = np.asarray(estimator.classes_)
-    known = np.isin(y, classes)
-    indices = np.searchsorted(classes, y[known])
-    module = as_module(estimator, device=device)
-    copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
-    if known.any():
-        rows = torch.from_numpy(known).to(values.device) if torch.is_tensor(values) else known
-        copies[rows] = run(
-            module, values[rows], indices, epsilon, norm=norm, bounds=bounds, **attack_params
-        )
-    return _in_container_of(X, copies)
+    return np.asarray(estimator.classes_), values, y
 
 
 def _numeric(X):

@@ -92,7 +92,7 @@ class Picture:
         Its heading.
 
     caption : str
-        What it shows.
+        What it shows and how to read it.
     """
 
     path: Path

@@ -178,6 +178,33 @@ class Chain(nn.Sequential):
         return X
 
 
+def fold_linear(module):
+    """Write a chain of affine maps that ends in linear logits as one `LinearLogits`.
+
+    Raises
+    ------
+    TypeError
+        If the module is not linear in its input.
+    """
+    if isinstance(module, LinearLogits):
+        return module
+    if isinstance(module, Chain) and len(module):
+        *maps, last = module
+        folded = fold_linear(last)
+        coef, intercept = folded.coef, folded.intercept
+        for affine in reversed(maps):
+            if not isinstance(affine, Affine) or affine.limits is not None:
+                break
+            intercept = intercept + coef @ affine.shift.to(coef)
+            coef = coef * affine.scale.to(coef)
+        else:
+            return LinearLogits(coef, intercept)
+    raise TypeError(
+        "There is an exact value for linear models, and pipelines of linear maps before them, "
+        f"only; got a {type(module).__name__} that is not linear."
+    )
+
+
 @as_module.register(nn.Module)
 def _(module):
     return copy.deepcopy(module)

@@ -1,5 +1,6 @@
 """Scores under attack against definitions, and scorers inside scikit-learn's tools."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import AdversarialLogisticRegression
@@ -22,6 +23,7 @@ from sk_adv.attacks import fgsm
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     adversarial_confidence,
+    certified_accuracy_score,
     make_adversarial_scorer,
 )
 
@@ -88,6 +90,56 @@ def test_confidence_without_errors_is_undefined():
     X, y = X[y < 2], y[y < 2]
     with pytest.warns(UndefinedMetricWarning, match="NaN"):
         assert np.isnan(adversarial_confidence(LogisticRegression().fit(X, y), X, y, epsilon=0))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_certificate_is_the_worst_over_all_corners_of_the_box(n_classes):
+    rng = np.random.default_rng(n_classes)
+    X, y = rng.normal(size=(200, 6)) * np.arange(1, 7), rng.integers(0, n_classes, 200)
+    X[np.arange(200), y] += 3
+    model = make_pipeline(StandardScaler(), AdversarialLogisticRegression(epsilon=0.1))
+    model.fit(X, y)
+    epsilon = 0.2 * np.arange(6)
+    corners = epsilon * np.array(list(itertools.product([-1, 1], repeat=6)))
+    safe = [np.all(model.predict(x + corners) == label) for x, label in zip(X, y, strict=True)]
+    weight = rng.uniform(size=200)
+    found = certified_accuracy_score(model, X, y, epsilon=epsilon, sample_weight=weight)
+    assert found == pytest.approx(np.average(safe, weights=weight))
+    assert 0 < found < model.score(X, y, sample_weight=weight)
+
+
+def test_euclidean_certificate_is_the_distance_to_the_nearest_boundary():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    w, b = model.coef_, model.intercept_
+    distances = []
+    for x, k in zip(X, y, strict=True):
+        gaps = [
+            ((w[k] - w[j]) @ x + b[k] - b[j]) / np.linalg.norm(w[k] - w[j])
+            for j in range(3)
+            if j != k
+        ]
+        distances.append(min(gaps))
+    for epsilon in (0, 0.2, 0.5):
+        found = certified_accuracy_score(model, X, y, epsilon=epsilon, norm=2)
+        assert found == pytest.approx(np.mean(np.array(distances) > epsilon))
+
+
+def test_no_attack_beats_the_certificate():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    for epsilon in (0.1, 0.3, 0.6):
+        attacked = adversarial_accuracy_score(
+            model, X, y, epsilon=epsilon, attack="pgd", n_restarts=3, random_state=0
+        )
+        assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
+
+
+def test_what_is_not_linear_has_no_exact_certificate(cancer):
+    X, y = cancer
+    clipped = make_pipeline(MinMaxScaler(clip=True), LogisticRegression()).fit(X, y)
+    with pytest.raises(TypeError, match="linear"):
+        certified_accuracy_score(clipped, X, y, epsilon=0.1)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
