@@ -9,11 +9,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 
 import sk_adv.__main__ as command_line
-from sk_adv import _demo
-from sk_adv._demo import Digits, Model, Result, Settings
+from sk_adv import _adversary, _demo
+from sk_adv._demo_models import Digits, Model, Result, Settings, load_digits, measure
+from sk_adv._demo_words import make_table, notes, pictures
 from sk_adv._report import Table
+from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
 SMALL = Settings(
     n_per_class=60,
@@ -152,8 +156,65 @@ def test_the_report_names_models_settings_seed_and_versions(demo):
         assert text in page
 
 
+def test_fixed_words_claim_nothing_that_a_seed_could_refute(tmp_path):
+    digits = Digits("Task", *(np.zeros(1) for _ in range(4)))
+    words = [picture.caption for picture in pictures(tmp_path, SMALL)] + notes(digits, SMALL)
+    outcome = re.compile(r"\b(after|without|than|better|stronger|localised|leaves|learns)\b")
+    for text in words:
+        # What is measured after an attack is no outcome.
+        text = re.sub(r"after (the attack|FGSM)|rather than", "", text)
+        assert not outcome.search(text), text
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    """A linear model that an attack of ε = 0.25 fools on some samples, not on all."""
+    X, y = make_classification(n_samples=80, n_features=6, random_state=0)
+    digits = Digits("Task", X[:40], X[40:], y[:40], y[40:])
+    estimator = LogisticRegression().fit(digits.X_train, digits.y_train)
+    return Model("small", digits, estimator, 1.0, "")
+
+
+def test_measured_numbers_are_the_librarys_scores(small_model):
+    result = measure(small_model, SMALL)
+    test = small_model.estimator, small_model.digits.X_test, small_model.digits.y_test
+    pgd = {"attack": "pgd", "n_steps": SMALL.pgd_steps, "random_state": SMALL.seed}
+    scores = [
+        1 - adversarial_accuracy_score(*test, epsilon=0),
+        1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon),
+        adversarial_confidence(*test, epsilon=SMALL.epsilon),
+        1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, **pgd),
+    ]
+    measured = [result.clean_error, result.fgsm_error, result.confidence, result.pgd_error]
+    np.testing.assert_allclose(measured, scores)
+    assert 0 < result.clean_error < result.fgsm_error < 1
+
+
+def test_each_attack_is_made_once(small_model, monkeypatch):
+    made = []
+    for name, attack in list(_adversary.ATTACKS.items()):
+
+        def counted(*args, name=name, attack=attack, **kwargs):
+            made.append(name)
+            return attack(*args, **kwargs)
+
+        monkeypatch.setitem(_adversary.ATTACKS, name, counted)
+    measure(small_model, SMALL)
+    assert sorted(made) == ["fgsm", "pgd"]
+
+
+def test_without_errors_there_is_no_confidence(small_model):
+    harmless = replace(SMALL, epsilon=0.0)
+    digits = small_model.digits
+    answers = small_model.estimator.predict(digits.X_test)
+    perfect = replace(small_model, digits=replace(digits, y_test=answers))
+    result = measure(perfect, harmless)
+    assert result.fgsm_error == 0
+    assert np.isnan(result.confidence)
+
+
 def test_test_digits_are_held_out_and_classes_are_even():
-    digits = _demo.load_digits(replace(SMALL, n_per_class=20))
+    digits = load_digits(replace(SMALL, n_per_class=20))
     assert digits.X_train.shape == (160, 784)
     np.testing.assert_array_equal(np.bincount(digits.y_test), np.full(10, 4))
     train = {row.tobytes() for row in digits.X_train}
@@ -184,7 +245,7 @@ def test_table_aligns_its_columns_and_escapes_its_cells():
 def test_confidence_without_errors_is_shown_as_a_dash():
     digits = Digits("Task", *(np.zeros(1) for _ in range(4)))
     result = Result(clean_error=0.0, fgsm_error=0.0, confidence=float("nan"), pgd_error=0.0)
-    table = _demo.make_table([Model("perfect", digits, None, 1.0, "")], {"perfect": result})
+    table = make_table([Model("perfect", digits, None, 1.0, "")], {"perfect": result})
     assert "–" in table.text()
     assert "nan" not in table.text()
 

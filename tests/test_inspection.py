@@ -1,19 +1,24 @@
 """Claims about the displays: the numbers they store are right, and what is drawn is the numbers."""
 
 import builtins
+import functools
+import inspect
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_adv import AdversarialMaxoutClassifier
+from sk_adv.attacks import fgsm, pgd
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 
 EPSILON = 0.5
@@ -85,6 +90,30 @@ def test_filters_of_a_maxout_network_are_its_pieces_unit_by_unit(binary):
             )
 
 
+def test_filters_of_a_search_are_those_of_its_best_estimator(binary):
+    model, X, y = binary
+    search = GridSearchCV(model, {"logisticregression__C": [0.1, 1]}, cv=2).fit(X, y)
+    best = search.best_estimator_[-1].coef_.reshape(1, 4, 4)
+    for wrapped in (search, FrozenEstimator(search)):
+        display = FilterDisplay.from_estimator(wrapped)
+        np.testing.assert_array_equal(display.weights, best)
+
+
+@pytest.mark.parametrize(
+    ("max_filters", "error"), [(-1, ValueError), (0, ValueError), (1.5, TypeError)]
+)
+def test_max_filters_is_a_number_of_filters(max_filters, error, binary):
+    with pytest.raises(error, match="max_filters"):
+        FilterDisplay.from_estimator(binary[0], max_filters=max_filters)
+
+
+def test_n_columns_is_a_number_of_columns():
+    display = FilterDisplay(weights=np.ones((2, 16)))
+    for n_columns in (-1, 0):
+        with pytest.raises(ValueError, match="n_columns"):
+            display.plot(n_columns=n_columns)
+
+
 def test_filters_are_drawn_where_they_belong_on_a_scale_about_zero():
     weights = np.arange(-12.0, 12.0).reshape(4, 6)
     display = FilterDisplay(weights=weights, image_shape=(2, 3)).plot(n_columns=2)
@@ -109,6 +138,10 @@ def test_each_filter_can_have_a_scale_of_its_own():
     ("params", "message"),
     [
         ({"image_shape": (3, 3)}, r"height \* width = 16.* got \(3, 3\)"),
+        ({"image_shape": 4}, r"image_shape must be \(height, width\).*; got 4\."),
+        ({"image_shape": (4, 4, 1)}, r"image_shape must be .* got \(4, 4, 1\)"),
+        ({"image_shape": (-4, -4)}, r"image_shape must be .* got \(-4, -4\)"),
+        ({"image_shape": (3.2, 5)}, r"image_shape must be .* got \(3\.2, 5\)"),
         ({"names": ["one"]}, "one name a filter, 2; got 1"),
     ],
 )
@@ -180,6 +213,34 @@ def test_wrong_predictions_are_red_and_sure_ones_are_not_called_certain():
     assert colors["8 (>99%)"] == "tab:red"
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"copies": np.zeros((3, 4))}, r"copies must have the shape of inputs, \(2, 4\)"),
+        ({"copies": np.zeros((2, 9))}, r"copies must have the shape of inputs, \(2, 4\)"),
+        ({"labels": [3]}, r"labels must hold one entry a sample.* \(2,\); got shape \(1,\)"),
+        ({"labels": [[3], [5]]}, r"labels must hold one entry .* got shape \(2, 1\)"),
+        ({"input_predictions": [3, 5, 1]}, "input_predictions must hold one entry"),
+        ({"input_probabilities": 0.5}, "input_probabilities must hold one entry"),
+        ({"copy_predictions": []}, "copy_predictions must hold one entry"),
+        ({"copy_probabilities": [0.5]}, "copy_probabilities must hold one entry"),
+    ],
+)
+def test_examples_refuse_lengths_that_do_not_fit(changed, message):
+    params = {
+        "inputs": np.zeros((2, 4)),
+        "copies": np.zeros((2, 4)),
+        "labels": [3, 5],
+        "input_predictions": [3, 5],
+        "input_probabilities": [0.5, 0.9],
+        "copy_predictions": [8, 5],
+        "copy_probabilities": [0.6, 0.7],
+    }
+    AdversarialExamplesDisplay(**params)
+    with pytest.raises(ValueError, match=message):
+        AdversarialExamplesDisplay(**params | changed)
+
+
 # RobustnessCurveDisplay
 
 
@@ -211,12 +272,71 @@ def test_several_curves_share_axes_and_legend(binary):
     assert "%" in ax.get_ylabel()
 
 
+class Shift:
+    """An attack that is an object, and counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, module, X, y, epsilon, **params):
+        self.calls += 1
+        return fgsm(module, X, y, epsilon)
+
+
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [
+        (fgsm, "Pipeline (fgsm)"),
+        (functools.partial(pgd, n_steps=2, random_state=0), "Pipeline (pgd)"),
+        (functools.partial(functools.partial(pgd, n_steps=2), random_state=0), "Pipeline (pgd)"),
+        (Shift(), "Pipeline (Shift)"),
+    ],
+)
+def test_a_curve_is_named_after_any_kind_of_attack(attack, name, binary):
+    model, X, y = binary
+    display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=[0.5], attack=attack)
+    assert display.name == name
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "message"),
+    [
+        (0.1, r"epsilons must be a 1-D sequence .*; got 0\.1\."),
+        ([], r"epsilons must be a 1-D sequence of one radius or more.*; got \[\]"),
+        ([[0.1, 0.2]], "epsilons must be a 1-D sequence"),
+        ([0.1, [0.2, 0.3]], "epsilons must be a 1-D sequence"),
+        ("large", "epsilons must be a 1-D sequence .* got 'large'"),
+        ([0.1, 0.2, -0.3], r"epsilons must be finite and at least 0; got -0\.3"),
+        ([0.1, 0.2, np.nan], "epsilons must be finite and at least 0; got nan"),
+    ],
+)
+def test_an_invalid_radius_is_found_before_any_attack(epsilons, message, binary):
+    model, X, y = binary
+    attack = Shift()
+    with pytest.raises(ValueError, match=message):
+        RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=epsilons, attack=attack)
+    assert attack.calls == 0
+
+
 def test_a_curve_needs_as_many_errors_as_radii():
     with pytest.raises(ValueError, match=r"same length; got shapes \(3,\) and \(2,\)"):
         RobustnessCurveDisplay(epsilons=[0, 1, 2], errors=[0, 1])
 
 
 # All
+
+
+@pytest.mark.parametrize(
+    "display", [FilterDisplay, AdversarialExamplesDisplay, RobustnessCurveDisplay]
+)
+def test_public_signatures_say_their_types(display):
+    for method in (display.__init__, display.from_estimator, display.plot):
+        signature = inspect.signature(method)
+        for parameter in signature.parameters.values():
+            if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+                assert parameter.annotation is not parameter.empty, parameter
+        if method is not display.__init__:
+            assert signature.return_annotation is not signature.empty
 
 
 def test_displays_draw_again_on_other_axes(binary):

@@ -105,7 +105,7 @@ def test_a_feature_without_radius_is_not_attacked_in_training():
     assert scores[1] < 0.9
 
 
-@pytest.mark.parametrize("sizes", [(0,), (3.5,), "wide", (8, -1)])
+@pytest.mark.parametrize("sizes", [(), (0,), (3.5,), "wide", (8, -1)])
 def test_bad_layer_sizes_are_named(sizes):
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
         AdversarialMaxoutClassifier(sizes).fit(np.eye(4), [0, 1, 0, 1])

@@ -1,0 +1,11 @@
+"""Displays of what adversaries do and what models learn: numbers first, drawn with matplotlib.
+
+Each display stores what it shows as attributes, as scikit-learn's displays do: `from_estimator`
+computes the numbers and draws them, `plot` draws them again.
+"""
+
+from sk_adv.inspection._curve import RobustnessCurveDisplay
+from sk_adv.inspection._examples import AdversarialExamplesDisplay
+from sk_adv.inspection._filters import FilterDisplay
+
+__all__ = ["AdversarialExamplesDisplay", "FilterDisplay", "RobustnessCurveDisplay"]
