@@ -59,3 +59,68 @@ class WorstCaseLogisticLoss:
 def _sigmoid_slope(t):
     probability = torch.sigmoid(-t.abs())
     return probability * (1 - probability)
+
+
+class PairPenalties:
+    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
+
+    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
+    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
+    estimate of t / ψ that is updated beside t. Source: Chan, Golub and Mulet, "A nonlinear
+    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
+
+    Parameters
+    ----------
+    coef : torch.Tensor of shape (n_classes, n_features)
+    epsilon : torch.Tensor of shape (n_features,)
+    norm : {numpy.inf, 2}
+    rounding : float, default=0.0
+        Bound on how far the rounded ρ lies below the exact one; 0 is exact.
+    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
+        The estimate u, in [-1, 1]; None is t / ψ.
+
+    Attributes
+    ----------
+    value : torch.Tensor of shape (n_classes, n_classes)
+    slope : torch.Tensor of shape (n_classes, n_classes, n_features)
+        ∂ρ_kl / ∂(w_k - w_l).
+    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
+        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
+    """
+
+    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
+        self.epsilon, self.norm = epsilon, norm
+        scaled = epsilon * differences(coef)
+        tiny = torch.finfo(coef.dtype).tiny
+        if norm == 2:
+            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
+            self.value = root.squeeze(-1) - rounding
+        else:
+            width = rounding / len(epsilon)
+            root = (scaled.square() + width**2).sqrt()
+            self.value = (root - width).sum(-1)
+        self.root = root.clamp(min=tiny)
+        self.direction = scaled / self.root
+        self.slope = epsilon * self.direction
+        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
+        if norm != 2:
+            lagged = self.direction if dual is None else dual
+            self.stiffness = self.stiffness * (1 - lagged * self.direction)
+
+    def bend(self, change):
+        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
+        result = self.stiffness * change
+        if self.norm == 2:
+            along = (self.slope * change).sum(-1, keepdim=True)
+            result = result - self.slope * along / self.root
+        return result
+
+    def next_dual(self, change):
+        """The estimate u after a Newton step that changes w_k - w_l."""
+        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
+        return moved.clamp(-1, 1)
+
+
+def differences(coef):
+    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
+    return coef[:, None] - coef[None]

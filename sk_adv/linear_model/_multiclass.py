@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from sk_adv.linear_model._losses import PairPenalties, differences
 from sk_adv.linear_model._solvers import Solution
 
 # By how much the rounding may lower a pair's penalty ρ_kl, a log-odds, in the first stage.
@@ -65,66 +66,6 @@ class MulticlassProblem:
     def is_smooth(self):
         """Whether the bound has no kinks to round off."""
         return self.alpha == 1 or not bool(self.epsilon.any())
-
-
-class PairPenalties:
-    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
-
-    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
-    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
-    estimate of t / ψ that is updated beside t. Source: Chan, Golub and Mulet, "A nonlinear
-    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
-
-    Parameters
-    ----------
-    coef : torch.Tensor of shape (n_classes, n_features)
-    epsilon : torch.Tensor of shape (n_features,)
-    norm : {numpy.inf, 2}
-    rounding : float, default=0.0
-        Bound on how far the rounded ρ lies below the exact one; 0 is exact.
-    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
-        The estimate u, in [-1, 1]; None is t / ψ.
-
-    Attributes
-    ----------
-    value : torch.Tensor of shape (n_classes, n_classes)
-    slope : torch.Tensor of shape (n_classes, n_classes, n_features)
-        ∂ρ_kl / ∂(w_k - w_l).
-    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
-        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
-    """
-
-    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
-        self.epsilon, self.norm = epsilon, norm
-        scaled = epsilon * _differences(coef)
-        tiny = torch.finfo(coef.dtype).tiny
-        if norm == 2:
-            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
-            self.value = root.squeeze(-1) - rounding
-        else:
-            width = rounding / len(epsilon)
-            root = (scaled.square() + width**2).sqrt()
-            self.value = (root - width).sum(-1)
-        self.root = root.clamp(min=tiny)
-        self.direction = scaled / self.root
-        self.slope = epsilon * self.direction
-        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
-        if norm != 2:
-            lagged = self.direction if dual is None else dual
-            self.stiffness = self.stiffness * (1 - lagged * self.direction)
-
-    def bend(self, change):
-        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
-        result = self.stiffness * change
-        if self.norm == 2:
-            along = (self.slope * change).sum(-1, keepdim=True)
-            result = result - self.slope * along / self.root
-        return result
-
-    def next_dual(self, change):
-        """The estimate u after a Newton step that changes w_k - w_l."""
-        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
-        return moved.clamp(-1, 1)
 
 
 class _Quadratic:
@@ -223,7 +164,7 @@ class _Curvature:
     def product(self, coef, intercept):
         """Hessian times (coef, intercept)."""
         at, problem = self.at, self.at.problem
-        change = _differences(coef)
+        change = differences(coef)
         penalties = torch.einsum("klj,klj->kl", at.penalties.slope, change)
         logits = self.sketch.X.product(coef.T.to(self.dtype)) + intercept.to(self.dtype)
         bounded = _softmax_change(*self.parts[0], logits + penalties.to(self.dtype)[self.sketch.y])
@@ -291,7 +232,7 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
     stages = _stages(problem, tol)
     n_iter, status, dual = 0, "optimal", None
     if problem.norm != 2 and not problem.is_smooth:
-        dual = torch.zeros_like(_differences(coef))
+        dual = torch.zeros_like(differences(coef))
         if coef.any():
             # A solution to start from needs no leading stages.
             stages = stages[-1:]
@@ -371,7 +312,7 @@ def _conjugate_gradients(curvature, gradient, forcing):
 
 def _search(problem, at, gradient, step, rounding):
     slope = _dot(gradient, step)
-    dual = None if at.dual is None else at.penalties.next_dual(_differences(step[0]))
+    dual = None if at.dual is None else at.penalties.next_dual(differences(step[0]))
     size = 1.0
     while size > 1e-10:
         trial = _Quadratic(
@@ -394,11 +335,6 @@ def _sum_by_pair(bounded, y):
     mass = bounded.new_zeros(n_classes, n_classes).index_add_(0, y, bounded)
     mass.fill_diagonal_(0)
     return mass + mass.T
-
-
-def _differences(coef):
-    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
-    return coef[:, None] - coef[None]
 
 
 def _centre(tensor):

@@ -6,9 +6,9 @@ import torch
 from scipy.optimize import check_grad
 
 from sk_adv.linear_model._designs import as_design
+from sk_adv.linear_model._losses import PairPenalties
 from sk_adv.linear_model._multiclass import (
     MulticlassProblem,
-    PairPenalties,
     RowSketch,
     _Curvature,
     _Quadratic,

@@ -1,0 +1,284 @@
+"""The choice of radius and alpha by cross-validation."""
+
+from collections.abc import Callable, Iterable
+from numbers import Integral
+from typing import Self
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.model_selection import check_cv
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._validation import unchanged_on_error
+from sk_adv.differentiable import LinearLogits, as_module
+from sk_adv.linear_model._fitting import make_training_set
+from sk_adv.linear_model._logistic import AdversarialLogisticRegression, LogisticPredictions
+from sk_adv.linear_model._path import check_alpha, check_epsilons, epsilon_grid
+
+
+class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
+    """Adversarial logistic regression with radius and alpha chosen by cross-validation.
+
+    In each fold, and for each alpha, one path over all radii takes the place of a fit for each;
+    the winner is that of `GridSearchCV` over the same grid.
+
+    Parameters
+    ----------
+    epsilons : int or array-like of shape (n_epsilons,), default=10
+        The radii to choose from, in the units of X; or their number: they are then evenly spaced
+        in the logarithm, from the `epsilon_max` of the whole data (at the smallest alpha) down to
+        a hundredth of it.
+
+    alphas : array-like of shape (n_alphas,), default=(0.0,)
+        The weights of the clean loss to choose from.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    C : float, default=100.0
+        Inverse strength of an additional L2 penalty. It is finite here, so that there is a
+        solution for every radius, however small.
+
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+
+    class_weight : dict or "balanced", default=None
+        Weights of the classes, which multiply `sample_weight`.
+
+    cv : int, cross-validation generator or iterable, default=None
+        How to split the data, as in `GridSearchCV`; None means five stratified folds.
+
+    scoring : str or callable, default=None
+        What to maximise. None is the accuracy on clean samples, for which small radii are best;
+        `sk_adv.metrics.make_adversarial_scorer` gives scores under attack.
+
+    tol : float, default=1e-6
+        Largest allowed violation of the optimality conditions.
+
+    max_iter : int, default=100
+        Largest number of Newton iterations a radius.
+
+    n_jobs : int, default=None
+        Number of folds and alphas that are walked at once; -1 means all processors.
+
+    device : str or torch.device, default="auto"
+        Where to compute.
+
+    Attributes
+    ----------
+    epsilon_ : float
+        The chosen radius.
+
+    alpha_ : float
+        The chosen weight of the clean loss.
+
+    best_score_ : float
+        Mean score of the chosen pair over the folds.
+
+    epsilons_ : ndarray of shape (n_epsilons,)
+        The radii, in the order they were given in.
+
+    scores_ : ndarray of shape (n_alphas, n_epsilons, n_folds)
+        The scores.
+
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        The weights, refitted on the whole data.
+
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        The intercepts.
+
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    n_iter_ : int
+        Newton iterations of the refit.
+
+    objective_ : float
+        The minimised objective of the refit.
+
+    violation_ : float
+        The largest violation of its optimality conditions.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X has string column names.
+
+    See Also
+    --------
+    AdversarialLogisticRegression : For a given radius.
+    adversarial_logistic_path : The solutions for many radii.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_adv.linear_model import AdversarialLogisticRegressionCV
+    >>> from sk_adv.metrics import make_adversarial_scorer
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X = StandardScaler().fit_transform(X)
+    >>> search = AdversarialLogisticRegressionCV(
+    ...     epsilons=[0.03, 0.1, 0.3], scoring=make_adversarial_scorer(epsilon=0.3)
+    ... )
+    >>> search.fit(X, y).epsilon_
+    0.3
+    """
+
+    _parameter_constraints: dict = {
+        **{
+            name: AdversarialLogisticRegression._parameter_constraints[name]
+            for name in (
+                "norm",
+                "C",
+                "fit_intercept",
+                "class_weight",
+                "tol",
+                "max_iter",
+                "device",
+            )
+        },
+        "epsilons": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "alphas": ["array-like"],
+        "cv": ["cv_object"],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        epsilons: int | ArrayLike = 10,
+        alphas: ArrayLike = (0.0,),
+        norm: float = np.inf,
+        C: float = 100.0,
+        fit_intercept: bool = True,
+        class_weight: dict | str | None = None,
+        cv: int | Iterable | None = None,
+        scoring: str | Callable | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        n_jobs: int | None = None,
+        device: str | torch.device = "auto",
+    ):
+        self.epsilons = epsilons
+        self.alphas = alphas
+        self.norm = norm
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.cv = cv
+        self.scoring = scoring
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_jobs = n_jobs
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Choose radius and alpha, then fit with them on all data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+
+        y : array-like of shape (n_samples,)
+            Class labels, of two classes at least.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, in fits and, if given, in scores.
+
+        Returns
+        -------
+        self : AdversarialLogisticRegressionCV
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is invalid. A previous fit is then left as it was.
+        """
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        device = resolve_device(self.device, X)
+        X, y = validate_data(
+            self,
+            to_numpy(X),
+            to_numpy(y),
+            dtype=[np.float64, np.float32],
+            accept_sparse=["csr", "csc"],
+        )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        alphas = np.array([check_alpha(alpha) for alpha in np.atleast_1d(self.alphas)])
+        data = make_training_set(X, y, sample_weight, self.class_weight, device)
+        if isinstance(self.epsilons, Integral):
+            self.epsilons_ = epsilon_grid(
+                data, self.epsilons, 1e-2, alphas.min(), self.norm, self.fit_intercept
+            )
+        else:
+            self.epsilons_ = check_epsilons(self.epsilons)
+        model = AdversarialLogisticRegression(
+            norm=self.norm,
+            C=self.C,
+            fit_intercept=self.fit_intercept,
+            class_weight=self.class_weight,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            device=self.device,
+        )
+        scorer = check_scoring(model, scoring=self.scoring)
+        folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        scores = Parallel(n_jobs=self.n_jobs)(
+            delayed(_score_path)(
+                clone(model).set_params(alpha=alpha),
+                scorer,
+                X,
+                y,
+                sample_weight,
+                *fold,
+                self.epsilons_,
+            )
+            for alpha in alphas
+            for fold in folds
+        )
+        self.scores_ = np.reshape(scores, (len(alphas), len(folds), -1)).swapaxes(1, 2)
+        # Rounded, so that scores equal but for the last digits count as ties: the first wins.
+        means = self.scores_.mean(axis=2).round(12)
+        best = np.unravel_index(np.nanargmax(means), means.shape)
+        self.best_score_ = float(means[best])
+        self.alpha_ = float(alphas[best[0]])
+        self.epsilon_ = float(self.epsilons_[best[1]])
+        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_)
+        model.fit(X, y, sample_weight=sample_weight)
+        for name in ("classes_", "coef_", "intercept_", "n_iter_", "objective_", "violation_"):
+            setattr(self, name, getattr(model, name))
+        return self
+
+
+def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
+    """Scores on the test fold of models for all radii, from one path on the training fold."""
+    X_train, y_train = X[train], y[train]
+    weights = {} if sample_weight is None else {"sample_weight": sample_weight[train]}
+    test_weights = {} if sample_weight is None else {"sample_weight": sample_weight[test]}
+    X_test, y_test = X[test], y[test]
+    scores = np.empty(len(epsilons))
+    model.set_params(warm_start=True)
+    for position in np.argsort(-epsilons, kind="stable"):
+        model.set_params(epsilon=float(epsilons[position])).fit(X_train, y_train, **weights)
+        scores[position] = scorer(model, X_test, y_test, **test_weights)
+    return scores
+
+
+@as_module.register(AdversarialLogisticRegressionCV)
+def _(estimator):
+    return LinearLogits(estimator.coef_, estimator.intercept_)
