@@ -18,7 +18,7 @@ from sk_adv.linear_model import AdversarialLogisticRegressionCV
 ESTIMATORS = [
     AdversarialLogisticRegression(),
     AdversarialLogisticRegression(norm=2, alpha=0.5, C=1.0),
-    AdversarialLogisticRegressionCV(),
+    AdversarialLogisticRegressionCV(epsilons=4),
     AdversarialMaxoutClassifier(),
     FGSMTransformer(LogisticRegression()),
     FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),

@@ -93,7 +93,20 @@ def zero_start(data, fit_intercept):
     return data.weight.new_zeros(len(data.classes), n_features), odds
 
 
-def solve(data, start, *, epsilon, alpha, norm, C, fit_intercept, tol, max_iter, callback=None):
+def solve(
+    data,
+    start,
+    *,
+    epsilon,
+    alpha,
+    norm,
+    C,
+    fit_intercept,
+    tol,
+    max_iter,
+    refine=True,
+    callback=None,
+):
     """Minimise the worst-case loss of a training set from a starting point.
 
     Parameters
@@ -103,7 +116,7 @@ def solve(data, start, *, epsilon, alpha, norm, C, fit_intercept, tol, max_iter,
         Weights and intercepts, of the shapes of `zero_start`.
     epsilon : ndarray of shape () or (n_features,)
     alpha, norm, C, fit_intercept, tol, max_iter : see AdversarialLogisticRegression
-    callback : callable, default=None
+    refine, callback : see minimise
 
     Returns
     -------
@@ -117,7 +130,7 @@ def solve(data, start, *, epsilon, alpha, norm, C, fit_intercept, tol, max_iter,
         "ridge": 0.0 if np.isinf(C) else 1 / (C * data.total),
         "fit_intercept": fit_intercept,
     }
-    options = {"tol": tol, "max_iter": max_iter, "callback": callback}
+    options = {"tol": tol, "max_iter": max_iter, "refine": refine, "callback": callback}
     if data.is_binary:
         signs = 2.0 * data.labels.to(data.weight.dtype) - 1
         loss = WorstCaseLogisticLoss(data.weight, float(alpha))

@@ -205,7 +205,7 @@ class _Curvature:
         return apply
 
 
-def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
+def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, callback=None):
     """Minimise the bound from (coef, intercept) until the gradient's largest entry is below `tol`.
 
     Parameters
@@ -216,6 +216,8 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
     tol : float
     max_iter : int
         Newton iterations, over all stages of the rounding.
+    refine : bool, default=True
+        Whether to take one step past the tolerance, which squares the remaining error.
     callback : callable, default=None
         Called as `callback(n_iter, objective, violation, n_working)` once an iteration.
 
@@ -251,8 +253,7 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, callback=None):
             if problem.ridge == 0 and at.is_separating():
                 status = "separable"
                 break
-            # The last stage takes one step past the goal, which squares the remaining error.
-            if violation <= goal and (reached or not last):
+            if violation <= goal and (reached or not last or not refine):
                 break
             if n_iter == max_iter:
                 status = "optimal" if violation <= goal else "max_iter"

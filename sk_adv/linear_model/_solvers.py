@@ -107,7 +107,7 @@ def _main_rows(curvature, neglect, n_min):
     return order[min(dropped, len(order) - n_min) :].sort().values
 
 
-def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
+def minimise(problem, coef, intercept, *, tol, max_iter, refine=True, callback=None):
     """Minimise from (coef, intercept) until no optimality condition is violated by more than `tol`.
 
     Parameters
@@ -117,6 +117,8 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
     intercept : torch.Tensor of shape ()
     tol : float
     max_iter : int
+    refine : bool, default=True
+        Whether to take one step past the tolerance, which squares the remaining error.
     callback : callable, default=None
         Called as `callback(n_iter, objective, violation, n_working)` once an iteration.
 
@@ -134,8 +136,7 @@ def minimise(problem, coef, intercept, *, tol, max_iter, callback=None):
         slopes = _slopes(problem, point)
         within, before = slopes.violation <= tol, status
         status = "optimal" if within else "max_iter"
-        # One step is taken past the tolerance: it squares the remaining error.
-        if within and (before == "optimal" or slopes.violation == 0):
+        if within and (not refine or before == "optimal" or slopes.violation == 0):
             break
         if problem.ridge == 0 and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
@@ -253,7 +254,7 @@ def _orthant_step(problem, point, slopes, tol):
     flip = torch.where(constrained, _append(sign, 1), 1)
     penalty_slope = epsilon * sign
     slope = _append(slopes.coef[columns] + slopes.mass * penalty_slope, slopes.intercept)
-    neglect = min(0.03, slopes.violation)
+    neglect = min(0.03, 20 * slopes.violation)
     hessian = problem.hessian(columns, point.margin, point.penalty, penalty_slope, neglect)
     step = flip * nonnegative_quadratic_step(
         flip[:, None] * hessian * flip, flip * slope, flip * _append(coef, 0), constrained
@@ -341,21 +342,31 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, max_iter=100)
 
 
 def _line_search(problem, point, step):
-    """The next point: backtracking to sufficient decrease of the true objective (Armijo)."""
+    """The next point: backtracking on the true objective, on to the best of the halved steps.
+
+    A step that gains at least a third of what its slope promises is taken as it is (the quadratic
+    model gains half); shorter ones are tried as long as they gain more.
+    """
     if not step.slope < 0:
         return None
     direction = torch.zeros_like(point.coef)
     direction[step.columns] = step.coef
     change = problem.margin(step.coef, step.intercept, step.columns)
-    size = 1.0
+    best, size = None, 1.0
     while size > 1e-10:
         coef = point.coef + size * direction
         margin, penalty = point.margin + size * change, problem.penalty(coef)
         objective = problem.objective(coef, margin, penalty)
-        if objective <= point.objective + 1e-4 * size * step.slope:
-            return _Point(coef, point.intercept + size * step.intercept, margin, penalty, objective)
+        if best is not None and not objective < best.objective:
+            break
+        gain = point.objective - objective
+        if gain >= -1e-4 * size * step.slope:
+            intercept = point.intercept + size * step.intercept
+            best = _Point(coef, intercept, margin, penalty, objective)
+            if gain >= -size * step.slope / 3:
+                break
         size /= 2
-    return None
+    return best
 
 
 def _cholesky(hessian, damping=1e-13):
