@@ -53,11 +53,11 @@ def test_no_radius_suffices_where_the_loss_is_clean(cancer):
 @pytest.mark.parametrize("alpha", [0, 0.4])
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_path_has_the_objectives_of_single_fits(cancer, alpha, norm):
-    path = adversarial_logistic_path(*cancer, alpha=alpha, norm=norm, n_epsilons=6)
+    path = adversarial_logistic_path(*cancer, alpha=alpha, norm=norm, n_epsilons=6, tol=1e-9)
     assert path.epsilons[0] == pytest.approx(epsilon_max(*cancer, alpha=alpha, norm=norm))
     assert path.epsilons[-1] == pytest.approx(path.epsilons[0] / 100)
     assert not path.coefs[0].any()
-    assert path.violations.max() <= 1e-6
+    assert path.violations.max() <= 1e-9
     for i, epsilon in enumerate(path.epsilons):
         single = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, norm=norm)
         single.fit(*cancer)
