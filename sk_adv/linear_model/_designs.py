@@ -151,9 +151,9 @@ class SparseDesign:
         rows, columns = rows.numpy(), columns.numpy()
         size = len(columns) + 1
         second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
-        picked = self.X[:, columns] if self.X.format == "csc" else self.X[rows]
-        picked = picked[rows] if self.X.format == "csc" else picked[:, columns]
-        picked = sparse.csr_array(picked, dtype=float)
+        # Columns first: what is left of the matrix is small.
+        picked = sparse.csr_array(self.X[:, columns], dtype=float)
+        picked = picked if len(rows) == self.shape[0] else picked[rows]
         cross[:-1] = torch.from_numpy(picked.T @ first.numpy())
         cross[-1] = first.sum()
         second[:-1, -1] = second[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())

@@ -242,7 +242,9 @@ def _orthant_step(problem, point, slopes, tol):
     bounded = problem.epsilon > 0
     support = (point.coef != 0) | ~bounded
     violators = torch.where(support, 0, slopes.violations)
-    n_violators = min(max(int(support.sum()), 64), int((violators > tol).sum()))
+    n_samples, n_features = problem.X.shape
+    room = max(int(support.sum()), 64, min(n_features // 100, n_samples // 4))
+    n_violators = min(room, int((violators > tol).sum()))
     chosen = support.clone()
     chosen[violators.topk(n_violators).indices] = True
     columns = chosen.nonzero().squeeze(1)
@@ -257,7 +259,11 @@ def _orthant_step(problem, point, slopes, tol):
     neglect = min(0.03, 20 * slopes.violation)
     hessian = problem.hessian(columns, point.margin, point.penalty, penalty_slope, neglect)
     step = flip * nonnegative_quadratic_step(
-        flip[:, None] * hessian * flip, flip * slope, flip * _append(coef, 0), constrained
+        flip[:, None] * hessian * flip,
+        flip * slope,
+        flip * _append(coef, 0),
+        constrained,
+        accuracy=min(1e-3, slopes.violation),
     )
     return _Step(columns, step[:-1], step[-1], slope @ step)
 
@@ -293,7 +299,7 @@ def _euclidean_step(problem, point, slopes, tol):
     return _Step(columns, direction, torch.zeros_like(slopes.intercept), descent)
 
 
-def nonnegative_quadratic_step(hessian, slope, start, constrained, max_iter=100):
+def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max_iter=100):
     """argmin over d of slopeᵀd + dᵀHd / 2, where start_j + d_j ≥ 0 for the constrained j.
 
     Projected Newton method: an exact Newton step in the variables that are free to move, bent
@@ -306,13 +312,16 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, max_iter=100)
         Positive semidefinite.
     slope, start : torch.Tensor of shape (n,)
     constrained : torch.Tensor of shape (n,), bool
+    accuracy : float
+        Largest slope that may be left in a variable that is free to move, as a share of the
+        largest in `slope`.
     max_iter : int
 
     Returns
     -------
     torch.Tensor of shape (n,)
     """
-    tolerance = 1e-12 * slope.abs().max()
+    tolerance = accuracy * slope.abs().max()
     point, gradient, value = start, slope, slope.new_zeros(())
     damping = 1e-13
     for _ in range(max_iter):

@@ -1,0 +1,1 @@
+"""What the speed benchmarks share: clocks, reports, problems and peers."""

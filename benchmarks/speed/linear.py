@@ -1,0 +1,374 @@
+"""Linear models against their peers, on the same data, in the same run.
+
+    python benchmarks/speed/linear.py                 # all sections, about half an hour
+    python benchmarks/speed/linear.py --only path     # one section
+    python benchmarks/speed/linear.py --quick         # small sizes: does everything still run?
+
+Tables are printed, and written to results/linear.md beside this file; a quick run writes nothing
+unless it is told where. "x" after a number is a ratio of two times of the same run.
+"""
+
+import argparse
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from _harness import linear_peers as peers
+from _harness.linear_problems import dense_problem, mnist, mnist_3_vs_7, sparse_problem
+from _harness.report import environment, table, write_section
+from _harness.timing import Timing, alternate, available_cores, limit_threads, memory_beyond
+from scipy import sparse
+
+from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
+
+EPSILONS = (0.25, 0.1, 0.05, 0.02, 0.01, 0.003)
+# saga is far too slow for all radii, or to run until it meets its tolerance.
+SAGA_EPSILONS, SAGA_MAX_ITER = (0.25, 0.05), 1000
+
+PREFACE = """\
+# Speed of the linear models
+
+Written by `python benchmarks/speed/linear.py`; benchmarks/README.md says what is compared. All
+sides of a table were timed in the same run, one after the other in turn, on float64 data. Times
+are in seconds."""
+
+
+@dataclass
+class Options:
+    """What the command line asks for."""
+
+    quick: bool
+    repeats: int
+    threads: int
+
+
+def l1_section(options):
+    """MNIST 3 versus 7: ours against L1 at as many nonzero weights."""
+    X, y = mnist_3_vs_7(options.quick)
+    saga_max_iter = 20 if options.quick else SAGA_MAX_ITER
+    rows = []
+    for epsilon in EPSILONS:
+        sides = {"ours": lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
+        model = quietly(sides["ours"])
+        sides |= l1_sides(X, y, model)
+        if peers.CelerLogisticRegression is not None:
+            C = peers.match_sparsity(
+                lambda C: peers.fit_celer(X, y, C),
+                peers.equivalent_C(model, X, y),
+                peers.n_nonzero(model),
+                max_fits=12,
+            )
+            sides["celer"] = lambda C=C: peers.fit_celer(X, y, C)
+        timings = alternate(sides, options.repeats)
+        if epsilon in SAGA_EPSILONS:
+            C = timings["liblinear"].result.C
+            saga = {"saga": lambda C=C: peers.fit_saga(X, y, C, saga_max_iter)}
+            timings |= alternate(saga, repeats=1)
+        rows.append([epsilon, *ours_cells(timings["ours"]), *l1_cells(timings)])
+    header = ["ε", "ours", "passes", "violation", "nonzero"]
+    header += ["liblinear", "nonzero", "ours / liblinear"]
+    header += ["celer", "nonzero", "saga", "nonzero"]
+    return (
+        f"{X.shape[0]:,} rows, {X.shape[1]} features. liblinear, celer and saga: L1 with tol "
+        "1e-6, at the C for which the number of nonzero weights comes nearest to ours (saga: at "
+        "liblinear's C). liblinear penalises its intercept, celer fits none. "
+        + ("" if peers.CelerLogisticRegression else "celer is not installed here. ")
+        + f"saga was run once, at two radii, for at most {saga_max_iter:,} epochs; '>' means "
+        "that it had not met its tolerance by then. '(none)' after passes: the rows are "
+        "robustly separable, so there is no minimiser, and ours stopped there.\n\n"
+        + table(header, rows)
+    )
+
+
+def conic_section(options):
+    """The first 2,000 rows of MNIST 3 versus 7: ours against a conic solver, same problem."""
+    X, y = mnist_3_vs_7(options.quick)
+    n_rows = 200 if options.quick else 2000
+    X, y = X[:n_rows], y[:n_rows]
+    rows = []
+    for epsilon in EPSILONS:
+        ours = {"ours": lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
+        timings = alternate(ours, options.repeats)
+        conic = {"conic": lambda epsilon=epsilon: peers.fit_conic(X, y, epsilon)}
+        timings |= alternate(conic, repeats=1)
+        model = timings["ours"].result
+        objective = peers.worst_case_loss(X, y, model.coef_[0], model.intercept_[0], epsilon)
+        reference = peers.worst_case_loss(X, y, *timings["conic"].result, epsilon)
+        excess = (objective - reference) / reference
+        rows.append(
+            [
+                epsilon,
+                *ours_cells(timings["ours"]),
+                seconds(timings["conic"]),
+                ratio(timings["conic"], timings["ours"]),
+                f"{objective:.6g}",
+                "(none)" if is_unattained(model) else f"{excess:+.1e}",
+            ]
+        )
+    header = ["ε", "ours", "passes", "violation", "nonzero", "CVXPY", "CVXPY / ours"]
+    header += ["objective", "ours over CVXPY's"]
+    return (
+        f"The first {n_rows:,} rows. CVXPY with Clarabel at its own tolerances, timed once with "
+        "the time it takes to compile the problem. The last column is the relative difference of "
+        "the two objectives, both computed from the weights; negative: ours is lower. '(none)': "
+        "the rows are robustly separable, so there is no minimiser.\n\n" + table(header, rows)
+    )
+
+
+def shapes_section(options):
+    """Wide, tall and sparse random problems: ours against liblinear at matched sparsity."""
+    divisor = 20 if options.quick else 1
+    rows = []
+    for make, n_samples, n_features, share in (
+        (dense_problem, 500, 100_000 // divisor, 0.7),
+        (dense_problem, 200_000 // divisor, 100, 1 / 3),
+        (sparse_problem, 100_000 // divisor, 50_000 // divisor, 0.5),
+    ):
+        X, y = make(n_samples, n_features)
+        epsilon = share * epsilon_max(X, y)
+        sides = {"ours": lambda X=X, y=y, epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
+        sides |= l1_sides(X, y, quietly(sides["ours"]))
+        timings = alternate(sides, options.repeats)
+        extra = measure_memory(make, n_samples, n_features, share, options.threads)
+        rows.append(
+            [
+                f"{n_samples:,} × {n_features:,} {'sparse' if sparse.issparse(X) else 'dense'}",
+                f"{share:.2f}",
+                *ours_cells(timings["ours"]),
+                *liblinear_cells(timings),
+                f"{n_bytes(X) / 2**20:.0f} MiB",
+                f"{extra / n_bytes(X):.0%}",
+            ]
+        )
+    header = ["X", "ε / ε_max", "ours", "passes", "violation", "nonzero"]
+    header += ["liblinear", "nonzero", "ours / liblinear", "size of X", "memory beyond X"]
+    return (
+        "Normal features, labels of a sparse linear model with logistic noise; the sparse X has "
+        "100 entries a row. liblinear: L1 with tol 1e-6, as above. Memory: the largest resident "
+        "set of a fresh process during our fit, less what it held before.\n\n" + table(header, rows)
+    )
+
+
+def rows_section(options):
+    """What ten times the rows cost."""
+    n_samples = 20_000 if options.quick else 200_000
+    X, y = dense_problem(n_samples, 100)
+    epsilon = epsilon_max(X, y) / 3
+    few = n_samples // 10
+    sides = {
+        "few": lambda: peers.fit_ours(X[:few], y[:few], epsilon),
+        "many": lambda: peers.fit_ours(X, y, epsilon),
+    }
+    # The first call of a process pays for starting its threads.
+    quietly(sides["few"])
+    timings = alternate(sides, options.repeats)
+    rows = [
+        [f"{few:,} × 100", *ours_cells(timings["few"]), "1 x"],
+        [f"{n_samples:,} × 100", *ours_cells(timings["many"]), ratio(*reversed(timings.values()))],
+    ]
+    header = ["X", "ours", "passes", "violation", "nonzero", "time"]
+    return "The tall problem above and its first tenth, at the same ε.\n\n" + table(header, rows)
+
+
+def path_section(options):
+    """50 radii on MNIST 3 versus 7: the path against the hardest single fit among them."""
+    X, y = mnist_3_vs_7(options.quick)
+    path = quietly(lambda: adversarial_logistic_path(X, y))
+    cold = []
+    for epsilon in path.epsilons:
+        start = time.perf_counter()
+        quietly(lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon))
+        cold.append(time.perf_counter() - start)
+    hardest = path.epsilons[np.argmax(cold)]
+    timings = alternate(
+        {
+            "path": lambda: adversarial_logistic_path(X, y),
+            "hardest": lambda: peers.fit_ours(X, y, hardest),
+        },
+        options.repeats,
+    )
+    row = [
+        seconds(timings["path"]),
+        path.n_iters.sum(),
+        f"{path.violations.max():.1e}",
+        f"{np.count_nonzero(path.coefs, axis=(1, 2)).max()}",
+        f"{sum(cold):.2f}",
+        f"{hardest:.4f}",
+        seconds(timings["hardest"]),
+        ratio(timings["path"], timings["hardest"]),
+    ]
+    header = ["path", "passes", "worst violation", "most nonzero", "50 cold fits"]
+    header += ["hardest ε", "its cold fit", "path / hardest"]
+    return (
+        f"{X.shape[0]:,} rows; 50 radii from ε_max = {path.epsilons[0]:.4f} down to a hundredth of "
+        "it. The hardest fit is the slowest of one run over all 50, timed again beside the path."
+        "\n\n" + table(header, [row])
+    )
+
+
+def multiclass_section(options):
+    """MNIST, ten classes: objective against a long run, and the certified error."""
+    X, y, X_test, y_test = mnist(options.quick)
+    epsilon = 0.1
+    timing = alternate({"ours": lambda: peers.fit_ours(X, y, epsilon, tol=1e-4)}, options.repeats)[
+        "ours"
+    ]
+    long = {"long": lambda: peers.fit_ours(X, y, epsilon, tol=1e-6, max_iter=1000)}
+    long = alternate(long, repeats=1)["long"]
+    best = long.result.objective_
+    rows = [
+        [
+            name,
+            seconds(run),
+            run.result.n_iter_,
+            f"{run.result.violation_:.1e}",
+            f"{run.result.objective_:.8f}",
+            f"{(run.result.objective_ - best) / best:+.1e}",
+            f"{1 - run.result.score(X_test, y_test):.2%}",
+            f"{certified_error(run.result, X_test, y_test, epsilon):.2%}",
+        ]
+        for name, run in (("tol=1e-4", timing), ("long run, tol=1e-6", long))
+    ]
+    header = ["ours", "time", "passes", "violation", "objective", "over the long run's"]
+    header += ["clean test error", f"certified test error at {epsilon}"]
+    return (
+        f"{X.shape[0]:,} rows, 784 features, 10 classes, ε = {epsilon}. The certified error counts "
+        f"every one of the {len(y_test):,} test images that some perturbation of at most ε a pixel "
+        "makes wrong; it is exact. The long run was timed once.\n\n" + table(header, rows)
+    )
+
+
+SECTIONS = {
+    "l1": ("MNIST 3 versus 7, against L1", l1_section),
+    "conic": ("MNIST 3 versus 7, against a conic solver", conic_section),
+    "shapes": ("Shapes", shapes_section),
+    "rows": ("Ten times the rows", rows_section),
+    "path": ("The path", path_section),
+    "multiclass": ("Ten classes", multiclass_section),
+}
+
+
+def l1_sides(X, y, model):
+    """Liblinear with L1, at the C that matches a model's sparsity."""
+    C = peers.match_sparsity(
+        lambda C: peers.fit_liblinear(X, y, C),
+        peers.equivalent_C(model, X, y),
+        peers.n_nonzero(model),
+        max_fits=12,
+    )
+    return {"liblinear": lambda: peers.fit_liblinear(X, y, C)}
+
+
+def certified_error(model, X, y, epsilon):
+    """Share of x with (w_y - w_k)ᵀx + b_y - b_k ≤ ε‖w_y - w_k‖₁ for some k ≠ y."""
+    own = np.searchsorted(model.classes_, y)
+    logits = model.decision_function(X)
+    lead = np.take_along_axis(logits, own[:, None], axis=1) - logits
+    reach = epsilon * np.abs(model.coef_[:, None] - model.coef_[None]).sum(axis=2)
+    is_robust = lead > reach[own]
+    np.put_along_axis(is_robust, own[:, None], True, axis=1)
+    return 1 - is_robust.all(axis=1).mean()
+
+
+def measure_memory(*problem):
+    """Bytes that a fit needs beyond X, in a process of its own."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_memory_of_fit, *problem).result()
+
+
+def _memory_of_fit(make, n_samples, n_features, share, threads):
+    limit_threads(threads)
+    # What any fit loads, whatever the size of X, is not memory that X costs.
+    small, labels = make(1000, 100 if make is dense_problem else 1000)
+    quietly(lambda: peers.fit_ours(small, labels, epsilon_max(small, labels) / 2))
+    X, y = make(n_samples, n_features)
+    epsilon = share * epsilon_max(X, y)
+    return memory_beyond(lambda: peers.fit_ours(X, y, epsilon))
+
+
+def n_bytes(X):
+    """Bytes that a dense or sparse matrix takes."""
+    if sparse.issparse(X):
+        return X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
+    return X.nbytes
+
+
+def quietly(call):
+    """The result of a call, without warnings: tables say what did not converge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call()
+
+
+def is_unattained(model):
+    """Whether our solver stopped because the problem has no minimiser."""
+    return model.violation_ > model.tol and model.n_iter_ < model.max_iter
+
+
+def seconds(timing: Timing):
+    return f"{timing.seconds:.3g}"
+
+
+def ratio(over: Timing, under: Timing):
+    return f"{over.seconds / under.seconds:.2f} x"
+
+
+def ours_cells(timing):
+    model = timing.result
+    passes = f"{model.n_iter_} (none)" if is_unattained(model) else model.n_iter_
+    return [seconds(timing), passes, f"{model.violation_:.1e}", peers.n_nonzero(model)]
+
+
+def liblinear_cells(timings):
+    peer = timings["liblinear"]
+    return [seconds(peer), peers.n_nonzero(peer.result), ratio(timings["ours"], peer)]
+
+
+def l1_cells(timings):
+    cells = liblinear_cells(timings)
+    for name in ("celer", "saga"):
+        if name not in timings:
+            cells += ["-", "-"]
+            continue
+        model = timings[name].result
+        capped = name == "saga" and model.n_iter_[0] >= model.max_iter
+        cells += [("> " if capped else "") + seconds(timings[name]), peers.n_nonzero(model)]
+    return cells
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a test of the code")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default: 3)")
+    parser.add_argument(
+        "--threads", type=int, default=available_cores(), help="default: one for each core"
+    )
+    parser.add_argument("--output", type=Path, help="the report (default: results/linear.md)")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    limit_threads(arguments.threads)
+    options = Options(arguments.quick, arguments.repeats, arguments.threads)
+    output = arguments.output
+    if output is None and not options.quick:
+        output = Path(__file__).parent / "results" / "linear.md"
+    order = [title for title, _ in SECTIONS.values()]
+    for name in arguments.only:
+        title, measure = SECTIONS[name]
+        text = f"{measure(options)}\n\n{environment(options.repeats)}"
+        print(f"## {title}\n\n{text}\n", flush=True)
+        if output is not None:
+            write_section(output, title, text, order, PREFACE)
+
+
+if __name__ == "__main__":
+    main()
