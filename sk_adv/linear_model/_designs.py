@@ -89,7 +89,7 @@ class DenseDesign:
             block[:, :-1] = self._gather(rows[chunk], columns)
             cross += block.T @ first[chunk]
             block *= root[chunk]
-            second += _gram(block)
+            second += block.T @ block
         return second, cross
 
     def mean_square(self, weight):
@@ -176,11 +176,3 @@ def _take_columns(X, columns):
 
 def _block_rows(width):
     return max(_BLOCK_ENTRIES // max(width, 1), 1)
-
-
-def _gram(block):
-    """blockᵀ block; NumPy's product of a matrix with its own transpose does half the work."""
-    if block.device.type == "cpu":
-        block = block.numpy()
-        return torch.from_numpy(block.T @ block)
-    return block.T @ block

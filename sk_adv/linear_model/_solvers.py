@@ -256,7 +256,7 @@ def _orthant_step(problem, point, slopes, tol):
     flip = torch.where(constrained, _append(sign, 1), 1)
     penalty_slope = epsilon * sign
     slope = _append(slopes.coef[columns] + slopes.mass * penalty_slope, slopes.intercept)
-    neglect = min(0.03, 20 * slopes.violation)
+    neglect = min(0.03, 4 * slopes.violation)
     hessian = problem.hessian(columns, point.margin, point.penalty, penalty_slope, neglect)
     step = flip * nonnegative_quadratic_step(
         flip[:, None] * hessian * flip,
