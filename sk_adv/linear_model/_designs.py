@@ -27,16 +27,19 @@ class DenseDesign:
     ----------
     X : torch.Tensor of shape (n_samples, n_features)
         Of any floating type.
+
+    is_rough : bool, default=False
+        Whether products are computed in the precision of X, in place of their factor's.
     """
 
-    def __init__(self, X):
+    def __init__(self, X, is_rough=False):
         self.X = X
+        self.is_rough = is_rough
         self.shape = tuple(X.shape)
-        self.dtype = X.dtype
 
-    def single(self, rows):
-        """A design of some rows in single precision."""
-        return DenseDesign(self.X[rows].to(torch.float32))
+    def rough(self, rows=slice(None)):
+        """A design of some rows that computes in single precision."""
+        return DenseDesign(self.X[rows].to(torch.float32), is_rough=True)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
@@ -49,15 +52,17 @@ class DenseDesign:
                 full = coef.new_zeros(X.shape[1], *coef.shape[1:])
                 full[columns] = coef
                 coef = full
-        if X.dtype == coef.dtype:
-            return X @ coef
+        if X.dtype == coef.dtype or self.is_rough:
+            return (X @ coef.to(X.dtype)).to(coef.dtype)
         return torch.cat([block.to(coef.dtype) @ coef for block in self._blocks(X)])
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
-        if self.X.dtype == values.dtype:
+        if self.X.dtype == values.dtype or self.is_rough:
             # The thin matrix first: BLAS is slow the other way round.
-            return values @ self.X if values.ndim == 1 else (values.T @ self.X).T
+            factor = values.to(self.X.dtype)
+            product = factor @ self.X if values.ndim == 1 else (factor.T @ self.X).T
+            return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         start = 0
         for block in self._blocks(self.X):
@@ -124,13 +129,11 @@ class SparseDesign:
         In CSR or CSC format.
     """
 
-    dtype = torch.float64
-
     def __init__(self, X):
         self.X = X
         self.shape = X.shape
 
-    def single(self, rows):
+    def rough(self, rows=slice(None)):
         """A design of some rows; products of sparse matrices stay in double precision."""
         return self if isinstance(rows, slice) else SparseDesign(self.X.tocsr()[rows.numpy()])
 

@@ -11,7 +11,7 @@ Hessian-vector products, for smaller and smaller μ.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ from sk_adv.linear_model._solvers import Solution
 # By how much the rounding may lower a pair's penalty ρ_kl, a log-odds, in the first stage.
 _FIRST_ROUNDING = 0.1
 
-# Data with more entries has its Hessian formed in single precision, at first on some rows only.
+# Data with more entries is led to the last stage in single precision, with Hessians of some rows.
 _MANY_ENTRIES = 2**22
 
 
@@ -61,6 +61,11 @@ class MulticlassProblem:
     def mean_square(self):
         """Σ_i s_i x_ij² for each feature j."""
         return self.X.mean_square(self.weight)
+
+    @property
+    def is_large(self):
+        """Whether the way to the solution is worth taking in single precision."""
+        return self.X.shape[0] * self.X.shape[1] > _MANY_ENTRIES
 
     @property
     def is_smooth(self):
@@ -134,15 +139,15 @@ class RowSketch:
     @classmethod
     def draw(cls, problem, share):
         """Take a share of the rows, if there are many; the same rows each time."""
-        n_rows, n_features = problem.X.shape
-        if n_rows * n_features <= _MANY_ENTRIES:
+        n_rows, _ = problem.X.shape
+        if not problem.is_large:
             return cls(problem.X, problem.y, problem.weight, slice(None))
         rows = slice(None)
         if share < 1:
             order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))
             rows = order[: int(share * n_rows)].sort().values.to(problem.y.device)
         weight = problem.weight[rows]
-        return cls(problem.X.single(rows), problem.y[rows], weight / weight.sum(), rows)
+        return cls(problem.X.rough(rows), problem.y[rows], weight / weight.sum(), rows)
 
 
 class _Curvature:
@@ -150,11 +155,10 @@ class _Curvature:
 
     def __init__(self, at, sketch):
         self.at, self.sketch = at, sketch
-        self.dtype = sketch.X.dtype
         problem = at.problem
-        weight = sketch.weight[:, None].to(self.dtype)
+        weight = sketch.weight[:, None]
         self.parts = [
-            (share * weight, probability[sketch.rows].to(self.dtype))
+            (share * weight, probability[sketch.rows])
             for share, probability in (
                 (1 - problem.alpha, at.adversarial),
                 (problem.alpha, at.clean),
@@ -166,17 +170,17 @@ class _Curvature:
         at, problem = self.at, self.at.problem
         change = differences(coef)
         penalties = torch.einsum("klj,klj->kl", at.penalties.slope, change)
-        logits = self.sketch.X.product(coef.T.to(self.dtype)) + intercept.to(self.dtype)
-        bounded = _softmax_change(*self.parts[0], logits + penalties.to(self.dtype)[self.sketch.y])
+        logits = self.sketch.X.product(coef.T) + intercept
+        bounded = _softmax_change(*self.parts[0], logits + penalties[self.sketch.y])
         residual = bounded
         if problem.alpha > 0:
             residual = bounded + _softmax_change(*self.parts[1], logits)
-        result = self.sketch.X.transposed_product(residual).to(coef.dtype).T
+        result = self.sketch.X.transposed_product(residual).T
         result = result + problem.ridge * coef
-        by_pair = _sum_by_pair(bounded, self.sketch.y).to(coef.dtype)
+        by_pair = _sum_by_pair(bounded, self.sketch.y)
         result += torch.einsum("kl,klj->kj", by_pair, at.penalties.slope)
         result += torch.einsum("kl,klj->kj", at.mass, at.penalties.bend(change))
-        return result, at.free_intercept(residual.sum(0).to(coef.dtype))
+        return result, at.free_intercept(residual.sum(0))
 
     def preconditioner(self):
         """Approximate inverse: one block of all classes for each feature."""
@@ -217,7 +221,8 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, call
     max_iter : int
         Newton iterations, over all stages of the rounding.
     refine : bool, default=True
-        Whether to take one step past the tolerance, which squares the remaining error.
+        Whether to take one step past the tolerance, which squares the remaining error; large
+        data is spared it.
     callback : callable, default=None
         Called as `callback(n_iter, objective, violation, n_working)` once an iteration.
 
@@ -239,12 +244,14 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, call
             # A solution to start from needs no leading stages.
             stages = stages[-1:]
             dual = PairPenalties(coef, problem.epsilon, problem.norm, stages[0]).direction
+    leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
+    refine = refine and not problem.is_large
     for stage, rounding in enumerate(stages):
         last = stage == len(stages) - 1
         # Early stages only lead the way: a part of their own error is near enough.
         goal = tol if last else max(tol, 0.1 * rounding)
-        sketch = RowSketch.draw(problem, 1 if rounding < 1e-2 else 0.25)
-        at = _Quadratic(problem, coef, intercept, rounding, dual)
+        sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
+        at = _Quadratic(problem if last else leading, coef, intercept, rounding, dual)
         first = None
         reached = False
         while True:
@@ -262,10 +269,12 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, call
             if callback is not None:
                 callback(n_iter, float(at.value), violation, coef.shape[1])
             first = first or violation
-            step = _conjugate_gradients(
-                _Curvature(at, sketch), gradient, min(0.1, violation / first)
-            )
-            moved = _search(problem, at, gradient, step, rounding)
+            forcing = violation / first
+            if violation > goal:
+                # A step need not go far past the goal.
+                forcing = max(forcing, 0.3 * goal / violation)
+            step = _conjugate_gradients(_Curvature(at, sketch), gradient, min(0.1, forcing))
+            moved = _search(at, gradient, step, rounding)
             if moved is None:
                 status = "stalled" if last and not reached else status
                 break
@@ -311,14 +320,13 @@ def _conjugate_gradients(curvature, gradient, forcing):
     return step
 
 
-def _search(problem, at, gradient, step, rounding):
+def _search(at, gradient, step, rounding):
     slope = _dot(gradient, step)
     dual = None if at.dual is None else at.penalties.next_dual(differences(step[0]))
     size = 1.0
     while size > 1e-10:
-        trial = _Quadratic(
-            problem, at.coef + size * step[0], at.intercept + size * step[1], rounding, dual
-        )
+        coef, intercept = at.coef + size * step[0], at.intercept + size * step[1]
+        trial = _Quadratic(at.problem, coef, intercept, rounding, dual)
         if trial.value <= at.value + 1e-4 * size * slope:
             return trial
         size /= 2
