@@ -1,6 +1,6 @@
 """Linear models against their peers, on the same data, in the same run.
 
-    python benchmarks/speed/linear.py                 # all sections, about half an hour
+    python benchmarks/speed/linear.py                 # all sections; l1 takes longest
     python benchmarks/speed/linear.py --only path     # one section
     python benchmarks/speed/linear.py --quick         # small sizes: does everything still run?
 
