@@ -74,7 +74,7 @@ class MulticlassProblem:
 
 
 class _Quadratic:
-    """Value, gradient and Hessian-vector product of the rounded objective at one point."""
+    """Value and gradient of the rounded objective at one point."""
 
     def __init__(self, problem, coef, intercept, rounding, dual=None):
         self.problem, self.coef, self.intercept, self.dual = problem, coef, intercept, dual
@@ -90,13 +90,18 @@ class _Quadratic:
         self.adversarial = shifted.softmax(1)
         self.clean = self.logits.softmax(1)
 
+    @cached_property
+    def mass(self):
+        """Derivatives of the objective in the penalties of the pairs."""
+        weight = (1 - self.problem.alpha) * self.problem.weight[:, None]
+        return _sum_by_pair(weight * self.adversarial, self.problem.y)
+
     def gradient(self):
         """Gradient in W and b."""
         problem, weight = self.problem, self.problem.weight[:, None]
-        bounded = (1 - problem.alpha) * weight * self.adversarial
-        residual = bounded + problem.alpha * weight * self.clean
+        mixed = (1 - problem.alpha) * self.adversarial + problem.alpha * self.clean
+        residual = weight * mixed
         residual[torch.arange(len(residual)), problem.y] -= problem.weight
-        self.mass = _sum_by_pair(bounded, problem.y)
         coef = problem.X.transposed_product(residual).T + problem.ridge * self.coef
         coef += torch.einsum("kl,klj->kj", self.mass, self.penalties.slope)
         return coef, self.free_intercept(residual.sum(0))

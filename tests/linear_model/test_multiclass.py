@@ -50,7 +50,6 @@ def test_gradient_and_curvature_match_finite_differences(bound):
     assert check_grad(value, lambda flat: gradient(bound, flat), point) < 1e-6
 
     at = _Quadratic(bound, *split(point), rounding=0.5)
-    at.gradient()
     curvature = _Curvature(at, RowSketch.draw(bound, 1))
     found = torch.cat([part.flatten() for part in curvature.product(*split(direction))]).numpy()
     step = 1e-6 * direction
