@@ -12,7 +12,8 @@ from sk_adv._devices import to_numpy
 from sk_adv.linear_model._designs import as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
-from sk_adv.linear_model._solvers import Problem, minimise
+from sk_adv.linear_model._problem import Problem
+from sk_adv.linear_model._solvers import Start, minimise
 
 
 @dataclass
@@ -89,8 +90,8 @@ def zero_start(data, fit_intercept):
     shares = data.weight.new_zeros(len(data.classes)).index_add_(0, data.labels, data.weight)
     odds = shares.log() * fit_intercept
     if data.is_binary:
-        return data.weight.new_zeros(n_features), odds[1] - odds[0]
-    return data.weight.new_zeros(len(data.classes), n_features), odds
+        return Start(coef=data.weight.new_zeros(n_features), intercept=odds[1] - odds[0])
+    return Start(coef=data.weight.new_zeros(len(data.classes), n_features), intercept=odds)
 
 
 def solve(
@@ -112,8 +113,8 @@ def solve(
     Parameters
     ----------
     data : TrainingSet
-    start : tuple of torch.Tensor
-        Weights and intercepts, of the shapes of `zero_start`.
+    start : Start
+        Of the shapes of `zero_start`.
     epsilon : ndarray of shape () or (n_features,)
     alpha, norm, C, fit_intercept, tol, max_iter : see AdversarialLogisticRegression
     refine, callback : see minimise
@@ -122,7 +123,9 @@ def solve(
     -------
     Solution
     """
-    radius = np.broadcast_to(epsilon, data.X.shape[1:]).copy()
+    # Where nothing is perturbed both norms are the same, and the loss has no kinks.
+    radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
+    norm = norm if radius.any() else 2
     shared = {
         "X": data.X,
         "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
@@ -134,7 +137,7 @@ def solve(
     if data.is_binary:
         signs = 2.0 * data.labels.to(data.weight.dtype) - 1
         loss = WorstCaseLogisticLoss(data.weight, float(alpha))
-        return minimise(Problem(y=signs, loss=loss, **shared), *start, **options)
+        return minimise(Problem(y=signs, loss=loss, **shared), start, **options)
     problem = MulticlassProblem(
         y=data.labels,
         n_classes=len(data.classes),
@@ -142,4 +145,4 @@ def solve(
         alpha=float(alpha),
         **shared,
     )
-    return minimise_bound(problem, *start, **options)
+    return minimise_bound(problem, start, **options)

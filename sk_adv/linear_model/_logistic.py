@@ -19,6 +19,7 @@ from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
 from sk_adv.differentiable import LinearLogits, as_module
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
+from sk_adv.linear_model._solvers import Start
 
 
 class LogisticPredictions(LinearClassifierMixin):
@@ -295,13 +296,13 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
 
     def _start(self, data):
         """Where the solver starts: at the previous solution, if it fits, or without weights."""
-        start = coef, intercept = zero_start(data, self.fit_intercept)
-        if not self.warm_start or getattr(self, "coef_", np.empty(0)).size != coef.numel():
+        start = zero_start(data, self.fit_intercept)
+        if not self.warm_start or getattr(self, "coef_", np.empty(0)).size != start.coef.numel():
             return start
-        previous = torch.as_tensor(self.intercept_).to(intercept) * self.fit_intercept
-        return (
-            torch.as_tensor(self.coef_).to(coef).reshape(coef.shape),
-            previous.reshape(intercept.shape),
+        intercept = torch.as_tensor(self.intercept_).to(start.intercept) * self.fit_intercept
+        return Start(
+            coef=torch.as_tensor(self.coef_).to(start.coef).reshape(start.coef.shape),
+            intercept=intercept.reshape(start.intercept.shape),
         )
 
 

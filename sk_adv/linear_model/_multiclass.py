@@ -214,14 +214,13 @@ class _Curvature:
         return apply
 
 
-def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, callback=None):
-    """Minimise the bound from (coef, intercept) until the gradient's largest entry is below `tol`.
+def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=None):
+    """Minimise the bound until the gradient's largest entry is below `tol`.
 
     Parameters
     ----------
     problem : MulticlassProblem
-    coef : torch.Tensor of shape (n_classes, n_features)
-    intercept : torch.Tensor of shape (n_classes,)
+    start : Start
     tol : float
     max_iter : int
         Newton iterations, over all stages of the rounding.
@@ -237,7 +236,7 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, call
         With the exact, not the rounded, bound as its objective, and the largest entry of the
         rounded bound's gradient as its violation.
     """
-    coef, intercept = _centre(coef), _centre(intercept)
+    coef, intercept = _centre(start.coef), _centre(start.intercept)
     if coef.any() and _Quadratic(problem, coef, intercept, 0.0).value > math.log(problem.n_classes):
         # Worse than no weights at all, whose objective this is: a solution for another radius.
         coef, intercept = torch.zeros_like(coef), torch.zeros_like(intercept)
@@ -288,7 +287,14 @@ def minimise_bound(problem, coef, intercept, *, tol, max_iter, refine=True, call
         if status != "optimal":
             break
     exact = at if rounding == 0 else _Quadratic(problem, coef, intercept, 0.0)
-    return Solution(coef, intercept, float(exact.value), violation, n_iter, status)
+    return Solution(
+        coef=coef,
+        intercept=intercept,
+        objective=float(exact.value),
+        violation=violation,
+        n_iter=n_iter,
+        status=status,
+    )
 
 
 def _stages(problem, tol):

@@ -1,5 +1,6 @@
 """The path of solutions over the radius."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -251,10 +252,9 @@ def adversarial_logistic_path(
 
 
 def _walk(data, epsilons, *, fit_intercept, **parameters):
-    """Solve for each radius, from what the last two solutions foretell."""
-    solutions = []
-    start = zero_start(data, fit_intercept)
-    for k, epsilon in enumerate(epsilons):
+    """Solve for each radius, from the last solution and its curvature."""
+    start, solutions = zero_start(data, fit_intercept), []
+    for epsilon in epsilons:
         solution = solve(
             data,
             start,
@@ -264,23 +264,9 @@ def _walk(data, epsilons, *, fit_intercept, **parameters):
             refine=False,
             **parameters,
         )
-        solutions.append(solution)
-        start = solution.coef, solution.intercept
-        if 0 < k < len(epsilons) - 1 and epsilons[k + 1] > 0:
-            steps = np.diff(np.log(epsilons[k - 1 : k + 2]))
-            if steps[0] < 0:
-                start = _foretell(*solutions[-2:], steps[1] / steps[0])
+        start = solution
+        solutions.append(replace(solution, margin=None, curvature=None))
     return solutions
-
-
-def _foretell(before, last, stride):
-    """Go on along the line through two solutions; a weight stops at zero, where its path may end.
-
-    The path is smooth between the radii at which weights become zero or leave it.
-    """
-    coef = last.coef + stride * (last.coef - before.coef)
-    coef = torch.where(coef.sign() == last.coef.sign(), coef, 0)
-    return coef, last.intercept + stride * (last.intercept - before.intercept)
 
 
 def epsilon_grid(data, n_epsilons, ratio, alpha, norm, fit_intercept):
