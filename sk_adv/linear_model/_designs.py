@@ -110,9 +110,11 @@ class DenseDesign:
         return 8 * len(columns) < self.shape[1]
 
     def _gather(self, rows, columns):
-        """X[rows][:, columns], for rows that are sorted and close together."""
+        """X[rows][:, columns], for rows that are sorted."""
         first, last = int(rows[0]), int(rows[-1]) + 1
-        if self._are_few(columns) and last - first < 4 * len(rows):
+        if last - first == len(rows):
+            return _take_columns(self.X[first:last], columns)
+        if 2 * len(columns) * (last - first) < self.shape[1] * len(rows):
             return _take_columns(self.X[first:last], columns)[rows - first]
         return _take_columns(self.X[rows], columns)
 
