@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn import get_config
 
 
 def resolve_device(device, X=None, *, prefer_accelerator=False):
@@ -66,6 +67,28 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
 def to_numpy(X):
     """Bring a tensor to the host as a NumPy array; anything else is returned as it is."""
     return np.asarray(X.detach().cpu()) if isinstance(X, torch.Tensor) else X
+
+
+def is_dispatched(X):
+    """Whether X is a tensor that scikit-learn takes as it is (`array_api_dispatch=True`)."""
+    return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
+
+
+def for_sklearn(X):
+    """X as scikit-learn takes it: tensors as arrays, unless its array API dispatch is on."""
+    return X if is_dispatched(X) else to_numpy(X)
+
+
+def floating_types(X):
+    """The floating types of X's library that an estimator computes with, the widest first."""
+    return [torch.float64, torch.float32] if is_dispatched(X) else [np.float64, np.float32]
+
+
+def in_kind_of(X, tensor):
+    """A result as a tensor in X's device and precision if X is dispatched, else as an array."""
+    if is_dispatched(X):
+        return tensor.to(X.device, X.dtype if X.is_floating_point() else torch.float64)
+    return to_numpy(tensor)
 
 
 def to_tensor(X, **options):

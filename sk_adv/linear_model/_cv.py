@@ -6,20 +6,24 @@ from typing import Self
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._devices import floating_types, for_sklearn, resolve_device, to_numpy
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import LinearLogits, as_module
 from sk_adv.linear_model._fitting import make_training_set
-from sk_adv.linear_model._logistic import AdversarialLogisticRegression, LogisticPredictions
-from sk_adv.linear_model._path import check_alpha, check_epsilons, epsilon_grid
+from sk_adv.linear_model._logistic import (
+    AdversarialLogisticRegression,
+    LogisticPredictions,
+    warn_unless_optimal,
+)
+from sk_adv.linear_model._path import check_alpha, check_epsilons, epsilon_grid, walk
 
 
 class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
@@ -212,13 +216,15 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         device = resolve_device(self.device, X)
         X, y = validate_data(
             self,
-            to_numpy(X),
+            for_sklearn(X),
             to_numpy(y),
-            dtype=[np.float64, np.float32],
+            dtype=floating_types(X),
             accept_sparse=["csr", "csc"],
         )
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = _check_sample_weight(
+                to_numpy(sample_weight), np.empty((len(y), 0)), ensure_non_negative=True
+            )
         alphas = np.array([check_alpha(alpha) for alpha in np.atleast_1d(self.alphas)])
         data = make_training_set(X, y, sample_weight, self.class_weight, device)
         if isinstance(self.epsilons, Integral):
@@ -267,15 +273,29 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
 
 def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
     """Scores on the test fold of models for all radii, from one path on the training fold."""
-    X_train, y_train = X[train], y[train]
-    weights = {} if sample_weight is None else {"sample_weight": sample_weight[train]}
-    test_weights = {} if sample_weight is None else {"sample_weight": sample_weight[test]}
-    X_test, y_test = X[test], y[test]
+    weights, test_weights = None, {}
+    if sample_weight is not None:
+        weights, test_weights = sample_weight[train], {"sample_weight": sample_weight[test]}
+    device = resolve_device(model.device, X)
+    data = make_training_set(X[train], y[train], weights, model.class_weight, device)
+    falling = np.argsort(-epsilons, kind="stable")
+    solutions = walk(
+        data,
+        epsilons[falling],
+        alpha=model.alpha,
+        norm=model.norm,
+        C=model.C,
+        fit_intercept=model.fit_intercept,
+        tol=model.tol,
+        max_iter=model.max_iter,
+    )
+    model.n_features_in_ = X.shape[1]
     scores = np.empty(len(epsilons))
-    model.set_params(warm_start=True)
-    for position in np.argsort(-epsilons, kind="stable"):
-        model.set_params(epsilon=float(epsilons[position])).fit(X_train, y_train, **weights)
-        scores[position] = scorer(model, X_test, y_test, **test_weights)
+    for position, solution in zip(falling, solutions, strict=True):
+        model.set_params(epsilon=float(epsilons[position]))
+        model._accept(data, solution, X)
+        warn_unless_optimal(solution, model.alpha, model.epsilon, model.tol)
+        scores[position] = scorer(model, X[test], y[test], **test_weights)
     return scores
 
 

@@ -7,15 +7,13 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.extmath import softmax
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_device, to_numpy
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
 from sk_adv.differentiable import LinearLogits, as_module
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
@@ -43,7 +41,7 @@ class LogisticPredictions(LinearClassifierMixin):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             wᵀx + b for two classes, else W x + b, whose columns follow `classes_`.
         """
-        return super().decision_function(to_numpy(X))
+        return super().decision_function(for_sklearn(X))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of the classes for clean samples.
@@ -58,10 +56,7 @@ class LogisticPredictions(LinearClassifierMixin):
         ndarray of shape (n_samples, n_classes)
             The columns follow `classes_`.
         """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return softmax(decision, copy=False)
+        return _by_class(self.decision_function(X), torch.softmax)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of the probabilities of the classes for clean samples.
@@ -76,10 +71,16 @@ class LogisticPredictions(LinearClassifierMixin):
         ndarray of shape (n_samples, n_classes)
             The columns follow `classes_`.
         """
-        decision = self.decision_function(X)
-        if decision.ndim == 1:
-            decision = np.column_stack([np.zeros_like(decision), decision])
-        return log_softmax(decision, axis=1)
+        return _by_class(self.decision_function(X), torch.log_softmax)
+
+
+def _by_class(decision, function):
+    """A function of the logits of all classes; two classes have the logits (0, decision)."""
+    logits = torch.as_tensor(decision)
+    if logits.ndim == 1:
+        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    result = function(logits, dim=1)
+    return result if isinstance(decision, torch.Tensor) else result.numpy()
 
 
 class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
@@ -266,9 +267,9 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         device = resolve_device(self.device, X)
         X, y = validate_data(
             self,
-            to_numpy(X),
+            for_sklearn(X),
             to_numpy(y),
-            dtype=[np.float64, np.float32],
+            dtype=floating_types(X),
             accept_sparse=["csr", "csc"],
         )
         epsilon = check_epsilon(self.epsilon, X.shape[1:])
@@ -285,23 +286,28 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
             max_iter=self.max_iter,
             callback=_print_progress if self.verbose else None,
         )
+        self._accept(data, solution, X)
+        warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
+        return self
+
+    def _accept(self, data, solution, X):
+        """Become the model of a solution, in the kind of the validated X."""
         self.classes_ = data.classes
-        self.coef_ = np.atleast_2d(to_numpy(solution.coef))
-        self.intercept_ = np.atleast_1d(to_numpy(solution.intercept))
+        self.coef_ = in_kind_of(X, torch.atleast_2d(solution.coef))
+        self.intercept_ = in_kind_of(X, torch.atleast_1d(solution.intercept))
         self.n_iter_ = solution.n_iter
         self.objective_ = solution.objective
         self.violation_ = solution.violation
-        warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
-        return self
 
     def _start(self, data):
         """Where the solver starts: at the previous solution, if it fits, or without weights."""
         start = zero_start(data, self.fit_intercept)
-        if not self.warm_start or getattr(self, "coef_", np.empty(0)).size != start.coef.numel():
+        previous = torch.as_tensor(getattr(self, "coef_", ()))
+        if not self.warm_start or previous.numel() != start.coef.numel():
             return start
         intercept = torch.as_tensor(self.intercept_).to(start.intercept) * self.fit_intercept
         return Start(
-            coef=torch.as_tensor(self.coef_).to(start.coef).reshape(start.coef.shape),
+            coef=previous.to(start.coef).reshape(start.coef.shape),
             intercept=intercept.reshape(start.intercept.shape),
         )
 

@@ -11,9 +11,7 @@ from sklearn.utils import Bunch, check_X_y
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import check_epsilon, check_norm
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._logistic import (
-    warn_unless_optimal,
-)
+from sk_adv.linear_model._logistic import warn_unless_optimal
 
 
 def epsilon_max(
@@ -227,7 +225,8 @@ def adversarial_logistic_path(
     if epsilons is None:
         epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, alpha, norm, fit_intercept)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
-    solutions = _walk(
+    solutions = []
+    for solution in walk(
         data,
         epsilons,
         alpha=alpha,
@@ -236,9 +235,9 @@ def adversarial_logistic_path(
         fit_intercept=fit_intercept,
         tol=tol,
         max_iter=max_iter,
-    )
-    for epsilon, solution in zip(epsilons, solutions, strict=True):
-        warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=3)
+    ):
+        warn_unless_optimal(solution, alpha, float(epsilons[len(solutions)]), tol, stacklevel=3)
+        solutions.append(replace(solution, margin=None, curvature=None))
     return Bunch(
         epsilons=epsilons,
         coefs=np.stack([np.atleast_2d(to_numpy(solution.coef)) for solution in solutions]),
@@ -251,22 +250,25 @@ def adversarial_logistic_path(
     )
 
 
-def _walk(data, epsilons, *, fit_intercept, **parameters):
-    """Solve for each radius, from the last solution and its curvature."""
-    start, solutions = zero_start(data, fit_intercept), []
+def walk(data, epsilons, *, fit_intercept, **parameters):
+    """Solve for each radius in turn, from the last solution and its curvature.
+
+    Yields
+    ------
+    Solution
+    """
+    solution = zero_start(data, fit_intercept)
     for epsilon in epsilons:
         solution = solve(
             data,
-            start,
+            solution,
             epsilon=epsilon,
             fit_intercept=fit_intercept,
             # A warm start is near enough: the last digits are not worth a step each time.
             refine=False,
             **parameters,
         )
-        start = solution
-        solutions.append(replace(solution, margin=None, curvature=None))
-    return solutions
+        yield solution
 
 
 def epsilon_grid(data, n_epsilons, ratio, alpha, norm, fit_intercept):
