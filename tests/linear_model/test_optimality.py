@@ -1,0 +1,155 @@
+"""Solutions against a conic solver and the written-out conditions of optimality."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import expit, logsumexp
+
+from sk_adv import AdversarialLogisticRegression
+
+
+def conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept):
+    """The smallest value of the objective according to CVXPY and Clarabel."""
+    classes, labels = np.unique(y, return_inverse=True)
+    share = weight / weight.sum()
+    radius = np.broadcast_to(epsilon, X.shape[1:])
+    dual = 1 if norm == np.inf else 2
+    if len(classes) == 2:
+        coef, intercept = cp.Variable(X.shape[1]), cp.Variable()
+        margin = cp.multiply(2 * labels - 1, X @ coef + intercept)
+        penalty = cp.norm(cp.multiply(radius, coef), dual)
+        loss = alpha * cp.logistic(-margin) + (1 - alpha) * cp.logistic(penalty - margin)
+        cost = share @ loss
+    else:
+        coef = cp.Variable((len(classes), X.shape[1]))
+        intercept = cp.Variable(len(classes))
+        cost = 0
+        for i, label in enumerate(labels):
+            gaps = [
+                (coef[k] - coef[label]) @ X[i] + intercept[k] - intercept[label]
+                for k in range(len(classes))
+            ]
+            penalties = [
+                cp.norm(cp.multiply(radius, coef[k] - coef[label]), dual)
+                for k in range(len(classes))
+            ]
+            clean = cp.log_sum_exp(cp.hstack(gaps))
+            worst = cp.log_sum_exp(
+                cp.hstack([gap + penalty for gap, penalty in zip(gaps, penalties, strict=True)])
+            )
+            cost += share[i] * (alpha * clean + (1 - alpha) * worst)
+    if np.isfinite(C):
+        cost += cp.sum_squares(coef) / (2 * C * weight.sum())
+    constraints = [] if fit_intercept else [intercept == 0]
+    return cp.Problem(cp.Minimize(cost), constraints).solve(solver=cp.CLARABEL)
+
+
+def objective_at(model, X, y, weight):
+    """The objective at a fitted model's weights, written out sample by sample from the formula."""
+    coef, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coef, intercept = np.vstack([0 * coef, coef]), np.r_[0, intercept]
+    order = 1 if model.norm == np.inf else 2
+    total = 0
+    for x, label, share in zip(X, y, weight / weight.sum(), strict=True):
+        k = list(model.classes_).index(label)
+        gaps = (coef - coef[k]) @ x + intercept - intercept[k]
+        reach = np.linalg.norm(model.epsilon * (coef - coef[k]), ord=order, axis=1)
+        clean, worst = logsumexp(gaps), logsumexp(gaps + reach)
+        total += share * (model.alpha * clean + (1 - model.alpha) * worst)
+    return total + (model.coef_**2).sum() / (2 * model.C * weight.sum())
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+@pytest.mark.parametrize("C", [np.inf, 2.0])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("epsilon", [0.05, np.r_[0, 0, np.linspace(0.01, 0.3, 6)]])
+def test_two_classes_reach_the_conic_optimum(problem, norm, alpha, C, fit_intercept, epsilon):
+    X, y, weight = problem()
+    model = AdversarialLogisticRegression(
+        epsilon=epsilon, alpha=alpha, norm=norm, C=C, fit_intercept=fit_intercept
+    ).fit(X, y, sample_weight=weight)
+    expected = conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept)
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+    assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [0.8, 1.0, 1.5])
+def test_more_features_than_samples_reach_the_conic_optimum(problem, epsilon):
+    X, y, weight = problem(60, n_features=100)
+    model = AdversarialLogisticRegression(epsilon=epsilon).fit(X, y, sample_weight=weight)
+    expected = conic_optimum(X, y, weight, epsilon, 0, np.inf, np.inf, True)
+    assert model.coef_.any()
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+@pytest.mark.parametrize(("n_samples", "n_features"), [(80, 15), (30, 60)])
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
+def test_sparse_data_reach_the_conic_optimum(norm, alpha, n_samples, n_features, container):
+    rng = np.random.default_rng(n_features)
+    X = rng.normal(size=(n_samples, n_features)) * (rng.random((n_samples, n_features)) < 0.2)
+    y = np.where(X[:, 0] + X[:, 1] + rng.logistic(size=n_samples) > 0, "bee", "ant")
+    weight = rng.uniform(0.2, 2.0, size=n_samples)
+    epsilon = np.r_[np.zeros(3), rng.uniform(0.01, 0.1, size=n_features - 3)]
+    model = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, norm=norm, C=3.0)
+    model.fit(container(X), y, sample_weight=weight)
+    expected = conic_optimum(X, y, weight, epsilon, alpha, norm, 3.0, True)
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+    assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.02, np.r_[np.zeros(700), np.full(800, 0.05)]])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_the_euclidean_norm_reaches_the_conic_optimum_of_many_features(epsilon, container):
+    # Above a thousand features the Hessian is not formed.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 1500)) * (rng.random((40, 1500)) < 0.1)
+    y = np.where(X[:, :50].sum(1) + rng.logistic(size=40) > 0, "bee", "ant")
+    weight = rng.uniform(0.2, 2.0, size=40)
+    model = AdversarialLogisticRegression(epsilon=epsilon, norm=2, C=2.0)
+    model.fit(container(X), y, sample_weight=weight)
+    expected = conic_optimum(X, y, weight, epsilon, 0, 2, 2.0, True)
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("alpha", [0, 0.3])
+@pytest.mark.parametrize("epsilon", [0.05, np.r_[0, 0, np.linspace(0.01, 0.2, 4)]])
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_several_classes_reach_the_conic_optimum_of_the_bound(
+    problem, norm, alpha, epsilon, n_classes
+):
+    X, y, weight = problem(50, 6, n_classes)
+    model = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, norm=norm, C=5.0)
+    model.fit(X, y, sample_weight=weight)
+    expected = conic_optimum(X, y, weight, epsilon, alpha, norm, 5.0, True)
+    assert model.objective_ <= expected * (1 + 1e-5)
+    assert model.violation_ <= model.tol
+    assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
+
+
+def test_solution_satisfies_the_optimality_conditions(problem):
+    X, y, weight = problem(n_samples=300, n_features=20)
+    epsilon, alpha, C = np.linspace(0.02, 0.1, 20), 0.3, 4.0
+    model = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, C=C)
+    model.fit(X, y, sample_weight=weight)
+    # Written out from the conditions in plain NumPy.
+    w, sign = model.coef_[0], np.where(y == "bee", 1, -1)
+    margin = sign * model.decision_function(X)
+    share = weight / weight.sum()
+    q = share * (1 - alpha) * expit(epsilon @ abs(w) - margin)
+    p = share * alpha * expit(-margin) + q
+    g = -X.T @ (p * sign) + w / (C * weight.sum())
+    reach = epsilon * q.sum()
+    assert 0 < (w == 0).sum() < 20
+    assert abs(p @ sign) <= 1e-6
+    assert abs(g + reach * np.sign(w))[w != 0].max() <= 1e-6
+    assert (abs(g) - reach)[w == 0].max() <= 1e-6
