@@ -54,6 +54,12 @@ class Maxout(nn.Module):
         pieces = linear(X, self.weight.flatten(0, 1), self.bias.flatten())
         return pieces.unflatten(1, self.bias.shape).max(1).values
 
+    @torch.no_grad()
+    def constrain_weights(self, max_norm: float):
+        """Shrink the weights of each piece whose Euclidean norm exceeds `max_norm` to that norm."""
+        rows = self.weight.flatten(0, 1)
+        rows.copy_(torch.renorm(rows, 2, 0, max_norm))
+
     def extra_repr(self):
         """Sizes, for the module's representation."""
         n_pieces, n_units, n_features = self.weight.shape
@@ -83,6 +89,15 @@ class MaxoutNet(nn.Module):
     hidden_dropout : float, default=0.0
         Share of each layer's units that is dropped in training.
 
+    max_norm : float or None, default=None
+        Largest Euclidean norm of the weights into one piece of a unit, or into one logit; None
+        means no limit. `constrain_weights` keeps it, and `AdversarialNet` calls that after each
+        step.
+
+    output_activation : {"softmax", "sigmoid"}, default="softmax"
+        What `probabilities` makes of the logits: one distribution over the classes, or an
+        independent sigmoid for each class.
+
     Attributes
     ----------
     layers : torch.nn.ModuleList of Maxout
@@ -107,8 +122,16 @@ class MaxoutNet(nn.Module):
         n_pieces: int = 5,
         input_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
+        max_norm: float | None = None,
+        output_activation: str = "softmax",
     ):
         super().__init__()
+        if output_activation not in ("softmax", "sigmoid"):
+            raise ValueError(
+                f"output_activation must be 'softmax' or 'sigmoid'; got {output_activation!r}."
+            )
+        self.max_norm = max_norm
+        self.output_activation = output_activation
         sizes = (n_features, *hidden_layer_sizes)
         self.layers = nn.ModuleList(
             Maxout(size, n_units, n_pieces)
@@ -124,3 +147,19 @@ class MaxoutNet(nn.Module):
         for layer in self.layers:
             X = self.hidden_dropout(layer(X))
         return self.output(X)
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Map logits to probabilities of the classes, both of shape (n_samples, n_classes).
+
+        Independent sigmoids do not sum to 1.
+        """
+        return logits.softmax(1) if self.output_activation == "softmax" else logits.sigmoid()
+
+    @torch.no_grad()
+    def constrain_weights(self):
+        """Enforce `max_norm` on all layers."""
+        if self.max_norm is None:
+            return
+        for layer in self.layers:
+            layer.constrain_weights(self.max_norm)
+        self.output.weight.copy_(torch.renorm(self.output.weight, 2, 0, self.max_norm))

@@ -1,27 +1,25 @@
 """AdversarialNet: skorch's classifier with an adversarial training step."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochScoring, PassthroughScoring
+from skorch.callbacks.base import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
-from torch import nn
-from torch.nn.functional import softplus
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from sk_adv._perturbations import clip, steepest_step
-from sk_adv.attacks import log_odds_against
-
-
-class LogOddsCrossEntropy(nn.CrossEntropyLoss):
-    """Mean cross-entropy of the softmax, as the softplus of the log-odds against the true class.
-
-    The same value as `torch.nn.CrossEntropyLoss`. Its gradient keeps its direction where the
-    probability of the true class rounds to 1, which the attack in a training step depends on.
-    """
-
-    def forward(self, input, target):  # noqa: A002 (torch's name)
-        """Loss of logits (n_samples, n_classes) with class indices (n_samples,)."""
-        return softplus(log_odds_against(input, target)).mean()
+from sk_adv._devices import to_numpy
+from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv.neural_network._batches import TensorBatches, as_weighted_data, stream
+from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._crafting import along, check_attack, craft
+from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._losses import LogOddsCrossEntropy
+from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 
 class AdversarialNet(NeuralNetClassifier):
@@ -29,40 +27,100 @@ class AdversarialNet(NeuralNetClassifier):
 
     Each batch minimises
 
-        J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x + η, y) ,   η = ε sign(∇ₓ J(θ, x, y)) ,
+        J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x̃, y) ,   x̃ = x + ε sign(∇ₓ J(θ, x, y)) ,
 
-    with the copies held constant when differentiating. The backward pass through the clean loss
-    gives the gradient on the weights and the one on the input from which the copies are made, so a
-    step costs two forward and two backward passes; with alpha = 1 one of each. The module sees the
-    copies in training mode, with dropout masks of their own.
-
-    Source: Goodfellow, Shlens and Szegedy (2015), section 6.
+    with the copies x̃ held constant when differentiating. For any torch module, with all that
+    skorch offers: callbacks, `partial_fit`, learning-rate schedules, `module__...` parameters.
 
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        Maps (n_samples, ...) to logits of shape (n_samples, n_classes).
+        Maps (n_samples, ...) to logits of shape (n_samples, n_classes). If it has a method
+        `constrain_weights()`, that is called after each step of the optimizer.
 
     *args : tuple
         Passed to `skorch.NeuralNetClassifier`.
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
-        The loss J.
+        The loss J of logits and class indices; the default is the cross-entropy of the softmax.
 
-    epsilon : float or torch.Tensor of the shape of one sample, default=0.25
-        Radius of the perturbation in the units of X.
+    epsilon : float or array-like of the shape of one sample, default=0.25
+        Radius of the perturbation in the units of X, one for all features or one a feature.
 
     alpha : float, default=0.5
-        Weight of the clean loss.
+        Weight of the clean loss, in [0, 1]; 1 is ordinary training, 0 purely adversarial.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
-    bounds : tuple (low, high) of torch.Tensor or None, default=None
+    bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    attack : {"fgsm", "pgd", "noise"} or callable, default="fgsm"
+        How the copies are made. "pgd" takes several steps (`sk_adv.attacks.pgd`); "noise" draws
+        them at random, which is no adversary but the control experiment. A function is called
+        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`.
+
+    attack_params : dict or None, default=None
+        Of "pgd": `n_steps` (default 10), `step_size`, `random_start`, `n_restarts`. Of "noise":
+        `distribution`, "sign" (±ε, the default) or "uniform". Of a function: its own.
+
+    precision : {"float32", "bfloat16", "float64"}, default="float32"
+        Number format of the training. "bfloat16" runs forward passes under `torch.autocast`,
+        with weights and gradients in float32. "float64" makes the module double, and wants X so.
 
     **kwargs : dict
         Passed to `skorch.NeuralNetClassifier`.
+
+    See Also
+    --------
+    AdversarialMaxoutClassifier : A ready classifier with scikit-learn's parameters.
+
+    Notes
+    -----
+    *Cost.* With "fgsm" and alpha in (0, 1) the backward pass through the clean loss gives the
+    gradient on the weights and the one on the input from which the copies are made, so a step
+    costs two forward and two backward passes. alpha = 1 makes no copies; alpha = 0 makes no clean
+    gradient on the weights.
+
+    *Random layers and batch statistics.* Clean samples and copies pass through the module in
+    training mode, one after the other: each draws dropout masks of its own and updates running
+    statistics. Passes that serve no gradient on the weights ("pgd", functions, "fgsm" with
+    alpha = 0) are made in evaluation mode and leave no trace.
+
+    *Randomness* comes from torch's global generators; `torch.manual_seed` fixes it.
+
+    *Data.* Arrays and tensors are moved to the device once and batched by index, without work
+    a sample; the loss is read back once an epoch. A `numpy.memmap` is read a batch at a time, and
+    any other torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches
+    or gradients are served, at the price of reading the loss back after each batch.
+
+    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net; a second
+    one ends it at once. A loss that is NaN or infinite raises `FloatingPointError`, with the
+    weights set back to those of the epoch before.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
+    section 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sk_adv.neural_network import AdversarialNet
+    >>> X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> net = AdversarialNet(
+    ...     torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)),
+    ...     epsilon=0.1,
+    ...     optimizer=torch.optim.Adam,
+    ...     max_epochs=20,
+    ...     train_split=None,
+    ...     verbose=0,
+    ... )
+    >>> net.fit(X, y).predict(X[:3]).shape
+    (3,)
     """
 
     def __init__(
@@ -74,6 +132,9 @@ class AdversarialNet(NeuralNetClassifier):
         alpha=0.5,
         norm=np.inf,
         bounds=None,
+        attack="fgsm",
+        attack_params=None,
+        precision="float32",
         **kwargs,
     ):
         super().__init__(module, *args, criterion=criterion, **kwargs)
@@ -81,9 +142,91 @@ class AdversarialNet(NeuralNetClassifier):
         self.alpha = alpha
         self.norm = norm
         self.bounds = bounds
+        self.attack = attack
+        self.attack_params = attack_params
+        self.precision = precision
 
-    def train_step_single(self, batch, **fit_params):
-        """Compute the mixed loss of one batch and add its gradient to the weights'.
+    def initialize(self):
+        """Make the module, the criterion, the optimizer and the callbacks."""
+        super().initialize()
+        self._prepare()
+        return self
+
+    def initialize_module(self):
+        """Make the module, in the precision of the training."""
+        super().initialize_module()
+        if self.precision == "float64":
+            self.module_.double()
+        return self
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
+
+        Parameters
+        ----------
+        X, y, classes, **fit_params
+            As in `skorch.NeuralNetClassifier.partial_fit`.
+
+        Returns
+        -------
+        self : AdversarialNet
+        """
+        if self.initialized_:
+            self._prepare()
+        else:
+            self.initialize()
+        with self.interrupt_:
+            try:
+                return super().partial_fit(X, y, classes=classes, **fit_params)
+            except torch.OutOfMemoryError as error:
+                raise MemoryError(
+                    f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
+                    f"module. ({error})"
+                ) from error
+
+    def _prepare(self):
+        """Check the perturbation's parameters and put them where the batches will be."""
+        check_norm(self.norm)
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
+        if self.precision not in ("float32", "bfloat16", "float64"):
+            raise ValueError(
+                f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
+            )
+        params = check_attack(self.attack, self.attack_params)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+
+        def place(values):
+            return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+        bounds = check_bounds(self.bounds, None)
+        self.perturbation_ = {
+            "epsilon": place(check_epsilon(self.epsilon, None)),
+            "norm": self.norm,
+            "bounds": bounds and tuple(place(bound) for bound in bounds),
+        }
+        self.attack_params_ = params
+        self.interrupt_, self.stop_ = DeferredInterrupt(), False
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train for some epochs; after a resumption, for what is left of them."""
+        if epochs is None:
+            resumed = [
+                callback.restore(self)
+                for _, callback in self.callbacks_
+                if isinstance(callback, Checkpoint) and callback.resume
+            ]
+            epochs = max(self.max_epochs - max(resumed, default=0), 0)
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def on_epoch_begin(self, net, *args, **kwargs):
+        """Begin an epoch, unless training was asked to stop."""
+        if self.stop_ or self.interrupt_.requested:
+            raise KeyboardInterrupt
+        super().on_epoch_begin(net, *args, **kwargs)
+
+    def train_step(self, batch, **fit_params):
+        """One step of the optimizer on one batch, within the module's constraints.
 
         Parameters
         ----------
@@ -96,62 +239,224 @@ class AdversarialNet(NeuralNetClassifier):
         Returns
         -------
         dict
-            The `loss`, and the module's output on the clean batch as `y_pred`.
+            The `loss` J̄, and the module's output as `y_pred`.
         """
-        if self.alpha == 1:
-            return super().train_step_single(batch, **fit_params)
+        step = super().train_step(batch, **fit_params)
+        constrain = getattr(self.module_, "constrain_weights", None)
+        if constrain is not None:
+            constrain()
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the mixed loss of one batch and add its gradient to the weights'.
+
+        Parameters
+        ----------
+        batch : tuple
+            X and y of the batch; y may be a pair of class indices and sample weights.
+
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        dict
+            The `loss` J̄, and the module's output as `y_pred`: on the clean batch, or on the
+            copies if alpha is 0.
+        """
         self._set_training(True)
         X, y = unpack_data(batch)
-        X = to_device(X, self.device).detach().requires_grad_(True)
-        y_pred = self.infer(X, **fit_params)
-        clean_loss = self.get_loss(y_pred, y, X=X, training=True)
-        if self.alpha == 0:
-            (gradient,) = torch.autograd.grad(clean_loss, X)
-        else:
-            (self.alpha * clean_loss).backward()
-            gradient = X.grad
-        copies = clip(X.detach() + steepest_step(gradient, self.epsilon, self.norm), self.bounds)
-        adversarial_loss = self.get_loss(
-            self.infer(copies, **fit_params), y, X=copies, training=True
-        )
-        ((1 - self.alpha) * adversarial_loss).backward()
-        loss = self.alpha * clean_loss.detach() + (1 - self.alpha) * adversarial_loss.detach()
+        X, alpha = to_device(X, self.device), self.alpha
+        serves_both = self.attack == "fgsm" and 0 < alpha < 1
+        if serves_both:
+            X = X.detach().requires_grad_(True)
+        elif alpha < 1:
+            copies = self._craft(X, y)
+        loss, y_pred = 0, None
+        if alpha > 0:
+            y_pred, clean = self._loss(X, y, **fit_params)
+            (alpha * clean).backward()
+            loss = alpha * clean.detach()
+        if serves_both:
+            copies = along(X.grad, X, **self.perturbation_)
+        if alpha < 1:
+            output, adversarial = self._loss(copies, y, **fit_params)
+            ((1 - alpha) * adversarial).backward()
+            loss = loss + (1 - alpha) * adversarial.detach()
+            y_pred = output if y_pred is None else y_pred
         return {"loss": loss, "y_pred": y_pred}
 
+    def _craft(self, X, y):
+        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
+        return craft(
+            self.attack, self.attack_params_, self.module_, X, labels, **self.perturbation_
+        )
 
-class TensorBatches:
-    """Batches of data that fits in memory, taken from whole tensors by index.
+    def _loss(self, X, y, **fit_params):
+        """Output and mean loss of the module in its present mode."""
+        is_half = self.precision == "bfloat16"
+        device = torch.device(self.device).type
+        with torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
+            output = self.infer(X, **fit_params)
+        if is_half and isinstance(output, Tensor):
+            output = output.float()
+        return output, self.get_loss(output, y, X=X, training=self.module_.training)
 
-    A drop-in for `torch.utils.data.DataLoader` where the data set holds tensors `X` and `y`:
-    nothing is done a sample at a time.
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Mean loss of a batch, in which samples may have weights.
 
-    Parameters
-    ----------
-    dataset : skorch.dataset.Dataset
-        With tensors `X` and `y`.
+        Parameters
+        ----------
+        y_pred : torch.Tensor of shape (n_samples, n_classes)
+            Logits.
 
-    batch_size : int
-        Samples a batch; the last one may hold fewer.
+        y_true : torch.Tensor of shape (n_samples,), or pair of it and weights of that shape
+            Class indices.
 
-    shuffle : bool, default=False
-        Whether to draw a new order for each pass.
-    """
+        *args, **kwargs
+            As in `skorch.NeuralNetClassifier.get_loss`.
 
-    def __init__(self, dataset, batch_size, shuffle=False):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
+        Returns
+        -------
+        torch.Tensor of shape ()
+        """
+        if not isinstance(y_true, (tuple, list)):
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        labels, weight = (to_device(part, self.device) for part in y_true)
+        reduction, self.criterion_.reduction = self.criterion_.reduction, "none"
+        try:
+            losses = super().get_loss(y_pred, labels, *args, **kwargs)
+        finally:
+            self.criterion_.reduction = reduction
+        return (weight * losses).mean()
 
-    def __len__(self):
-        """Number of batches."""
-        return -(-len(self.dataset.X) // self.batch_size)
+    def get_iterator(self, dataset, training=False):
+        """Batches of a dataset: whole tensors by index, a memory map by blocks, or a DataLoader.
 
-    def __iter__(self):
-        """Yield pairs of tensors (X, y)."""
-        X, y = self.dataset.X, self.dataset.y
-        if self.shuffle:
-            order = torch.randperm(len(X)).to(X.device)
-            for rows in order.split(self.batch_size):
-                yield X[rows], y[rows]
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            As skorch makes it of X and y.
+
+        training : bool, default=False
+            Whether the batches are for training.
+
+        Returns
+        -------
+        iterable
+        """
+        prefix = "iterator_train" if training else "iterator_valid"
+        options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
+        is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
+        data = as_weighted_data(dataset, self.device) if is_plain else None
+        if data is None:
+            return super().get_iterator(dataset, training=training)
+        if options["batch_size"] == -1:
+            options["batch_size"] = len(data)
+        shuffle = options.get("shuffle", False)
+        make = TensorBatches if isinstance(data.X, Tensor) else stream
+        return make(data, options["batch_size"], shuffle)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """One pass over the batches; its loss is read back once, at the end.
+
+        Parameters
+        ----------
+        iterator : iterable or None
+            The batches.
+
+        training : bool
+            Whether the weights are trained.
+
+        prefix : {"train", "valid"}
+            Of the names in the history.
+
+        step_fn : callable
+            Called with each batch.
+
+        **fit_params : dict
+            Passed to `step_fn`.
+
+        Raises
+        ------
+        FloatingPointError
+            If the training loss becomes NaN or infinite; the weights are then those of the epoch
+            before.
+        """
+        if not training or iterator is None:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        before = {name: value.clone() for name, value in self.module_.state_dict().items()}
+        if self._have_listeners():
+            batches = self.interrupt_.until_requested(iterator)
+            super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
+            loss = np.mean(self.history[-1, "batches", :, "train_loss"])
         else:
-            yield from zip(X.split(self.batch_size), y.split(self.batch_size), strict=True)
+            total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
+            loss = float(total) / n_samples
+            best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
+            self.history.record("train_batch_count", n_batches)
+            self.history.record("train_loss", loss)
+            self.history.record("train_loss_best", bool(loss < best))
+        if not np.isfinite(loss):
+            self.module_.load_state_dict(before)
+            epoch = self.history[-1, "epoch"]
+            raise FloatingPointError(
+                f"The training loss became {loss} in epoch {epoch}. The weights are those of the "
+                f"epoch before. Lower the learning rate (now {self._learning_rate():g}), scale the "
+                "features to similar ranges, or limit the weights (max_norm)."
+            )
+
+    def _run_quietly(self, iterator, step_fn, fit_params):
+        """Train on the batches, without a word to anyone; the summed loss stays on the device."""
+        total = torch.zeros((), device=self.device)
+        n_samples = n_batches = 0
+        if may_be_captured(self, iterator) and not fit_params:
+            static = StaticStep(self, iterator.data, iterator.batch_size)
+            for rows in self.interrupt_.until_requested(iterator.rows()):
+                total += static(rows)
+                n_samples += len(rows)
+                n_batches += 1
+            return total, n_samples, n_batches
+        for batch in self.interrupt_.until_requested(iterator):
+            size = len(batch[0])
+            total += size * step_fn(batch, **fit_params)["loss"].detach()
+            n_samples += size
+            n_batches += 1
+        return total, n_samples, n_batches
+
+    def _have_listeners(self):
+        """Whether a callback, or a subclass, wants to know of batches or gradients."""
+        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        for event in events:
+            if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
+                return True
+        for _, callback in self.callbacks_:
+            if isinstance(callback, PassthroughScoring):
+                # Of a score of batches other than the loss, which is recorded in any case.
+                if callback.on_train and callback.name != "train_loss":
+                    return True
+            elif isinstance(callback, EpochScoring) and not callback.on_train:
+                continue
+            elif any(
+                getattr(type(callback), name) is not getattr(Callback, name) for name in events
+            ):
+                return True
+        return False
+
+    def _learning_rate(self):
+        return float(self.optimizer_.param_groups[0]["lr"])
+
+    def predict(self, X):
+        """The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : as in `skorch.NeuralNetClassifier.predict`
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Entries of `classes_`, or class indices.
+        """
+        return to_numpy(super().predict(X))

@@ -113,6 +113,6 @@ def test_bad_layer_sizes_are_named(sizes):
 
 def test_verbose_prints_a_line_an_epoch(digits, capsys):
     X, _, y, _ = digits
-    clone(SMALL).set_params(max_iter=3, verbose=1).fit(X, y)
+    clone(SMALL).set_params(max_iter=3, verbose=2).fit(X, y)
     rows = [row.split() for row in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows if row and row[0].isdigit()] == ["1", "2", "3"]

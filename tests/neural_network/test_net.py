@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from sk_adv.attacks import fgsm
-from sk_adv.neural_network._net import AdversarialNet, TensorBatches
+from sk_adv.neural_network import AdversarialNet
+from sk_adv.neural_network._batches import TensorBatches, WeightedData
 
 
 class CountingNet(nn.Sequential):
@@ -75,18 +76,17 @@ def test_step_costs_two_passes_and_one_without_an_adversary(alpha, n_passes):
 
 
 def test_batches_hold_every_sample_once_in_an_order_that_the_seed_fixes():
-    class Data:
-        X, y = torch.arange(10.0)[:, None], torch.arange(10)
+    data = WeightedData(torch.arange(10.0)[:, None], torch.arange(10))
 
     def epoch(shuffle):
         torch.manual_seed(0)
-        batches = list(TensorBatches(Data, batch_size=4, shuffle=shuffle))
+        batches = list(TensorBatches(data, batch_size=4, shuffle=shuffle))
         assert [len(X) for X, _ in batches] == [4, 4, 2]
         assert all(torch.equal(X[:, 0].long(), y) for X, y in batches)
         return torch.cat([y for _, y in batches])
 
-    assert torch.equal(epoch(shuffle=False), Data.y)
-    assert torch.equal(epoch(shuffle=True).sort().values, Data.y)
+    assert torch.equal(epoch(shuffle=False), data.y)
+    assert torch.equal(epoch(shuffle=True).sort().values, data.y)
     assert torch.equal(epoch(shuffle=True), epoch(shuffle=True))
-    assert not torch.equal(epoch(shuffle=True), Data.y)
-    assert len(TensorBatches(Data, batch_size=4)) == 3
+    assert not torch.equal(epoch(shuffle=True), data.y)
+    assert len(TensorBatches(data, batch_size=4)) == 3

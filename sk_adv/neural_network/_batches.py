@@ -1,0 +1,108 @@
+"""Batches without work a sample: from tensors on the device, or streamed from a memory map."""
+
+import numpy as np
+import torch
+from skorch.dataset import Dataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
+
+from sk_adv._devices import to_numpy
+
+
+class WeightedData(torch.utils.data.Dataset):
+    """Samples with class indices and weights, as whole arrays.
+
+    Parameters
+    ----------
+    X : torch.Tensor or numpy.memmap of shape (n_samples, ...)
+    y : torch.Tensor of shape (n_samples,), int64
+    weight : torch.Tensor of shape (n_samples,) or None
+        Of mean 1; None means 1 each.
+    rows : ndarray of shape (n_samples,) or None
+        Which rows of X are meant; None means all of them.
+    dtype : torch.dtype, default=torch.float32
+        Of the batches of a memory map.
+    """
+
+    def __init__(self, X, y, weight=None, rows=None, dtype=torch.float32):
+        self.X, self.y, self.weight, self.rows, self.dtype = X, y, weight, rows, dtype
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, rows):
+        """Rows of X, with their labels, or pairs of labels and weights."""
+        X = self.X[rows if self.rows is None else self.rows[to_numpy(rows)]]
+        if isinstance(X, np.ndarray):
+            X = torch.from_numpy(np.array(X)).to(self.dtype)
+        y = self.y[rows]
+        return X, y if self.weight is None else (y, self.weight[rows])
+
+
+class TensorBatches:
+    """Batches taken from whole tensors by index, on the device where they lie.
+
+    Parameters
+    ----------
+    data : WeightedData
+        Whose X is a tensor.
+
+    batch_size : int
+        Samples a batch; the last one may hold fewer.
+
+    shuffle : bool, default=False
+        Whether to draw a new order for each pass, from torch's random state of the CPU.
+    """
+
+    def __init__(self, data, batch_size, shuffle=False):
+        self.data = data
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self):
+        """Number of batches."""
+        return -(-len(self.data) // self.batch_size)
+
+    def rows(self):
+        """Yield the indices of each batch."""
+        n_samples, device = len(self.data), self.data.X.device
+        order = torch.randperm(n_samples) if self.shuffle else torch.arange(n_samples)
+        yield from order.to(device).split(self.batch_size)
+
+    def __iter__(self):
+        """Yield pairs of tensors (X, y), or (X, (y, weight))."""
+        for rows in self.rows():
+            yield self.data[rows]
+
+
+def as_weighted_data(dataset, device):
+    """The tensors of a skorch dataset on a device, or None where it is no pair of arrays.
+
+    A `numpy.memmap` stays on disk.
+    """
+    rows = slice(None)
+    if isinstance(dataset, Subset):
+        dataset, rows = dataset.dataset, np.asarray(dataset.indices)
+    if isinstance(dataset, WeightedData):
+        return dataset
+    if type(dataset) is not Dataset or dataset.transform.__func__ is not Dataset.transform:
+        return None
+    X, y = dataset.X, dataset.y
+    if not _is_numeric(X) or not _is_numeric(y):
+        return None
+    y = torch.as_tensor(y)[rows]
+    if isinstance(X, np.memmap):
+        return WeightedData(X, y, rows=None if isinstance(rows, slice) else rows)
+    return WeightedData(torch.as_tensor(X)[rows].to(device), y.to(device))
+
+
+def _is_numeric(values):
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "fiub"
+    return isinstance(values, torch.Tensor)
+
+
+def stream(data, batch_size, shuffle):
+    """A `DataLoader` that reads whole batches at once from a memory map."""
+    sampler = RandomSampler(data) if shuffle else SequentialSampler(data)
+    # The sampler gives lists of rows, so that nothing is done a sample at a time.
+    return DataLoader(data, sampler=BatchSampler(sampler, batch_size, False), batch_size=None)

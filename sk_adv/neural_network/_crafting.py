@@ -1,0 +1,83 @@
+"""Adversarial copies of a training batch."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from sk_adv import attacks
+from sk_adv._perturbations import clip, steepest_step, uniform_sample
+
+ATTACKS = ("fgsm", "pgd", "noise")
+
+
+def check_attack(attack, attack_params):
+    """Raise an error that names the choices if a training attack can't be used.
+
+    Returns
+    -------
+    dict
+        The parameters of the attack.
+    """
+    params = dict(attack_params or {})
+    if callable(attack):
+        return params
+    if attack not in ATTACKS:
+        raise ValueError(
+            f"attack must be one of {', '.join(map(repr, ATTACKS))} or a function "
+            f"(module, X, y, epsilon, *, norm, bounds, ...); got {attack!r}."
+        )
+    known = {
+        "fgsm": set(),
+        "pgd": {"n_steps", "step_size", "random_start", "n_restarts"},
+        "noise": {"distribution"},
+    }[attack]
+    if not set(params) <= known:
+        raise ValueError(
+            f"attack={attack!r} takes the attack_params {sorted(known) or 'none'}; "
+            f"got {sorted(set(params) - known)}."
+        )
+    distribution = params.get("distribution", "sign")
+    if distribution not in ("sign", "uniform"):
+        raise ValueError(f"distribution must be 'sign' or 'uniform'; got {distribution!r}.")
+    return params
+
+
+def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
+    """Adversarial copies by a pass of their own; the module is in evaluation mode meanwhile."""
+    if attack == "noise":
+        return clip(X + _noise(X, epsilon, norm, **params), bounds)
+    method = getattr(attacks, attack) if isinstance(attack, str) else attack
+    if attack == "pgd":
+        # Drawn from torch's random state, so that the seed of the training fixes the starts.
+        params = {"n_steps": 10, "random_state": int(torch.randint(2**31 - 1, ())), **params}
+    if isinstance(attack, str):
+        params = {"batch_size": len(X), **params}
+    with _evaluating(module):
+        return method(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
+
+
+def along(gradient, X, *, epsilon, norm, bounds):
+    """Copies one step along a gradient that is known already."""
+    return clip(X.detach() + steepest_step(gradient, epsilon, norm), bounds)
+
+
+def _noise(X, epsilon, norm, distribution="sign"):
+    if distribution == "uniform":
+        generator = torch.Generator(device=X.device)
+        generator.manual_seed(int(torch.randint(2**31 - 1, ())))
+        return uniform_sample(X.shape, epsilon, norm, generator=generator, dtype=X.dtype)
+    if norm != np.inf:
+        raise ValueError("Noise of random signs needs norm=numpy.inf; take distribution='uniform'.")
+    return epsilon * (2 * torch.randint_like(X, 2) - 1)
+
+
+@contextmanager
+def _evaluating(module):
+    """Evaluation mode: no dropout, and batch statistics that stay as they are."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

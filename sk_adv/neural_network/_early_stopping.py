@@ -1,0 +1,136 @@
+"""When training stops: on a plateau of its loss, or of the score on held-out samples."""
+
+import torch
+from skorch.callbacks import Callback
+
+from sk_adv.neural_network._crafting import craft
+
+# Samples that go through the network at once.
+_BATCH = 2048
+
+
+class Plateau(Callback):
+    """Stop when the training loss has not fallen by `tol` below its best for some epochs.
+
+    Parameters
+    ----------
+    tol : float
+    patience : int
+    """
+
+    def __init__(self, tol, patience):
+        self.tol = tol
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget earlier training."""
+        self.best_loss, self.n_idle = torch.inf, 0
+
+    def on_epoch_end(self, net, **kwargs):
+        """Count the epochs without progress, as `MLPClassifier` does."""
+        loss = net.history[-1, "train_loss"]
+        self.n_idle = self.n_idle + 1 if loss > self.best_loss - self.tol else 0
+        self.best_loss = min(loss, self.best_loss)
+        self.on_resume(net)
+
+    def on_resume(self, net):
+        """Stop at once if the training that is resumed had stopped."""
+        net.stop_ = self.n_idle > self.patience
+
+    def state_dict(self):
+        """What a checkpoint needs."""
+        return {"best_loss": self.best_loss, "n_idle": self.n_idle}
+
+    def load_state_dict(self, state):
+        """Take up the state of a checkpoint."""
+        vars(self).update(state)
+
+
+class Validation(Callback):
+    """Score held-out samples after each epoch, keep the best weights, stop when nothing improves.
+
+    Parameters
+    ----------
+    data : WeightedData
+        The held-out samples, on the net's device.
+    monitor : {"adversarial_error", "clean_error", "loss"}
+        What shall be small.
+    tol : float
+        By how much the score must become better to count as progress.
+    patience : int
+        Epochs without progress after which training stops.
+    """
+
+    def __init__(self, data, monitor, tol, patience):
+        self.data = data
+        self.monitor = monitor
+        self.tol = tol
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget earlier training."""
+        self.best_score, self.best_epoch, self.best_weights = -torch.inf, len(net.history), None
+        self.n_idle = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        """Score the net; with "loss" the score is its negative, else an accuracy."""
+        figures = self._measure(net)
+        for name, figure in figures.items():
+            net.history.record(f"valid_{name}", figure)
+        figure = figures[self.monitor]
+        score = -figure if self.monitor == "loss" else 1 - figure
+        net.history.record("validation_score", score)
+        if net.interrupt_.requested:
+            # Half an epoch is none.
+            return
+        self.n_idle = self.n_idle + 1 if score < self.best_score + self.tol else 0
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, len(net.history)
+            self.best_weights = {k: v.clone() for k, v in net.module_.state_dict().items()}
+        self.on_resume(net)
+
+    def restore_best(self, net):
+        """Give the net the weights of its best epoch."""
+        if self.best_weights is not None:
+            net.module_.load_state_dict(self.best_weights)
+
+    def state_dict(self):
+        """What a checkpoint needs."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "n_idle": self.n_idle,
+        }
+
+    def load_state_dict(self, state):
+        """Take up the state of a checkpoint."""
+        vars(self).update(state)
+
+    def on_resume(self, net):
+        """Stop at once if the training that is resumed had stopped."""
+        net.stop_ = self.n_idle > self.patience
+
+    def _measure(self, net):
+        net.module_.eval()
+        attack = "fgsm" if net.attack == "noise" else net.attack
+        params = {} if net.attack == "noise" else net.attack_params_
+        wrong, losses = torch.zeros(2, device=net.device), torch.zeros(2, device=net.device)
+        total = 0
+        for rows in torch.arange(len(self.data), device=net.device).split(_BATCH):
+            X, y = self.data[rows]
+            labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
+            copies = craft(attack, params, net.module_, X, labels, **net.perturbation_)
+            for k, inputs in enumerate((X, copies)):
+                with torch.no_grad():
+                    logits, loss = net._loss(inputs, y)
+                wrong[k] += (weight * (logits.argmax(1) != labels)).sum()
+                losses[k] += len(rows) * loss
+            total += float(weight.sum())
+        clean, adversarial = (wrong / total).tolist()
+        mixed = net.alpha * losses[0] + (1 - net.alpha) * losses[1]
+        return {
+            "clean_error": clean,
+            "adversarial_error": adversarial,
+            "loss": float(mixed) / len(self.data),
+        }

@@ -1,0 +1,54 @@
+"""Learning rates over a training, and its progress on the screen."""
+
+import math
+
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+SCHEDULES = {
+    "constant": lambda share: 1.0,
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+    "exponential": lambda share: 0.01**share,
+}
+
+
+class Schedule(Callback):
+    """Set the learning rate of each epoch as a function of the share of epochs gone by.
+
+    Parameters
+    ----------
+    name : {"constant", "cosine", "exponential"}
+    """
+
+    def __init__(self, name):
+        self.name = name
+
+    def on_train_begin(self, net, **kwargs):
+        """Count from here."""
+        self.n_before = len(net.history)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Set the learning rate in all groups of parameters."""
+        share = (len(net.history) - 1 - self.n_before) / net.max_epochs
+        for group in net.optimizer_.param_groups:
+            group["lr"] = net.lr * SCHEDULES[self.name](share)
+
+
+class Progress(Callback):
+    """A bar with one tick an epoch, and the last figures beside it."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Draw the bar."""
+        self.bar = tqdm(total=net.max_epochs, unit="epoch", desc="training")
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move on, and show the figures of the epoch."""
+        row = net.history[-1]
+        names = ("train_loss", "valid_clean_error", "valid_adversarial_error")
+        self.bar.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row})
+        self.bar.update(len(net.history) - self.bar.n)
+
+    def on_train_end(self, net, **kwargs):
+        """Leave the bar as it is."""
+        self.bar.close()
+        self.bar = None

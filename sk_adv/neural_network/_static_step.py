@@ -1,0 +1,75 @@
+"""A training step at fixed addresses, which CUDA replays as one graph."""
+
+import torch
+
+from sk_adv.neural_network._batches import TensorBatches
+
+# Steps that run eagerly before the capture, so that all memory is laid out.
+_N_EAGER = 3
+
+
+def may_be_captured(net, batches):
+    """Whether the steps of a net on CUDA are the same from batch to batch."""
+    is_random_start = net.attack == "noise" and net.attack_params_.get("distribution") == "uniform"
+    return (
+        torch.device(net.device).type == "cuda"
+        and isinstance(batches, TensorBatches)
+        and (net.attack in ("fgsm", "noise") or net.alpha == 1)
+        and not is_random_start
+        and not net.compile
+        and all(
+            "capturable" in group or "momentum" in group for group in net.optimizer_.param_groups
+        )
+    )
+
+
+class StaticStep:
+    """Training steps on whole batches that read their rows from, and add their loss, in place.
+
+    On CUDA the first steps run eagerly, then one is captured in a CUDA graph and replayed for
+    each batch, at the cost of a single launch. Elsewhere all steps run eagerly.
+
+    Parameters
+    ----------
+    net : AdversarialNet
+    data : WeightedData
+        With tensors on the net's device.
+    batch_size : int
+    """
+
+    def __init__(self, net, data, batch_size):
+        self.net, self.data = net, data
+        self.device = data.X.device
+        self.rows = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        self.loss = torch.zeros((), device=self.device)
+        self.graph, self.n_steps = None, 0
+        for group in net.optimizer_.param_groups:
+            if "capturable" in group:
+                group["capturable"] = self.device.type == "cuda"
+
+    def __call__(self, rows):
+        """Train on some rows; their summed loss, a tensor that the next call overwrites."""
+        if len(rows) < len(self.rows):
+            return len(rows) * self.net.train_step(self.data[rows])["loss"].detach()
+        self.rows.copy_(rows)
+        if self.device.type != "cuda":
+            self._step()
+            return self.loss
+        if self.graph is None and self.n_steps < _N_EAGER:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step()
+            torch.cuda.current_stream().wait_stream(side)
+            self.n_steps += 1
+            return self.loss
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._step()
+        self.graph.replay()
+        return self.loss
+
+    def _step(self):
+        step = self.net.train_step(self.data[self.rows])
+        self.loss.copy_(len(self.rows) * step["loss"].detach())
