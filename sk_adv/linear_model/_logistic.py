@@ -138,7 +138,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     Attributes
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        The weights; one row for two classes.
+        The weights; one row for two classes. A tensor where X is dispatched (see Notes).
 
     intercept_ : ndarray of shape (1,) or (n_classes,)
         The intercepts.
@@ -171,6 +171,10 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
     adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
     Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0.
+
+    *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
+    fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors there, in
+    its precision; otherwise they are arrays.
 
     *Several classes.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
 
