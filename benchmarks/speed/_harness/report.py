@@ -28,10 +28,10 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
-def environment(repeats: int) -> str:
+def environment(repeats: int, libraries: Iterable[str] = _LIBRARIES) -> str:
     """One line on when, where and with what a section was measured."""
     versions = ", ".join(
-        f"{name} {version}" for name in _LIBRARIES if (version := _version(name)) is not None
+        f"{name} {version}" for name in libraries if (version := _version(name)) is not None
     )
     return (
         f"Measured {datetime.date.today()}: {_processor()}, {available_cores()} cores, "

@@ -1,0 +1,326 @@
+"""The sides of the comparison: sk_adv's networks, and the loops and libraries people use instead.
+
+Every side is made once and trained again and again. It is a function of a number of epochs that
+returns the seconds of one, without the making of objects and the preparation of data.
+"""
+
+import contextlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from sk_adv import AdversarialMaxoutClassifier
+from sk_adv.neural_network import MaxoutNet
+
+# The loss that our estimator trains on, for loops that do the same arithmetic.
+from sk_adv.neural_network._losses import LogOddsCrossEntropy
+
+LEARNING_RATE = 0.001
+ALPHA = 0.5
+
+Side = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data, the network and the size of a batch, the same for all sides.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    y : ndarray of shape (n_samples,), int64
+        Class indices.
+    batch_size : int
+    epsilon : float
+        Radius of the attack.
+    input_dropout, hidden_dropout : float
+        Shares dropped in training.
+    hidden_layer_sizes : tuple of int
+    n_pieces : int
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    batch_size: int
+    epsilon: float
+    input_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    hidden_layer_sizes: tuple[int, ...] = (240, 240)
+    n_pieces: int = 5
+
+    def first(self, n_samples: int) -> "Problem":
+        """The same problem with its first samples only."""
+        return replace(self, X=self.X[:n_samples], y=self.y[:n_samples])
+
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.y.max()) + 1
+
+    def module(self) -> MaxoutNet:
+        """A network with new random weights."""
+        return MaxoutNet(self.X.shape[1], self.n_classes(), **self.architecture())
+
+    def architecture(self) -> dict:
+        """What the estimator and the module call by the same names."""
+        return {
+            "hidden_layer_sizes": self.hidden_layer_sizes,
+            "n_pieces": self.n_pieces,
+            "input_dropout": self.input_dropout,
+            "hidden_dropout": self.hidden_dropout,
+        }
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """X and y as tensors."""
+        return torch.from_numpy(self.X), torch.from_numpy(self.y)
+
+
+class Stopwatch(Callback):
+    """The seconds from the beginning to the end of a training, its bookkeeping included.
+
+    It listens to no batches, so that nothing is done for it during an epoch.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        """Start."""
+        self.start = time.perf_counter()
+
+    def on_train_end(self, net, **kwargs):
+        """Stop."""
+        self.seconds = time.perf_counter() - self.start
+
+
+def ours(problem: Problem, alpha: float) -> Side:
+    """Our estimator; every call goes on from the weights and the optimizer of the one before."""
+    stopwatch = Stopwatch()
+    model = estimator(problem, alpha, callbacks=[stopwatch], warm_start=True)
+
+    def train(n_epochs):
+        model.set_params(max_iter=n_epochs).fit(problem.X, problem.y)
+        return stopwatch.seconds / n_epochs
+
+    return train
+
+
+def estimator(problem: Problem, alpha: float, **params) -> AdversarialMaxoutClassifier:
+    """Our estimator for a problem, on the CPU, which trains for all its epochs."""
+    return AdversarialMaxoutClassifier(
+        **problem.architecture(),
+        epsilon=problem.epsilon,
+        alpha=alpha,
+        learning_rate_init=LEARNING_RATE,
+        batch_size=problem.batch_size,
+        tol=-np.inf,
+        random_state=0,
+        device="cpu",
+        **params,
+    )
+
+
+def bare_plain(problem: Problem) -> Side:
+    """Ordinary training as a bare torch loop."""
+    return _bare(problem, plain_epoch)
+
+
+def bare_adversarial(problem: Problem) -> Side:
+    """Our adversarial training as a bare torch loop."""
+    return _bare(problem, adversarial_epoch)
+
+
+def _bare(problem, run_epoch):
+    module = problem.module()
+    optimizer = fused_adam(module)
+    X, y = problem.tensors()
+    return _timed(lambda: run_epoch(module, optimizer, X, y, problem))
+
+
+def fused_adam(module: nn.Module) -> torch.optim.Adam:
+    """The optimizer that our estimator uses."""
+    return torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, fused=True)
+
+
+def plain_epoch(module, optimizer, X, y, problem):
+    """One epoch of ordinary training: one forward and one backward pass a batch."""
+    criterion = LogOddsCrossEntropy()
+    for rows in torch.randperm(len(X)).split(problem.batch_size):
+        optimizer.zero_grad()
+        criterion(module(X[rows]), y[rows]).backward()
+        optimizer.step()
+
+
+def adversarial_epoch(module, optimizer, X, y, problem):
+    """One epoch on J̄: two forward and two backward passes a batch.
+
+    The backward pass through the clean loss gives the gradient on the weights and the one on the
+    input, along which the copies are made.
+    """
+    criterion = LogOddsCrossEntropy()
+    for rows in torch.randperm(len(X)).split(problem.batch_size):
+        clean, labels = X[rows].requires_grad_(True), y[rows]
+        optimizer.zero_grad()
+        (ALPHA * criterion(module(clean), labels)).backward()
+        copies = clean.detach() + problem.epsilon * clean.grad.sign()
+        ((1 - ALPHA) * criterion(module(copies), labels)).backward()
+        optimizer.step()
+
+
+def three_pass(problem: Problem) -> Side:
+    """The loop of most tutorials: an attack of its own, then both losses in the training step."""
+    module = problem.module()
+    optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
+    criterion = nn.CrossEntropyLoss()
+    loader = DataLoader(
+        TensorDataset(*problem.tensors()), batch_size=problem.batch_size, shuffle=True
+    )
+
+    def attack(x, y):
+        x = x.clone().detach().requires_grad_(True)
+        optimizer.zero_grad()
+        criterion(module(x), y).backward()
+        return (x + problem.epsilon * x.grad.sign()).detach()
+
+    def epoch():
+        for x, y in loader:
+            x_adv = attack(x, y)
+            optimizer.zero_grad()
+            loss = ALPHA * criterion(module(x), y) + (1 - ALPHA) * criterion(module(x_adv), y)
+            loss.backward()
+            optimizer.step()
+
+    return _timed(epoch)
+
+
+def toolbox(problem: Problem) -> Side | str:
+    """The Adversarial Robustness Toolbox's trainer on copies alone, or why there is none."""
+    try:
+        from art.attacks.evasion import FastGradientMethod
+        from art.defences.trainer import AdversarialTrainer
+        from art.estimators.classification import PyTorchClassifier
+    except (ImportError, AttributeError) as error:
+        # AttributeError: names that a newer NumPy no longer has.
+        return f"can't be imported ({error})"
+    module = problem.module()
+    classifier = PyTorchClassifier(
+        module,
+        nn.CrossEntropyLoss(),
+        input_shape=problem.X.shape[1:],
+        nb_classes=problem.n_classes(),
+        optimizer=torch.optim.Adam(module.parameters(), lr=LEARNING_RATE),
+        device_type="cpu",
+    )
+    # Its own batches would be of 32.
+    attack = FastGradientMethod(classifier, eps=problem.epsilon, batch_size=problem.batch_size)
+    trainer = AdversarialTrainer(classifier, attack, ratio=1.0)
+
+    def train(n_epochs):
+        # Its progress bars can't be turned off.
+        with contextlib.redirect_stderr(io.StringIO()):
+            start = time.perf_counter()
+            trainer.fit(problem.X, problem.y, batch_size=problem.batch_size, nb_epochs=n_epochs)
+            return (time.perf_counter() - start) / n_epochs
+
+    return train
+
+
+def skorch_plain(problem: Problem) -> Side:
+    """skorch's classifier with the same module, as it comes but for the held-out part."""
+    stopwatch = Stopwatch()
+    net = NeuralNetClassifier(
+        problem.module(),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=LEARNING_RATE,
+        batch_size=problem.batch_size,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=[stopwatch],
+        verbose=0,
+        device="cpu",
+    )
+
+    def train(n_epochs):
+        net.set_params(max_epochs=n_epochs)
+        net.partial_fit(problem.X, problem.y)
+        return stopwatch.seconds / n_epochs
+
+    return train
+
+
+def matrix_product(size: int) -> Side:
+    """Products of two large float32 matrices; the seconds of one."""
+    A, B = torch.rand(size, size), torch.rand(size, size)
+    out = torch.empty(size, size)
+
+    def train(n_epochs):
+        start = time.perf_counter()
+        for _ in range(3):
+            torch.mm(A, B, out=out)
+        return (time.perf_counter() - start) / 3
+
+    return train
+
+
+def _timed(epoch):
+    def train(n_epochs):
+        start = time.perf_counter()
+        for _ in range(n_epochs):
+            epoch()
+        return (time.perf_counter() - start) / n_epochs
+
+    return train
+
+
+class _Start(Callback):
+    """The weights and the random state from which the first epoch starts."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Nothing is recorded yet."""
+        self.weights = None
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Record both, once."""
+        if self.weights is None:
+            self.weights = {k: value.clone() for k, value in net.module_.state_dict().items()}
+            self.random_state = torch.get_rng_state()
+
+
+def check_same_arithmetic(problem: Problem, n_epochs: int = 2) -> None:
+    """Train with the bare loops from where our estimator started, and compare the weights.
+
+    Order of the samples and dropout masks come from the same random state.
+
+    Raises
+    ------
+    RuntimeError
+        If a weight differs in any bit at the end.
+    """
+    for alpha, run_epoch in ((1, plain_epoch), (ALPHA, adversarial_epoch)):
+        start = _Start()
+        model = estimator(problem, alpha, callbacks=[start], max_iter=n_epochs)
+        model.fit(problem.X, problem.y)
+        module = problem.module()
+        module.load_state_dict(start.weights)
+        optimizer = fused_adam(module)
+        X, y = problem.tensors()
+        with torch.random.fork_rng([]):
+            torch.set_rng_state(start.random_state)
+            for _ in range(n_epochs):
+                run_epoch(module, optimizer, X, y, problem)
+        expected = model.net_.module_.state_dict()
+        for name, weight in module.state_dict().items():
+            if not torch.equal(weight, expected[name]):
+                gap = float((weight - expected[name]).abs().max())
+                raise RuntimeError(
+                    f"The bare loop and our estimator do not do the same arithmetic: with alpha="
+                    f"{alpha}, batches of {problem.batch_size} and dropout "
+                    f"{problem.input_dropout:g}/{problem.hidden_dropout:g}, {name} differs by up "
+                    f"to {gap:.1e} after {n_epochs} epochs. Ratios of their times would mean "
+                    "nothing."
+                )
