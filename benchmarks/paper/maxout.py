@@ -88,9 +88,9 @@ def measure(model, X, y):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--input-dropout", type=float, default=0.2)
-    parser.add_argument("--hidden-dropout", type=float, default=0.5)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--input-dropout", type=float, default=0.1)
+    parser.add_argument("--hidden-dropout", type=float, default=0.25)
     parser.add_argument("--max-norm", type=float, default=None)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--checkpoint", default="maxout.pt", help="file of the interrupted run")

@@ -1,9 +1,9 @@
-"""Batches without work a sample: from tensors on the device, or streamed from a memory map."""
+"""Batches without work a sample: from tensors on the device, or read from a memory map."""
 
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import Subset
 
 from sk_adv._devices import to_numpy
 
@@ -31,20 +31,23 @@ class WeightedData(torch.utils.data.Dataset):
 
     def __getitem__(self, rows):
         """Rows of X, with their labels, or pairs of labels and weights."""
-        X = self.X[rows if self.rows is None else self.rows[to_numpy(rows)]]
-        if isinstance(X, np.ndarray):
-            X = torch.from_numpy(np.array(X)).to(self.dtype)
+        if isinstance(self.X, torch.Tensor):
+            X = self.X[rows]
+        else:
+            read = to_numpy(rows) if self.rows is None else self.rows[to_numpy(rows)]
+            X = torch.from_numpy(np.array(self.X[read])).to(self.dtype)
         y = self.y[rows]
         return X, y if self.weight is None else (y, self.weight[rows])
 
 
 class TensorBatches:
-    """Batches taken from whole tensors by index, on the device where they lie.
+    """Batches taken by index, from tensors where they lie, or from a memory map on disk.
+
+    The order is the same for both.
 
     Parameters
     ----------
     data : WeightedData
-        Whose X is a tensor.
 
     batch_size : int
         Samples a batch; the last one may hold fewer.
@@ -64,9 +67,11 @@ class TensorBatches:
 
     def rows(self):
         """Yield the indices of each batch."""
-        n_samples, device = len(self.data), self.data.X.device
+        n_samples = len(self.data)
         order = torch.randperm(n_samples) if self.shuffle else torch.arange(n_samples)
-        yield from order.to(device).split(self.batch_size)
+        if isinstance(self.data.X, torch.Tensor):
+            order = order.to(self.data.X.device)
+        yield from order.split(self.batch_size)
 
     def __iter__(self):
         """Yield pairs of tensors (X, y), or (X, (y, weight))."""
@@ -74,16 +79,16 @@ class TensorBatches:
             yield self.data[rows]
 
 
-def as_weighted_data(dataset, device):
+def as_weighted_data(dataset, device, dtype=torch.float32):
     """The tensors of a skorch dataset on a device, or None where it is no pair of arrays.
 
-    A `numpy.memmap` stays on disk.
+    A `numpy.memmap` stays on disk, and gives batches of type `dtype`.
     """
+    if isinstance(dataset, WeightedData):
+        return dataset
     rows = slice(None)
     if isinstance(dataset, Subset):
         dataset, rows = dataset.dataset, np.asarray(dataset.indices)
-    if isinstance(dataset, WeightedData):
-        return dataset
     if type(dataset) is not Dataset or dataset.transform.__func__ is not Dataset.transform:
         return None
     X, y = dataset.X, dataset.y
@@ -91,7 +96,8 @@ def as_weighted_data(dataset, device):
         return None
     y = torch.as_tensor(y)[rows]
     if isinstance(X, np.memmap):
-        return WeightedData(X, y, rows=None if isinstance(rows, slice) else rows)
+        kept = None if isinstance(rows, slice) else rows
+        return WeightedData(X, y, rows=kept, dtype=dtype)
     return WeightedData(torch.as_tensor(X)[rows].to(device), y.to(device))
 
 
@@ -99,10 +105,3 @@ def _is_numeric(values):
     if isinstance(values, np.ndarray):
         return values.dtype.kind in "fiub"
     return isinstance(values, torch.Tensor)
-
-
-def stream(data, batch_size, shuffle):
-    """A `DataLoader` that reads whole batches at once from a memory map."""
-    sampler = RandomSampler(data) if shuffle else SequentialSampler(data)
-    # The sampler gives lists of rows, so that nothing is done a sample at a time.
-    return DataLoader(data, sampler=BatchSampler(sampler, batch_size, False), batch_size=None)

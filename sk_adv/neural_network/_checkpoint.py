@@ -2,20 +2,31 @@
 
 import json
 import os
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback
+from skorch.dataset import get_len
+
+from sk_adv._devices import to_numpy
+from sk_adv.neural_network._batches import WeightedData
+
+# Rows of X that tell one training set from another.
+_N_ROWS = 100
 
 
 class Checkpoint(Callback):
     """Save the whole state of the training after epochs, and go on from it.
 
     A file holds the weights, the optimizer, the history, torch's random state, and the state of
-    other callbacks that have one (`state_dict`, or a learning-rate scheduler). Training that was
-    killed and is resumed gives the same weights, bit for bit on the CPU, as training that was
-    not. The file is written beside the old one and then takes its place, so that one of the two
-    is whole at any moment; loading it runs no code.
+    other callbacks that have one (`state_dict`, or a learning-rate scheduler); callbacks without
+    one begin anew. Training that was killed and is resumed, with the same data and parameters,
+    gives the same weights, bit for bit on the CPU, as training that was not; with early stopping
+    that takes an integer `random_state`, which fixes the held-out part. The file is written
+    beside the old one and then takes its place, so that one of the two is whole at any moment;
+    loading it runs no code.
 
     Parameters
     ----------
@@ -27,7 +38,10 @@ class Checkpoint(Callback):
         Save after every so many epochs. An epoch that was interrupted is not saved.
 
     resume : bool, default=False
-        Whether to go on from the file, if there is one. Without one, training starts anew.
+        Whether to go on from the file, if there is one. Without one, training starts anew, and so
+        does a `partial_fit` or a warm start that begins at another epoch than the saved training
+        did. The number of epochs and the learning rate may differ from those of the file. The
+        fits of a search or a cross-validation would share the file: leave `resume` off there.
 
     See Also
     --------
@@ -55,17 +69,46 @@ class Checkpoint(Callback):
         self.every = every
         self.resume = resume
 
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Note which training this is.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            Initialised.
+
+        X : as in `AdversarialNet.partial_fit`, default=None
+            Training data.
+
+        y : as in `AdversarialNet.partial_fit`, default=None
+            Class indices.
+
+        **kwargs : dict
+            Not used.
+        """
+        self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
+
     def on_epoch_end(self, net, **kwargs):
-        """Save, if it is time to."""
+        """Save, if it is time to.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            After an epoch.
+
+        **kwargs : dict
+            Not used.
+        """
         if net.interrupt_.requested or len(net.history) % self.every:
             return
         state = {
+            "training": self.training_,
             "module": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(list(net.history), default=float),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            "callbacks": {name: part.state_dict() for name, part in _with_state(net)},
+            "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,19 +135,25 @@ class Checkpoint(Callback):
         Raises
         ------
         ValueError
-            If the file belongs to another module or is no checkpoint.
+            If the file is of a training with other data or parameters, or is no checkpoint.
         """
         path = Path(self.path)
         if not path.exists():
             return 0
         try:
             state = torch.load(path, map_location=net.device, weights_only=True)
+            saved = state["training"]
+            if saved["first epoch"] != self.training_["first epoch"]:
+                return 0
+            for name, value in self.training_.items():
+                if saved.get(name) != value:
+                    raise ValueError(f"There {name} is {saved.get(name)}, here {value}.")
             net.module_.load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
             raise ValueError(
-                f"{path} is no checkpoint of this training: delete it, or pass the same "
-                f"parameters and data as then. ({error})"
+                f"{path} is no checkpoint of this training: delete it, or pass the same data, "
+                f"parameters and random_state as then. ({error})"
             ) from error
         net.history.clear()
         net.history.extend(json.loads(state["history"]))
@@ -116,7 +165,7 @@ class Checkpoint(Callback):
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
-        return len(net.history)
+        return len(net.history) + 1 - saved["first epoch"]
 
 
 def _with_state(net):
@@ -125,3 +174,45 @@ def _with_state(net):
         part = getattr(callback, "lr_scheduler_", callback)
         if hasattr(part, "state_dict"):
             yield name, part
+
+
+def _plain(value):
+    """A state with Python's numbers in place of NumPy's, which no safe file may hold."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _identity(net, X, y):
+    """What two trainings must have in common for one to go on from the other, as text."""
+    names = ("module", "criterion", "optimizer", "epsilon", "alpha", "norm", "bounds", "attack")
+    names += ("attack_params", "precision", "batch_size")
+    prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
+    names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k != "optimizer__lr"))
+    identity = {name: _as_text(getattr(net, name)) for name in names}
+    identity["the number of samples"] = get_len(X)
+    if isinstance(X, WeightedData):
+        rows = np.linspace(0, len(X) - 1, _N_ROWS, dtype=np.int64)
+        identity["the checksum of the data"] = _as_text((X[torch.as_tensor(rows)], X.y, X.weight))
+    elif isinstance(X, (np.ndarray, torch.Tensor)):
+        rows = np.linspace(0, len(X) - 1, _N_ROWS, dtype=np.int64)
+        identity["the checksum of the data"] = _as_text((X[rows], y))
+    return identity
+
+
+def _as_text(value):
+    """A text that is the same in another process for the same value."""
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_as_text, value))})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k}: {_as_text(v)}' for k, v in sorted(value.items()))}}}"
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        array = np.ascontiguousarray(to_numpy(value))
+        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
+        return f"array of shape {array.shape} with checksum {zlib.crc32(content):08x}"
+    if value is None or isinstance(value, (str, int, float, np.number)):
+        return str(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

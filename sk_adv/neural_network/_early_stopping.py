@@ -2,7 +2,9 @@
 
 import torch
 from skorch.callbacks import Callback
+from skorch.utils import to_device
 
+from sk_adv.neural_network._batches import TensorBatches
 from sk_adv.neural_network._crafting import craft
 
 # Samples that go through the network at once.
@@ -117,15 +119,16 @@ class Validation(Callback):
         params = {} if net.attack == "noise" else net.attack_params_
         wrong, losses = torch.zeros(2, device=net.device), torch.zeros(2, device=net.device)
         total = 0
-        for rows in torch.arange(len(self.data), device=net.device).split(_BATCH):
-            X, y = self.data[rows]
+        for X, y in TensorBatches(self.data, _BATCH):
+            # What does not fit on the device comes from the host.
+            X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
             copies = craft(attack, params, net.module_, X, labels, **net.perturbation_)
             for k, inputs in enumerate((X, copies)):
                 with torch.no_grad():
                     logits, loss = net._loss(inputs, y)
                 wrong[k] += (weight * (logits.argmax(1) != labels)).sum()
-                losses[k] += len(rows) * loss
+                losses[k] += len(X) * loss
             total += float(weight.sum())
         clean, adversarial = (wrong / total).tolist()
         mixed = net.alpha * losses[0] + (1 - net.alpha) * losses[1]

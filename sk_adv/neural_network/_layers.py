@@ -56,7 +56,13 @@ class Maxout(nn.Module):
 
     @torch.no_grad()
     def constrain_weights(self, max_norm: float):
-        """Shrink the weights of each piece whose Euclidean norm exceeds `max_norm` to that norm."""
+        """Shrink the weights of each piece whose Euclidean norm exceeds `max_norm` to that norm.
+
+        Parameters
+        ----------
+        max_norm : float
+            The largest norm that is left.
+        """
         rows = self.weight.flatten(0, 1)
         rows.copy_(torch.renorm(rows, 2, 0, max_norm))
 
@@ -149,9 +155,17 @@ class MaxoutNet(nn.Module):
         return self.output(X)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Map logits to probabilities of the classes, both of shape (n_samples, n_classes).
+        """Map logits to probabilities of the classes.
 
-        Independent sigmoids do not sum to 1.
+        Parameters
+        ----------
+        logits : torch.Tensor of shape (n_samples, n_classes)
+            What the module returns.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, n_classes)
+            The softmax, or independent sigmoids, which do not sum to 1.
         """
         return logits.softmax(1) if self.output_activation == "softmax" else logits.sigmoid()
 

@@ -1,7 +1,6 @@
 """AdversarialMaxoutClassifier: maxout networks as a scikit-learn estimator."""
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Self
@@ -10,38 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
-from sk_adv._devices import (
-    floating_types,
-    for_sklearn,
-    in_kind_of,
-    is_dispatched,
-    resolve_device,
-    to_numpy,
-    to_tensor,
-)
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import ATTACKS
+from sk_adv.neural_network._fitting import fit_further, fit_network
+from sk_adv.neural_network._persistence import TorchFreeState
+from sk_adv.neural_network._predictions import NetworkPredictions
 from sk_adv.neural_network._schedules import SCHEDULES
-from sk_adv.neural_network._training import (
-    check_training_data,
-    choose_precision,
-    make_callbacks,
-    make_net,
-    plain_module,
-    take_over,
-)
-
-# Samples that go through the network at once when it predicts.
-_PREDICT_BATCH = 2048
+from sk_adv.neural_network._training import plain_module
 
 
-class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
+class AdversarialMaxoutClassifier(
+    NetworkPredictions, TorchFreeState, ClassifierMixin, BaseEstimator
+):
     """Maxout network trained on clean samples and on adversarial copies of them.
 
     Each batch minimises
@@ -355,7 +337,7 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
             If the device is full.
         """
         with unchanged_on_error(self):
-            failure = self._fit(X, y, sample_weight)
+            failure = fit_network(self, X, y, sample_weight)
         if failure is not None:
             raise failure
         return self
@@ -397,190 +379,16 @@ class AdversarialMaxoutClassifier(ClassifierMixin, BaseEstimator):
             If the training loss becomes NaN or infinite.
         """
         with unchanged_on_error(self):
-            failure = self._partial_fit(X, y, classes, sample_weight)
+            failure = fit_further(self, X, y, classes, sample_weight)
         if failure is not None:
             raise failure
         return self
 
-    def _fit(self, X, y, sample_weight):
-        _check_sizes(self.hidden_layer_sizes)
-        device = resolve_device(self.device, X, prefer_accelerator=True)
-        old = vars(self).copy()
-        data = check_training_data(self, X, y, sample_weight)
-        self.classes_ = data.classes
-        previous = None
-        if self.warm_start and "net_" in old and self._is_like(old):
-            previous = old["net_"]
-        else:
-            self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        train, held_out = data, None
-        if self.early_stopping:
-            train, held_out = data.split(self.validation_fraction, self._seed)
-        net, failure = self._train(device, train, held_out, previous, self.max_iter)
-        self._accept(net)
-        if held_out is not None:
-            validation = dict(net.callbacks_)["validation"]
-            validation.restore_best(net)
-            self.validation_scores_ = [float(v) for v in net.history[:, "validation_score"]]
-            self.best_iteration_ = validation.best_epoch
-            if self.refit_full and failure is None and not net.interrupt_.requested:
-                net, failure = self._train(
-                    device, data, None, previous, self.best_iteration_, is_refit=True
-                )
-                self.net_ = net
-        return failure
-
-    def _partial_fit(self, X, y, classes, sample_weight):
-        _check_sizes(self.hidden_layer_sizes)
-        device = resolve_device(self.device, X, prefer_accelerator=True)
-        previous = getattr(self, "net_", None)
-        if previous is not None:
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-                raise ValueError(
-                    f"classes={classes!r} differ from those of the first call, "
-                    f"{self.classes_.tolist()}."
-                )
-            classes = self.classes_
-        else:
-            self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        data = check_training_data(
-            self, X, y, sample_weight, classes=classes, reset=previous is None
-        )
-        self.classes_ = data.classes
-        net, failure = self._train(device, data, None, previous, 1, learning_rate="constant")
-        self._accept(net)
-        return failure
-
-    def _is_like(self, old):
-        """Whether an earlier fit had the same features, classes and layers."""
-        return (
-            old["n_features_in_"] == self.n_features_in_
-            and np.array_equal(old["classes_"], self.classes_)
-            and old["net_"].module__hidden_layer_sizes == tuple(self.hidden_layer_sizes)
-            and old["net_"].module__n_pieces == self.n_pieces
-        )
-
-    def _train(self, device, data, held_out, previous, n_epochs, *, is_refit=False, **options):
-        """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
-        precision = previous.precision if previous else choose_precision(self, data, device)
-        dtype = torch.float64 if precision == "float64" else torch.float32
-        failure = None
-        # torch.manual_seed reaches the generators of all GPUs.
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            torch.manual_seed(self._seed + (len(previous.history) if previous else 0))
-            callbacks = make_callbacks(self, held_out and held_out.on(device, dtype), is_refit)
-            net = make_net(
-                self,
-                self.n_features_in_,
-                device,
-                precision,
-                n_epochs=n_epochs,
-                callbacks=callbacks,
-                **options,
-            )
-            if previous is not None:
-                take_over(net, previous)
-            try:
-                net.partial_fit(data.on(device, dtype), None)
-            except FloatingPointError as error:
-                failure = error
-        if net.interrupt_.requested:
-            warnings.warn(
-                f"Training was interrupted in epoch {len(net.history)}; the estimator is fitted "
-                "as far as it came.",
-                ConvergenceWarning,
-                stacklevel=6,
-            )
-        return net, failure
-
-    def _accept(self, net):
-        self.net_ = net
-        self.loss_curve_ = [float(loss) for loss in net.history[:, "train_loss"]]
-        self.n_iter_ = len(self.loss_curve_)
-        self.validation_scores_ = self.best_iteration_ = None
-
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the precision of X; the columns follow `classes_`.
-        """
-        return in_kind_of(X, self._log_probabilities(X).exp())
-
-    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithms of the probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the precision of X; the columns follow `classes_`.
-        """
-        return in_kind_of(X, self._log_probabilities(X))
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """The most probable class of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Class labels.
-        """
-        best = self._logits(X).argmax(1)
-        labels = self.classes_[to_numpy(best)]
-        if is_dispatched(X) and labels.dtype.kind in "biuf":
-            return torch.as_tensor(labels, device=X.device)
-        return labels
-
-    def _log_probabilities(self, X):
-        logits = self._logits(X)
-        if self.output_activation == "sigmoid":
-            logits = torch.nn.functional.logsigmoid(logits)
-        return logits.log_softmax(1)
-
-    def _logits(self, X):
-        check_is_fitted(self)
-        if isinstance(X, np.memmap):
-            _check_n_features(self, X, reset=False)
-        else:
-            X = validate_data(self, for_sklearn(X), dtype=floating_types(X), reset=False)
-        device = torch.device(self.net_.device)
-        # Apple's GPUs know no float64.
-        is_double = X.dtype in (np.float64, torch.float64) and device.type != "mps"
-        dtype = torch.float64 if is_double else torch.float32
-        module = as_module(self, dtype=dtype)
-        with torch.no_grad():
-            starts = range(0, len(X), _PREDICT_BATCH)
-            batches = (to_tensor(X[start : start + _PREDICT_BATCH]) for start in starts)
-            return torch.cat([module(batch.to(device, dtype)) for batch in batches])
-
 
 @as_module.register(AdversarialMaxoutClassifier)
 def _(estimator):
-    return copy.deepcopy(plain_module(estimator.net_))
-
-
-def _check_sizes(hidden_layer_sizes):
-    sizes = tuple(hidden_layer_sizes)
-    if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
-        raise ValueError(
-            "hidden_layer_sizes must be a tuple of positive integers, one a hidden layer; "
-            f"got {hidden_layer_sizes!r}."
-        )
-    return sizes
+    module = copy.deepcopy(plain_module(estimator.net_))
+    if module.output_activation == "sigmoid":
+        # The softmax of the log-sigmoids is the sigmoids, scaled to a sum of 1.
+        return torch.nn.Sequential(module, torch.nn.LogSigmoid())
+    return module

@@ -4,25 +4,18 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochScoring, PassthroughScoring
-from skorch.callbacks.base import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
-from sk_adv.neural_network._batches import TensorBatches, as_weighted_data, stream
-from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._crafting import along, check_attack, craft
-from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._loop import QuietNet
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
-from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 
-class AdversarialNet(NeuralNetClassifier):
+class AdversarialNet(QuietNet):
     """A skorch classifier that trains on clean samples and adversarial copies of them.
 
     Each batch minimises
@@ -96,8 +89,8 @@ class AdversarialNet(NeuralNetClassifier):
     or gradients are served, at the price of reading the loss back after each batch.
 
     *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net; a second
-    one ends it at once. A loss that is NaN or infinite raises `FloatingPointError`, with the
-    weights set back to those of the epoch before.
+    one ends it at once. A loss or a weight that is NaN or infinite raises `FloatingPointError`,
+    with the weights set back to those of the epoch before.
 
     References
     ----------
@@ -146,46 +139,22 @@ class AdversarialNet(NeuralNetClassifier):
         self.attack_params = attack_params
         self.precision = precision
 
-    def initialize(self):
-        """Make the module, the criterion, the optimizer and the callbacks."""
-        super().initialize()
-        self._prepare()
-        return self
-
     def initialize_module(self):
-        """Make the module, in the precision of the training."""
+        """Make the module, in the precision of the training.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The net, with `module_`.
+        """
         super().initialize_module()
         if self.precision == "float64":
             self.module_.double()
         return self
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
-
-        Parameters
-        ----------
-        X, y, classes, **fit_params
-            As in `skorch.NeuralNetClassifier.partial_fit`.
-
-        Returns
-        -------
-        self : AdversarialNet
-        """
-        if self.initialized_:
-            self._prepare()
-        else:
-            self.initialize()
-        with self.interrupt_:
-            try:
-                return super().partial_fit(X, y, classes=classes, **fit_params)
-            except torch.OutOfMemoryError as error:
-                raise MemoryError(
-                    f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
-                    f"module. ({error})"
-                ) from error
-
-    def _prepare(self):
+    def prepare(self):
         """Check the perturbation's parameters and put them where the batches will be."""
+        super().prepare()
         check_norm(self.norm)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
@@ -206,24 +175,6 @@ class AdversarialNet(NeuralNetClassifier):
             "bounds": bounds and tuple(place(bound) for bound in bounds),
         }
         self.attack_params_ = params
-        self.interrupt_, self.stop_ = DeferredInterrupt(), False
-
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train for some epochs; after a resumption, for what is left of them."""
-        if epochs is None:
-            resumed = [
-                callback.restore(self)
-                for _, callback in self.callbacks_
-                if isinstance(callback, Checkpoint) and callback.resume
-            ]
-            epochs = max(self.max_epochs - max(resumed, default=0), 0)
-        return super().fit_loop(X, y, epochs=epochs, **fit_params)
-
-    def on_epoch_begin(self, net, *args, **kwargs):
-        """Begin an epoch, unless training was asked to stop."""
-        if self.stop_ or self.interrupt_.requested:
-            raise KeyboardInterrupt
-        super().on_epoch_begin(net, *args, **kwargs)
 
     def train_step(self, batch, **fit_params):
         """One step of the optimizer on one batch, within the module's constraints.
@@ -319,6 +270,7 @@ class AdversarialNet(NeuralNetClassifier):
         Returns
         -------
         torch.Tensor of shape ()
+            The mean over the batch of loss times weight.
         """
         if not isinstance(y_true, (tuple, list)):
             return super().get_loss(y_pred, y_true, *args, **kwargs)
@@ -330,129 +282,13 @@ class AdversarialNet(NeuralNetClassifier):
             self.criterion_.reduction = reduction
         return (weight * losses).mean()
 
-    def get_iterator(self, dataset, training=False):
-        """Batches of a dataset: whole tensors by index, a memory map by blocks, or a DataLoader.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            As skorch makes it of X and y.
-
-        training : bool, default=False
-            Whether the batches are for training.
-
-        Returns
-        -------
-        iterable
-        """
-        prefix = "iterator_train" if training else "iterator_valid"
-        options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
-        is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
-        data = as_weighted_data(dataset, self.device) if is_plain else None
-        if data is None:
-            return super().get_iterator(dataset, training=training)
-        if options["batch_size"] == -1:
-            options["batch_size"] = len(data)
-        shuffle = options.get("shuffle", False)
-        make = TensorBatches if isinstance(data.X, Tensor) else stream
-        return make(data, options["batch_size"], shuffle)
-
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """One pass over the batches; its loss is read back once, at the end.
-
-        Parameters
-        ----------
-        iterator : iterable or None
-            The batches.
-
-        training : bool
-            Whether the weights are trained.
-
-        prefix : {"train", "valid"}
-            Of the names in the history.
-
-        step_fn : callable
-            Called with each batch.
-
-        **fit_params : dict
-            Passed to `step_fn`.
-
-        Raises
-        ------
-        FloatingPointError
-            If the training loss becomes NaN or infinite; the weights are then those of the epoch
-            before.
-        """
-        if not training or iterator is None:
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
-            return
-        before = {name: value.clone() for name, value in self.module_.state_dict().items()}
-        if self._have_listeners():
-            batches = self.interrupt_.until_requested(iterator)
-            super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
-            loss = np.mean(self.history[-1, "batches", :, "train_loss"])
-        else:
-            total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
-            loss = float(total) / n_samples
-            best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
-            self.history.record("train_batch_count", n_batches)
-            self.history.record("train_loss", loss)
-            self.history.record("train_loss_best", bool(loss < best))
-        if not np.isfinite(loss):
-            self.module_.load_state_dict(before)
-            epoch = self.history[-1, "epoch"]
-            raise FloatingPointError(
-                f"The training loss became {loss} in epoch {epoch}. The weights are those of the "
-                f"epoch before. Lower the learning rate (now {self._learning_rate():g}), scale the "
-                "features to similar ranges, or limit the weights (max_norm)."
-            )
-
-    def _run_quietly(self, iterator, step_fn, fit_params):
-        """Train on the batches, without a word to anyone; the summed loss stays on the device."""
-        total = torch.zeros((), device=self.device)
-        n_samples = n_batches = 0
-        if may_be_captured(self, iterator) and not fit_params:
-            static = StaticStep(self, iterator.data, iterator.batch_size)
-            for rows in self.interrupt_.until_requested(iterator.rows()):
-                total += static(rows)
-                n_samples += len(rows)
-                n_batches += 1
-            return total, n_samples, n_batches
-        for batch in self.interrupt_.until_requested(iterator):
-            size = len(batch[0])
-            total += size * step_fn(batch, **fit_params)["loss"].detach()
-            n_samples += size
-            n_batches += 1
-        return total, n_samples, n_batches
-
-    def _have_listeners(self):
-        """Whether a callback, or a subclass, wants to know of batches or gradients."""
-        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-        for event in events:
-            if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
-                return True
-        for _, callback in self.callbacks_:
-            if isinstance(callback, PassthroughScoring):
-                # Of a score of batches other than the loss, which is recorded in any case.
-                if callback.on_train and callback.name != "train_loss":
-                    return True
-            elif isinstance(callback, EpochScoring) and not callback.on_train:
-                continue
-            elif any(
-                getattr(type(callback), name) is not getattr(Callback, name) for name in events
-            ):
-                return True
-        return False
-
-    def _learning_rate(self):
-        return float(self.optimizer_.param_groups[0]["lr"])
-
     def predict(self, X):
         """The most probable class of each sample.
 
         Parameters
         ----------
-        X : as in `skorch.NeuralNetClassifier.predict`
+        X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
+            Samples, of the module's precision.
 
         Returns
         -------

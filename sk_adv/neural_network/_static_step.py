@@ -14,6 +14,7 @@ def may_be_captured(net, batches):
     return (
         torch.device(net.device).type == "cuda"
         and isinstance(batches, TensorBatches)
+        and isinstance(batches.data.X, torch.Tensor)
         and (net.attack in ("fgsm", "noise") or net.alpha == 1)
         and not is_random_start
         and not net.compile

@@ -154,10 +154,12 @@ def _check_memory_map(model, X, y, reset):
     return X, y
 
 
-def choose_precision(model, data, device):
-    """The number format that "auto" stands for."""
+def choose_precision(model, data, device, previous=None):
+    """The number format that "auto" stands for: that of an earlier net that is trained further."""
     if model.precision != "auto":
         return model.precision
+    if previous is not None:
+        return previous.precision
     is_small = len(data.y) <= model.batch_size and data.X.dtype == np.float64
     return "float64" if is_small and device.type != "mps" else "float32"
 
@@ -213,7 +215,7 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
 
 
 def make_callbacks(model, held_out, is_refit):
-    """The callbacks of one training; the order matters, a checkpoint saves what is before it."""
+    """The callbacks of one training, in the order in which they are called."""
     stop = {"tol": model.tol, "patience": model.n_iter_no_change}
     callbacks = []
     if held_out is not None:

@@ -1,0 +1,250 @@
+"""Fitted estimators for other programs: ONNX graphs, and weights as safetensors.
+
+What is needed beyond sk_adv itself comes with ``pip install sk-adv[export]``.
+"""
+
+import copy
+import importlib
+import json
+import os
+
+import torch
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sk_adv._devices import module_device_and_dtype
+from sk_adv.differentiable import as_module
+from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
+from sk_adv.neural_network._training import plain_module
+
+__all__ = ["load_weights", "save_weights", "to_onnx"]
+
+
+def to_onnx(estimator: object, path: str | os.PathLike, *, opset: int | None = None) -> None:
+    """Write a fitted classifier as an ONNX graph from raw inputs to probabilities.
+
+    The graph has one input, ``X`` of shape (n_samples, n_features) in float32, in the units that
+    the estimator takes: the scalers of a `Pipeline` are part of it. Its one output,
+    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`. The number
+    of samples is free. The class labels are in the file's metadata under ``classes``, as JSON, in
+    the order of the columns.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier that `as_module` takes: `AdversarialMaxoutClassifier`,
+        `AdversarialLogisticRegression`, a `Pipeline` that ends in one, and others.
+
+    path : str or path-like
+        Where to write. A file that is there is replaced.
+
+    opset : int or None, default=None
+        Version of ONNX's operators; None leaves the choice to torch.
+
+    Raises
+    ------
+    ImportError
+        If onnx or onnxscript is not installed.
+    TypeError
+        If the estimator is no classifier, or `as_module` has no rule for it.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    See Also
+    --------
+    sk_adv.differentiable.as_module : The module that is written.
+    save_weights : The weights alone.
+
+    Notes
+    -----
+    Within the graph each step computes in its own precision: scalers and linear models in float64,
+    networks in that of their training.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from onnxruntime import InferenceSession
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_adv import AdversarialLogisticRegression
+    >>> from sk_adv.export import to_onnx
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = AdversarialLogisticRegression(epsilon=0.1).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     to_onnx(model, Path(folder) / "iris.onnx")
+    ...     session = InferenceSession(Path(folder) / "iris.onnx")
+    >>> (probabilities,) = session.run(None, {"X": X.astype(np.float32)})
+    >>> bool(abs(probabilities - model.predict_proba(X)).max() < 1e-5)
+    True
+    """
+    _require("to_onnx", "onnx", "onnxscript")
+    if not is_classifier(estimator):
+        raise TypeError(
+            "to_onnx writes the probabilities of a classifier; got "
+            f"{estimator!r}, which is none. A torch.nn.Module goes through torch.onnx.export."
+        )
+    module = Probabilities(as_module(estimator, device="cpu")).eval()
+    # Two rows: torch takes a single one for a constant.
+    example = torch.zeros(2, estimator.n_features_in_)
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        opset_version=opset,
+        input_names=["X"],
+        output_names=["probabilities"],
+        dynamic_shapes={"X": {0: torch.export.Dim("n_samples")}},
+    )
+    labels = json.dumps(estimator.classes_.tolist(), default=str)
+    program.model.metadata_props["classes"] = labels
+    program.save(os.fspath(path), external_data=False)
+
+
+def save_weights(
+    estimator: AdversarialMaxoutClassifier | AdversarialNet, path: str | os.PathLike
+) -> None:
+    """Write the weights of a trained network as safetensors.
+
+    The file holds the tensors of the module's `state_dict` under their names there, and nothing
+    else: no parameters, no labels, no code.
+
+    Parameters
+    ----------
+    estimator : AdversarialMaxoutClassifier or AdversarialNet
+        Fitted, or an initialised net.
+
+    path : str or path-like
+        Where to write. A file that is there is replaced.
+
+    Raises
+    ------
+    ImportError
+        If safetensors is not installed.
+    TypeError
+        If the estimator is of another type.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    See Also
+    --------
+    load_weights : Reads the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_adv import AdversarialMaxoutClassifier
+    >>> from sk_adv.export import load_weights, save_weights
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = AdversarialMaxoutClassifier((8, 8), random_state=0).fit(X, y)
+    >>> other = AdversarialMaxoutClassifier((8, 8), max_iter=1, random_state=1).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(model, Path(folder) / "iris.safetensors")
+    ...     load_weights(other, Path(folder) / "iris.safetensors")
+    >>> bool((other.predict_proba(X) == model.predict_proba(X)).all())
+    True
+    """
+    safetensors = _require("save_weights", "safetensors.torch")
+    safetensors.save_model(_trained_module(estimator), os.fspath(path))
+
+
+def load_weights(
+    estimator: AdversarialMaxoutClassifier | AdversarialNet, path: str | os.PathLike
+) -> None:
+    """Give a network the weights of a file that `save_weights` wrote.
+
+    Labels and parameters, the history and the state of the optimizer stay as they are.
+
+    Parameters
+    ----------
+    estimator : AdversarialMaxoutClassifier or AdversarialNet
+        Fitted, or an initialised net, with layers of the same sizes. Its classes should be those
+        of the saved model: output k belongs to the label k of either.
+
+    path : str or path-like
+        What to read.
+
+    Raises
+    ------
+    ImportError
+        If safetensors is not installed.
+    TypeError
+        If the estimator is of another type.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is no safetensors file, or its tensors are not those of the network, which is
+        then left as it was.
+
+    See Also
+    --------
+    save_weights : Writes the file, and has an example of both.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from sk_adv.export import load_weights, save_weights
+    >>> from sk_adv.neural_network import AdversarialNet
+    >>> nets = [AdversarialNet(torch.nn.Linear(4, 2)).initialize() for _ in range(2)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(nets[0], Path(folder) / "linear.safetensors")
+    ...     load_weights(nets[1], Path(folder) / "linear.safetensors")
+    """
+    safetensors = _require("load_weights", "safetensors.torch")
+    from safetensors import SafetensorError
+
+    module = _trained_module(estimator)
+    before = copy.deepcopy(module.state_dict())
+    try:
+        safetensors.load_model(module, os.fspath(path))
+    except (RuntimeError, SafetensorError) as error:
+        module.load_state_dict(before)
+        raise ValueError(
+            f"{os.fspath(path)} does not hold the weights of this network; save_weights writes "
+            f"such a file, and the layers must have the same sizes. ({error})"
+        ) from error
+
+
+class Probabilities(nn.Module):
+    """Probabilities of the classes, in the precision of X, from a module that gives logits."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+        _, self.dtype = module_device_and_dtype(logits)
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_classes)."""
+        return self.logits(X.to(self.dtype)).softmax(1).to(X.dtype)
+
+
+def _require(what, *modules):
+    """The last of some modules, all of which `what` needs."""
+    try:
+        for name in modules:
+            module = importlib.import_module(name)
+    except ImportError as error:
+        names = " and ".join(name.partition(".")[0] for name in modules)
+        raise ImportError(f"{what} needs {names}: pip install sk-adv[export]") from error
+    return module
+
+
+def _trained_module(estimator):
+    if isinstance(estimator, AdversarialMaxoutClassifier):
+        check_is_fitted(estimator)
+        estimator = estimator.net_
+    if not isinstance(estimator, AdversarialNet):
+        raise TypeError(
+            "Weights are those of an AdversarialMaxoutClassifier or an AdversarialNet; got "
+            f"{estimator!r}. Of a pipeline pass the last step, pipeline[-1]."
+        )
+    estimator.check_is_fitted(["module_"])
+    return plain_module(estimator)

@@ -1,0 +1,151 @@
+"""The fit of a classifier: its data, its trainings, and what it keeps of them."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from sk_adv._devices import resolve_device
+from sk_adv.neural_network._training import (
+    check_training_data,
+    choose_precision,
+    make_callbacks,
+    make_net,
+    take_over,
+)
+
+
+def fit_network(model, X, y, sample_weight):
+    """Fit a classifier, with early stopping and a second training on all data if it asks for them.
+
+    Returns
+    -------
+    FloatingPointError or None
+        How the training failed; the classifier is fitted all the same.
+    """
+    _check_sizes(model.hidden_layer_sizes)
+    device = resolve_device(model.device, X, prefer_accelerator=True)
+    old = vars(model).copy()
+    data = check_training_data(model, X, y, sample_weight)
+    model.classes_ = data.classes
+    previous = None
+    if model.warm_start and "net_" in old and _is_like(model, old):
+        previous = old["net_"]
+    else:
+        model._seed = _draw_seed(model)
+    train, held_out = data, None
+    if model.early_stopping:
+        train, held_out = data.split(model.validation_fraction, model._seed)
+    net, failure = _train(model, device, train, held_out, previous, model.max_iter)
+    _accept(model, net)
+    if held_out is not None:
+        validation = dict(net.callbacks_)["validation"]
+        validation.restore_best(net)
+        # A second Ctrl-C can break off the scoring of an epoch.
+        scores = (row.get("validation_score") for row in net.history)
+        model.validation_scores_ = [float(score) for score in scores if score is not None]
+        model.best_iteration_ = validation.best_epoch or None
+        is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
+        if model.refit_full and is_whole:
+            net, failure = _train(
+                model, device, data, None, previous, model.best_iteration_, is_refit=True
+            )
+            model.net_ = net
+    return failure
+
+
+def fit_further(model, X, y, classes, sample_weight):
+    """Train a classifier for one epoch more; returns what `fit_network` does."""
+    _check_sizes(model.hidden_layer_sizes)
+    device = resolve_device(model.device, X, prefer_accelerator=True)
+    previous = getattr(model, "net_", None)
+    if previous is not None:
+        if classes is not None and not np.array_equal(np.unique(classes), model.classes_):
+            raise ValueError(
+                f"classes={classes!r} differ from those of the first call, "
+                f"{model.classes_.tolist()}."
+            )
+        classes = model.classes_
+    else:
+        model._seed = _draw_seed(model)
+    data = check_training_data(model, X, y, sample_weight, classes=classes, reset=previous is None)
+    model.classes_ = data.classes
+    if previous is not None and not _is_like(model, vars(model)):
+        raise ValueError(
+            "partial_fit goes on with the layers of the first call, "
+            f"hidden_layer_sizes={previous.module__hidden_layer_sizes} and "
+            f"n_pieces={previous.module__n_pieces}; to change them, call fit."
+        )
+    net, failure = _train(model, device, data, None, previous, 1, learning_rate="constant")
+    _accept(model, net)
+    return failure
+
+
+def _is_like(model, old):
+    """Whether an earlier fit had the same features, classes and layers."""
+    return (
+        old["n_features_in_"] == model.n_features_in_
+        and np.array_equal(old["classes_"], model.classes_)
+        and old["net_"].module__hidden_layer_sizes == tuple(model.hidden_layer_sizes)
+        and old["net_"].module__n_pieces == model.n_pieces
+    )
+
+
+def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False, **options):
+    """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
+    precision = choose_precision(model, data, device, previous)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    failure = None
+    # torch.manual_seed reaches the generators of all GPUs.
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(model._seed + (len(previous.history) if previous else 0))
+        callbacks = make_callbacks(model, held_out and held_out.on(device, dtype), is_refit)
+        net = make_net(
+            model,
+            model.n_features_in_,
+            device,
+            precision,
+            n_epochs=n_epochs,
+            callbacks=callbacks,
+            **options,
+        )
+        if previous is not None:
+            take_over(net, previous)
+        try:
+            net.partial_fit(data.on(device, dtype), None)
+        except FloatingPointError as error:
+            failure = error
+    if net.interrupt_.requested:
+        warnings.warn(
+            f"Training was interrupted in epoch {len(net.history)}; the estimator is fitted "
+            "as far as it came.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    return net, failure
+
+
+def _accept(model, net):
+    model.net_ = net
+    # The history is empty if the first epoch failed.
+    losses = (row.get("train_loss") for row in net.history)
+    model.loss_curve_ = [float(loss) for loss in losses if loss is not None]
+    model.n_iter_ = len(model.loss_curve_)
+    model.validation_scores_ = model.best_iteration_ = None
+
+
+def _draw_seed(model):
+    return int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+
+
+def _check_sizes(hidden_layer_sizes):
+    sizes = tuple(hidden_layer_sizes)
+    if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(
+            "hidden_layer_sizes must be a tuple of positive integers, one a hidden layer; "
+            f"got {hidden_layer_sizes!r}."
+        )
+    return sizes

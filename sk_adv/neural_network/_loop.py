@@ -1,0 +1,264 @@
+"""The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochScoring, PassthroughScoring
+from skorch.callbacks.base import Callback
+from torch.utils.data import DataLoader
+
+from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
+from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._static_step import StaticStep, may_be_captured
+
+
+class QuietNet(NeuralNetClassifier):
+    """A skorch classifier that reads its loss back, and tells its callbacks, once an epoch.
+
+    Callbacks that listen to batches or gradients are served all the same. `AdversarialNet`
+    brings the parameter `precision` and the training step.
+    """
+
+    def initialize(self):
+        """Make the module, the criterion, the optimizer and the callbacks.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The net, with new weights.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the attack is invalid; the error names the choices.
+        """
+        super().initialize()
+        # skorch moves these when a net from a GPU is loaded where there is none.
+        self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
+        self.prepare()
+        return self
+
+    def prepare(self):
+        """Get ready for a training, with the parameters as they are now."""
+        self.interrupt_, self.stop_ = DeferredInterrupt(), False
+        # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
+        self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
+
+        Parameters
+        ----------
+        X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
+            Training data, of the module's precision.
+
+        y : array-like of shape (n_samples,), default=None
+            Class indices, from 0 to n_classes - 1; None if X is a Dataset that gives them.
+
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come; None takes those of y.
+
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The net, trained further.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the attack is invalid, or a checkpoint is not of this training.
+        FloatingPointError
+            If the training loss or a weight becomes NaN or infinite.
+        MemoryError
+            If the device is full.
+        """
+        if self.initialized_:
+            self.prepare()
+        else:
+            self.initialize()
+        with self.interrupt_:
+            try:
+                return super().partial_fit(X, y, classes=classes, **fit_params)
+            except torch.OutOfMemoryError as error:
+                raise MemoryError(
+                    f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
+                    f"module. ({error})"
+                ) from error
+            finally:
+                # The history keeps no epoch that was broken off amid its batches.
+                if self.history and "train_batch_count" not in self.history[-1]:
+                    self.history.pop()
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train for some epochs; after a resumption, for what is left of them.
+
+        Parameters
+        ----------
+        X : as in `partial_fit`
+            Training data.
+
+        y : as in `partial_fit`
+            Class indices.
+
+        epochs : int, default=None
+            How many; None means `max_epochs`, less those that a checkpoint has.
+
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The net, trained further.
+        """
+        if epochs is None:
+            resumed = [
+                callback.restore(self)
+                for _, callback in self.callbacks_
+                if isinstance(callback, Checkpoint) and callback.resume
+            ]
+            epochs = max(self.max_epochs - max(resumed, default=0), 0)
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def on_epoch_begin(self, net, *args, **kwargs):
+        """Begin an epoch, unless training was asked to stop.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net itself, as skorch passes it.
+
+        *args, **kwargs
+            As in `skorch.NeuralNet.on_epoch_begin`.
+        """
+        if self.stop_ or self.interrupt_.requested:
+            raise KeyboardInterrupt
+        super().on_epoch_begin(net, *args, **kwargs)
+
+    def get_iterator(self, dataset, training=False):
+        """Batches of a dataset: of arrays and memory maps by index, else a DataLoader.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            As skorch makes it of X and y.
+
+        training : bool, default=False
+            Whether the batches are for training.
+
+        Returns
+        -------
+        iterable
+            Of pairs (X, y), or (X, (y, weight)).
+        """
+        prefix = "iterator_train" if training else "iterator_valid"
+        options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
+        is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        data = as_weighted_data(dataset, self.device, dtype) if is_plain else None
+        if data is None:
+            return super().get_iterator(dataset, training=training)
+        if options["batch_size"] == -1:
+            options["batch_size"] = len(data)
+        return TensorBatches(data, options["batch_size"], options.get("shuffle", False))
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """One pass over the batches; its loss is read back once, at the end.
+
+        Parameters
+        ----------
+        iterator : iterable or None
+            The batches.
+
+        training : bool
+            Whether the weights are trained.
+
+        prefix : {"train", "valid"}
+            Of the names in the history.
+
+        step_fn : callable
+            Called with each batch.
+
+        **fit_params : dict
+            Passed to `step_fn`.
+
+        Raises
+        ------
+        FloatingPointError
+            If the training loss or a weight becomes NaN or infinite; the weights are then those
+            of the epoch before, and the optimizer begins anew.
+        """
+        if not training or iterator is None:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        before = {name: value.clone() for name, value in self.module_.state_dict().items()}
+        is_heard = self._have_listeners()
+        if is_heard:
+            batches = self.interrupt_.until_requested(iterator)
+            super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
+            loss = np.mean(self.history[-1, "batches", :, "train_loss"])
+        else:
+            total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
+            loss = float(total) / n_samples
+        are_finite = all(bool(part.isfinite().all()) for part in self.module_.parameters())
+        if not (np.isfinite(loss) and are_finite):
+            self.module_.load_state_dict(before)
+            # Moments of the optimizer that are NaN would spoil all further training.
+            self.optimizer_.state.clear()
+            is_loss = not np.isfinite(loss)
+            what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
+            epoch = self.history.pop()["epoch"]
+            raise FloatingPointError(
+                f"{what} in epoch {epoch}. The weights are those of the epoch before. Lower the "
+                f"learning rate (now {self._learning_rate():g}), scale the features to similar "
+                "ranges, or limit the weights (max_norm)."
+            )
+        if not is_heard:
+            best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
+            self.history.record("train_batch_count", n_batches)
+            self.history.record("train_loss", loss)
+            self.history.record("train_loss_best", bool(loss < best))
+
+    def _run_quietly(self, iterator, step_fn, fit_params):
+        """Train on the batches, without a word to anyone; the summed loss stays on the device."""
+        total = torch.zeros((), device=self.device)
+        n_samples = n_batches = 0
+        if may_be_captured(self, iterator) and not fit_params:
+            static = StaticStep(self, iterator.data, iterator.batch_size)
+            for rows in self.interrupt_.until_requested(iterator.rows()):
+                total += static(rows)
+                n_samples += len(rows)
+                n_batches += 1
+            return total, n_samples, n_batches
+        for batch in self.interrupt_.until_requested(iterator):
+            size = len(batch[0])
+            total += size * step_fn(batch, **fit_params)["loss"].detach()
+            n_samples += size
+            n_batches += 1
+        return total, n_samples, n_batches
+
+    def _have_listeners(self):
+        """Whether a callback, or a subclass, wants to know of batches or gradients."""
+        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        for event in events:
+            if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
+                return True
+        for _, callback in self.callbacks_:
+            if isinstance(callback, PassthroughScoring):
+                # Of a score of batches other than the loss, which is recorded in any case.
+                if callback.on_train and callback.name != "train_loss":
+                    return True
+            elif isinstance(callback, EpochScoring) and not callback.on_train:
+                continue
+            elif any(
+                getattr(type(callback), name) is not getattr(Callback, name) for name in events
+            ):
+                return True
+        return False
+
+    def _learning_rate(self):
+        return float(self.optimizer_.param_groups[0]["lr"])

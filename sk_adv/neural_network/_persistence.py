@@ -1,0 +1,174 @@
+"""A trained net as dicts of arrays and numbers, and back."""
+
+import copy
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+
+from sk_adv._devices import resolve_device, to_numpy
+from sk_adv.neural_network._training import make_net, plain_module
+
+# What a classifier's parameters of these names became: parameters of the net, or of its module.
+_OF_NET = (
+    "epsilon",
+    "alpha",
+    "norm",
+    "bounds",
+    "attack",
+    "attack_params",
+    "batch_size",
+    "compile",
+)
+_OF_MODULE = (
+    "hidden_layer_sizes",
+    "n_pieces",
+    "input_dropout",
+    "hidden_dropout",
+    "max_norm",
+    "output_activation",
+)
+_TORCH_OBJECTS = (
+    torch.Tensor,
+    torch.nn.Module,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+    NeuralNet,
+)
+
+
+class TorchFreeState:
+    """A mixin whose pickled state holds arrays and numbers in place of torch's objects."""
+
+    def __getstate__(self):
+        """Attributes for pickling and copying, without objects of torch or skorch."""
+        state = without_torch(dict(super().__getstate__()))
+        if self.callbacks is not None:
+            state["callbacks"] = [without_training_state(part) for part in self.callbacks]
+        if "net_" in state:
+            state["net_"] = net_to_state(self.net_)
+        return state
+
+    def __setstate__(self, state):
+        """Take up attributes; the net is on the CPU if its device is not on this machine."""
+        if "net_" in state:
+            state = {**state, "net_": net_from_state(state["net_"])}
+        super().__setstate__(state)
+
+
+def net_to_state(net):
+    """Write a net that `make_net` made as dicts, lists, arrays and numbers.
+
+    The arrays may share memory with the net. Of the callbacks only the schedule is kept: the
+    others serve one training, and a validation would carry the held-out samples along.
+
+    Parameters
+    ----------
+    net : AdversarialNet
+
+    Returns
+    -------
+    dict
+        Without objects of torch or skorch. The parameters are those that the net was made with,
+        which need not be the classifier's present ones. An attack that is a function stays one.
+    """
+    parameters = {name: getattr(net, name) for name in _OF_NET}
+    parameters |= {name: getattr(net, f"module__{name}") for name in _OF_MODULE}
+    parameters |= {
+        "solver": "sgd" if net.optimizer is torch.optim.SGD else "adam",
+        "momentum": getattr(net, "optimizer__momentum", 0.0),
+        "learning_rate_init": net.lr,
+        "learning_rate": dict(net.callbacks)["schedule"].name,
+        "verbose": net.verbose + 1,
+    }
+    return {
+        "parameters": without_torch(parameters),
+        "n_features": net.module__n_features,
+        "n_classes": net.module__n_classes,
+        "n_epochs": net.max_epochs,
+        "precision": net.precision,
+        "device": str(net.device),
+        "weights": without_torch(plain_module(net).state_dict()),
+        "optimizer": without_torch(net.optimizer_.state_dict()),
+        "history": [without_torch(row) for row in net.history],
+    }
+
+
+def net_from_state(state):
+    """Make a net of what `net_to_state` wrote.
+
+    Parameters
+    ----------
+    state : dict
+
+    Returns
+    -------
+    AdversarialNet
+        On the device of the training if this machine has it, else on the CPU. Training goes on
+        from it as from the net that was written.
+    """
+    try:
+        device = resolve_device(state["device"])
+    except ValueError:
+        device = torch.device("cpu")
+    model = SimpleNamespace(**state["parameters"], classes_=range(state["n_classes"]))
+    # The initial weights, which are written over, shall not move the global random state.
+    with torch.random.fork_rng([]):
+        net = make_net(
+            model,
+            state["n_features"],
+            device,
+            state["precision"],
+            n_epochs=state["n_epochs"],
+        )
+    plain_module(net).load_state_dict(_with_tensors(state["weights"]))
+    net.optimizer_.load_state_dict(_with_tensors(state["optimizer"]))
+    net.history.extend(state["history"])
+    return net
+
+
+def without_torch(value):
+    """A value whose tensors are arrays and whose devices are strings, within containers too."""
+    if isinstance(value, torch.Tensor):
+        return to_numpy(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: without_torch(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(without_torch, value))
+    return value
+
+
+def without_training_state(callback):
+    """A copy of a callback less the attributes of a training that hold objects of torch.
+
+    By skorch's custom their names end in "_", and the next training makes them anew: the
+    scheduler of an `LRScheduler` for one, which holds an optimizer and all its weights.
+    """
+    if not hasattr(callback, "__dict__") or isinstance(callback, type):
+        return callback
+    lean = copy.copy(callback)
+    for name, value in list(vars(lean).items()):
+        if name.endswith("_") and _holds_torch(value):
+            delattr(lean, name)
+    return lean
+
+
+def _holds_torch(value):
+    if isinstance(value, Mapping):
+        return any(map(_holds_torch, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_torch, value))
+    return isinstance(value, _TORCH_OBJECTS)
+
+
+def _with_tensors(value):
+    """A value whose arrays are tensors again, with memory of their own."""
+    if isinstance(value, np.ndarray):
+        return torch.tensor(value)
+    if isinstance(value, dict):
+        return {key: _with_tensors(item) for key, item in value.items()}
+    return value

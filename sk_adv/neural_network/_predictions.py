@@ -1,0 +1,91 @@
+"""Predictions of a fitted network."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+
+from sk_adv._devices import (
+    floating_types,
+    for_sklearn,
+    in_kind_of,
+    is_dispatched,
+    to_numpy,
+    to_tensor,
+)
+from sk_adv.differentiable import as_module
+
+# Samples that go through the network at once when it predicts.
+_PREDICT_BATCH = 2048
+
+
+class NetworkPredictions:
+    """`predict`, `predict_proba` and `predict_log_proba`, from the logits of `as_module`."""
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the precision of X; the columns follow `classes_`.
+        """
+        return in_kind_of(X, self._log_probabilities(X).exp())
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the precision of X; the columns follow `classes_`.
+        """
+        return in_kind_of(X, self._log_probabilities(X))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Class labels.
+        """
+        best = self._logits(X).argmax(1)
+        labels = self.classes_[to_numpy(best)]
+        if is_dispatched(X) and labels.dtype.kind in "biuf":
+            return torch.as_tensor(labels, device=X.device)
+        return labels
+
+    def _log_probabilities(self, X):
+        return self._logits(X).log_softmax(1)
+
+    def _logits(self, X):
+        check_is_fitted(self)
+        if isinstance(X, np.memmap):
+            _check_n_features(self, X, reset=False)
+        else:
+            X = validate_data(self, for_sklearn(X), dtype=floating_types(X), reset=False)
+        device = torch.device(self.net_.device)
+        # Apple's GPUs know no float64.
+        is_double = X.dtype in (np.float64, torch.float64) and device.type != "mps"
+        dtype = torch.float64 if is_double else torch.float32
+        module = as_module(self, dtype=dtype)
+        with torch.no_grad():
+            starts = range(0, len(X), _PREDICT_BATCH)
+            batches = (to_tensor(X[start : start + _PREDICT_BATCH]) for start in starts)
+            return torch.cat([module(batch.to(device, dtype)) for batch in batches])

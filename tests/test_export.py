@@ -1,0 +1,193 @@
+"""Fitted estimators written for other programs, and read by them."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from skorch.exceptions import NotInitializedError
+
+from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
+from sk_adv.export import load_weights, save_weights, to_onnx
+from sk_adv.neural_network import AdversarialNet
+
+SMALL = AdversarialMaxoutClassifier(
+    (16, 16), epsilon=0.1, learning_rate_init=0.01, max_iter=20, random_state=0, device="cpu"
+)
+LINEAR = AdversarialLogisticRegression(epsilon=0.05, C=10)
+IRIS = load_iris(return_X_y=True)
+CANCER = load_breast_cancer(return_X_y=True)
+CASES = {
+    "scaled network": (make_pipeline(StandardScaler(), SMALL), CANCER),
+    "double network": (clone(SMALL).set_params(precision="float64"), IRIS),
+    "sigmoids": (clone(SMALL).set_params(output_activation="sigmoid"), IRIS),
+    "linear, two classes": (
+        GridSearchCV(make_pipeline(StandardScaler(), LINEAR), {"memory": [None]}, cv=2),
+        CANCER,
+    ),
+    "linear, three classes": (make_pipeline(MinMaxScaler((-1, 1), clip=True), LINEAR), IRIS),
+}
+
+
+def runtime(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def run(session, X):
+    (probabilities,) = session.run(None, {"X": X.astype(np.float32)})
+    return probabilities
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_gives_the_probabilities_for_raw_inputs_and_any_number_of_samples(case, tmp_path):
+    model, (X, y) = CASES[case]
+    model = clone(model).fit(X[::2], y[::2])
+    to_onnx(model, tmp_path / "model.onnx")
+    session = runtime(tmp_path / "model.onnx")
+    (given,), (result,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type) == ("X", "tensor(float)")
+    assert (result.name, result.type) == ("probabilities", "tensor(float)")
+    assert given.shape == ["n_samples", X.shape[1]]
+    # Inputs far outside the data as well, where scalers clip and probabilities are extreme.
+    for samples in (X, X[:1], X[:0], 3 * X - 2 * X.mean(0)):
+        found = run(session, samples)
+        assert found.shape == (len(samples), len(np.unique(y)))
+        if len(samples):
+            np.testing.assert_allclose(found, model.predict_proba(samples), rtol=0, atol=1e-5)
+
+
+def test_onnx_is_one_valid_file_with_the_labels_and_the_opset_asked_for(tmp_path):
+    X, y = IRIS
+    words = np.array(["setosa", "versicolor", "virginica"])[y]
+    model = clone(LINEAR).fit(X, words)
+    to_onnx(model, str(tmp_path / "model.onnx"), opset=18)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    graph = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(graph, full_check=True)
+    assert graph.opset_import[0].version == 18
+    metadata = runtime(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == model.classes_.tolist()
+
+
+def test_export_leaves_the_estimator_as_it_was(tmp_path):
+    X, y = IRIS
+    model = clone(SMALL).set_params(hidden_dropout=0.5, max_iter=2).fit(X, y)
+    before = {name: value.clone() for name, value in model.net_.module_.state_dict().items()}
+    model.net_.module_.train()
+    to_onnx(model, tmp_path / "model.onnx")
+    assert model.net_.module_.training
+    assert all(value.requires_grad for value in model.net_.module_.parameters())
+    for name, value in model.net_.module_.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_onnx_wants_a_fitted_classifier_that_is_differentiable(tmp_path):
+    X, y = IRIS
+    with pytest.raises(TypeError, match="probabilities of a classifier"):
+        to_onnx(LinearRegression().fit(X, y), tmp_path / "model.onnx")
+    with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
+        to_onnx(DecisionTreeClassifier().fit(X, y), tmp_path / "model.onnx")
+    with pytest.raises(NotFittedError):
+        to_onnx(clone(SMALL), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_go_from_one_classifier_to_another(tmp_path):
+    X, y = IRIS
+    model = clone(SMALL).fit(X, y)
+    save_weights(model, tmp_path / "weights.safetensors")
+    stored = load_file(tmp_path / "weights.safetensors")
+    assert stored.keys() == model.net_.module_.state_dict().keys()
+    other = clone(SMALL).set_params(random_state=1, max_iter=1).fit(X, y)
+    load_weights(other, str(tmp_path / "weights.safetensors"))
+    np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+    assert other.partial_fit(X, y).n_iter_ == 2
+
+
+class Tied(torch.nn.Module):
+    """Two layers with one weight, and batch statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(4, 4)
+        self.second = torch.nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, X):
+        return self.norm(self.second(self.first(X).relu()))
+
+
+def test_weights_of_any_net_are_saved_with_its_buffers_and_shared_tensors(tmp_path):
+    X, y = IRIS
+    net = AdversarialNet(Tied, epsilon=0.1, max_epochs=2, train_split=None, verbose=0)
+    net.fit(X.astype(np.float32), y)
+    save_weights(net, tmp_path / "weights.safetensors")
+    other = AdversarialNet(Tied).initialize()
+    load_weights(other, tmp_path / "weights.safetensors")
+    assert other.module_.second.weight is other.module_.first.weight
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, other.module_.state_dict()[name])
+
+
+def test_weights_that_do_not_fit_are_refused_and_the_network_keeps_its_own(tmp_path):
+    X, y = IRIS
+    path = tmp_path / "weights.safetensors"
+    model = clone(SMALL).set_params(max_iter=1).fit(X, y)
+    before = model.predict_proba(X)
+    wider = clone(model).set_params(hidden_layer_sizes=(16, 17)).fit(X, y)
+    save_weights(wider, path)
+    with pytest.raises(ValueError, match="layers must have the same sizes"):
+        load_weights(model, path)
+    save_file({"output.bias": torch.ones(3)}, path)
+    with pytest.raises(ValueError, match="Missing key"):
+        load_weights(model, path)
+    path.write_bytes(b"something else altogether")
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        load_weights(model, path)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    with pytest.raises(FileNotFoundError):
+        load_weights(model, tmp_path / "nowhere")
+
+
+def test_weights_are_those_of_fitted_networks_only(tmp_path):
+    X, y = IRIS
+    for transfer in (save_weights, load_weights):
+        with pytest.raises(NotFittedError):
+            transfer(clone(SMALL), tmp_path / "weights")
+        with pytest.raises(NotInitializedError):
+            transfer(AdversarialNet(Tied), tmp_path / "weights")
+        with pytest.raises(TypeError, match="AdversarialMaxoutClassifier or an AdversarialNet"):
+            transfer(clone(LINEAR).fit(X, y), tmp_path / "weights")
+        with pytest.raises(TypeError, match=r"pipeline\[-1\]"):
+            transfer(make_pipeline(StandardScaler(), clone(SMALL)).fit(X, y), tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("function", "package"),
+    [
+        (to_onnx, "onnx"),
+        (to_onnx, "onnxscript"),
+        (save_weights, "safetensors.torch"),
+        (load_weights, "safetensors.torch"),
+    ],
+)
+def test_missing_package_is_named_with_the_extra_that_brings_it(
+    function, package, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    wanted = rf"{function.__name__} needs .*{package.split('.')[0]}.*pip install sk-adv\[export\]"
+    with pytest.raises(ImportError, match=wanted):
+        function(clone(SMALL), tmp_path / "file")
