@@ -262,3 +262,8 @@ class QuietNet(NeuralNetClassifier):
 
     def _learning_rate(self):
         return float(self.optimizer_.param_groups[0]["lr"])
+
+
+def plain_module(net):
+    """The module of a net, without the shell that `torch.compile` puts around it."""
+    return getattr(net.module_, "_orig_mod", net.module_)

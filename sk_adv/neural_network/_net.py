@@ -1,5 +1,6 @@
 """AdversarialNet: skorch's classifier with an adversarial training step."""
 
+import copy
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import along, check_attack, craft
-from sk_adv.neural_network._loop import QuietNet
+from sk_adv.neural_network._loop import QuietNet, plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 
@@ -296,3 +298,8 @@ class AdversarialNet(QuietNet):
             Entries of `classes_`, or class indices.
         """
         return to_numpy(super().predict(X))
+
+
+@as_module.register(AdversarialNet)
+def _(estimator):
+    return copy.deepcopy(plain_module(estimator))

@@ -21,6 +21,7 @@ from sk_adv.neural_network._batches import WeightedData
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._early_stopping import Plateau, Validation
 from sk_adv.neural_network._layers import MaxoutNet
+from sk_adv.neural_network._loop import plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 from sk_adv.neural_network._net import AdversarialNet
 from sk_adv.neural_network._schedules import Progress, Schedule
@@ -240,8 +241,3 @@ def take_over(net, previous):
     for group in net.optimizer_.param_groups:
         group["lr"] = rate
     net.history.extend(previous.history)
-
-
-def plain_module(net):
-    """The module of a net, without the shell that `torch.compile` puts around it."""
-    return getattr(net.module_, "_orig_mod", net.module_)
