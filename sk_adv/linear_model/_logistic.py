@@ -307,7 +307,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         """Where the solver starts: at the previous solution, if it fits, or without weights."""
         start = zero_start(data, self.fit_intercept)
         previous = torch.as_tensor(getattr(self, "coef_", ()))
-        if not self.warm_start or previous.numel() != start.coef.numel():
+        if not self.warm_start or previous.shape != torch.atleast_2d(start.coef).shape:
             return start
         intercept = torch.as_tensor(self.intercept_).to(start.intercept) * self.fit_intercept
         return Start(

@@ -83,10 +83,10 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
         slopes = first_derivatives(problem, point)
         within, before = slopes.violation <= tol, status
         status = "optimal" if within else "max_iter"
-        if within and (not refine or before == "optimal" or slopes.violation == 0):
-            break
         if problem.ridge == 0 and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
+            break
+        if within and (not refine or before == "optimal" or slopes.violation == 0):
             break
         if n_iter == max_iter:
             break

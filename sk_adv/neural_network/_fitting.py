@@ -50,10 +50,12 @@ def fit_network(model, X, y, sample_weight):
         model.best_iteration_ = validation.best_epoch or None
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
-            net, failure = _train(
+            refitted, failure = _train(
                 model, device, data, None, previous, model.best_iteration_, is_refit=True
             )
-            model.net_ = net
+            # A second training that was broken off leaves the network that was chosen.
+            if failure is None and not refitted.interrupt_.requested:
+                model.net_ = refitted
     return failure
 
 

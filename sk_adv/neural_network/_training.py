@@ -126,13 +126,19 @@ def _joint_weight(y, sample_weight, class_weight):
         sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
     )
     if class_weight is not None:
-        classes, labels = np.unique(y, return_inverse=True)
-        weight = (
-            weight
-            * compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)[
-                labels
-            ]
+        # A class without weight has none to balance.
+        used = np.flatnonzero(weight)
+        classes, labels = np.unique(y[used], return_inverse=True)
+        factors = compute_class_weight(
+            class_weight,
+            classes=classes,
+            y=y[used],
+            sample_weight=None if sample_weight is None else weight[used],
         )
+        if not (np.isfinite(factors).all() and (factors >= 0).all()):
+            raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
+        weight = weight.copy()
+        weight[used] *= factors[labels]
     return weight
 
 

@@ -155,3 +155,11 @@ def test_verbose_prints_a_line_an_iteration(problem, capsys):
     X, y, _ = problem()
     model = AdversarialLogisticRegression(epsilon=0.05, verbose=1).fit(X, y)
     assert len(capsys.readouterr().out.splitlines()) == model.n_iter_
+
+
+def test_warm_start_begins_anew_where_the_shapes_differ(problem):
+    X, y, _ = problem(100, 12)
+    model = AdversarialLogisticRegression(epsilon=0.05, C=1.0, warm_start=True)
+    model.fit(X[:, :4], np.arange(100) % 3)
+    expected = clone(model).fit(X, y)
+    np.testing.assert_array_equal(model.fit(X, y).coef_, expected.coef_)

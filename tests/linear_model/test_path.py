@@ -185,3 +185,14 @@ def test_small_radii_of_separable_data_have_solutions_by_default():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AdversarialLogisticRegressionCV(cv=3).fit(X, y)
+
+
+def test_the_path_warns_of_radii_without_a_minimum_as_single_fits_do():
+    rng = np.random.RandomState(1)
+    X, y = rng.randn(60, 500), (rng.rand(60) > 0.5).astype(int)
+    with pytest.warns(ConvergenceWarning) as caught:
+        path = adversarial_logistic_path(X, y, n_epsilons=30)
+    for_path = len(caught)
+    with pytest.warns(ConvergenceWarning) as caught:
+        [AdversarialLogisticRegression(epsilon=float(e)).fit(X, y) for e in path.epsilons]
+    assert for_path == len(caught)

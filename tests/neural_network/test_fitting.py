@@ -294,3 +294,31 @@ def test_compiled_training_gives_the_same_weights(digits, monkeypatch):
         np.testing.assert_allclose(compiled.predict_proba(X), plain.predict_proba(X), atol=1e-4)
     assert "MaxoutNet" in names
     assert compiled.best_iteration_ == plain.best_iteration_
+
+
+def test_a_class_without_weight_is_left_out_also_where_classes_are_balanced():
+    X, y = load_iris(return_X_y=True)
+    model = AdversarialMaxoutClassifier((8,), class_weight="balanced", max_iter=2, random_state=0)
+    assert list(model.fit(X, y, sample_weight=(y != 0) * 1.0).classes_) == [1, 2]
+
+
+def test_a_second_training_that_fails_leaves_the_network_that_was_chosen():
+    class Spoil(Callback):
+        n_trainings = 0
+
+        def on_train_begin(self, net, **kwargs):
+            self.n_trainings += 1
+
+        def on_epoch_begin(self, net, **kwargs):
+            if self.n_trainings == 2:
+                next(net.module_.parameters()).data.fill_(np.nan)
+
+    X, y = load_iris(return_X_y=True)
+    model = AdversarialMaxoutClassifier(
+        (8,), max_iter=5, early_stopping=True, monitor="loss", random_state=0
+    )
+    expected = clone(model).fit(X, y).predict_proba(X)
+    model.set_params(refit_full=True, callbacks=[Spoil()])
+    with pytest.raises(FloatingPointError):
+        model.fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
