@@ -290,12 +290,13 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
         max_iter=model.max_iter,
     )
     model.n_features_in_ = X.shape[1]
+    X_test, y_test = X[test], y[test]
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=float(epsilons[position]))
         model._accept(data, solution, X)
         warn_unless_optimal(solution, model.alpha, model.epsilon, model.tol)
-        scores[position] = scorer(model, X[test], y[test], **test_weights)
+        scores[position] = scorer(model, X_test, y_test, **test_weights)
     return scores
 
 

@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
+from sk_adv.neural_network._loop import dtype_of
 from sk_adv.neural_network._training import (
     check_training_data,
     choose_precision,
@@ -99,7 +100,7 @@ def _is_like(model, old):
 def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False, **options):
     """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
     precision = choose_precision(model, data, device, previous)
-    dtype = torch.float64 if precision == "float64" else torch.float32
+    dtype = dtype_of(precision)
     failure = None
     # torch.manual_seed reaches the generators of all GPUs.
     with torch.random.fork_rng(range(torch.cuda.device_count())):

@@ -158,7 +158,7 @@ class QuietNet(NeuralNetClassifier):
         prefix = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
         is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        dtype = dtype_of(self.precision)
         data = as_weighted_data(dataset, self.device, dtype) if is_plain else None
         if data is None:
             return super().get_iterator(dataset, training=training)
@@ -262,6 +262,11 @@ class QuietNet(NeuralNetClassifier):
 
     def _learning_rate(self):
         return float(self.optimizer_.param_groups[0]["lr"])
+
+
+def dtype_of(precision):
+    """The type of data and weights in a number format of the training."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def plain_module(net):

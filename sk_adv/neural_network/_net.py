@@ -13,7 +13,7 @@ from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import along, check_attack, craft
-from sk_adv.neural_network._loop import QuietNet, plain_module
+from sk_adv.neural_network._loop import QuietNet, dtype_of, plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 
@@ -165,7 +165,7 @@ class AdversarialNet(QuietNet):
                 f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
             )
         params = check_attack(self.attack, self.attack_params)
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        dtype = dtype_of(self.precision)
 
         def place(values):
             return torch.as_tensor(values, dtype=dtype, device=self.device)
