@@ -226,11 +226,9 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
                 to_numpy(sample_weight), np.empty((len(y), 0)), ensure_non_negative=True
             )
         alphas = np.array([check_alpha(alpha) for alpha in np.atleast_1d(self.alphas)])
-        data = make_training_set(X, y, sample_weight, self.class_weight, device)
+        data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         if isinstance(self.epsilons, Integral):
-            self.epsilons_ = epsilon_grid(
-                data, self.epsilons, 1e-2, alphas.min(), self.norm, self.fit_intercept
-            )
+            self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, alphas.min(), self.norm)
         else:
             self.epsilons_ = check_epsilons(self.epsilons)
         model = AdversarialLogisticRegression(
@@ -277,7 +275,9 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
     if sample_weight is not None:
         weights, test_weights = sample_weight[train], {"sample_weight": sample_weight[test]}
     device = resolve_device(model.device, X)
-    data = make_training_set(X[train], y[train], weights, model.class_weight, device)
+    data = make_training_set(
+        X[train], y[train], weights, model.class_weight, model.fit_intercept, device
+    )
     falling = np.argsort(-epsilons, kind="stable")
     solutions = walk(
         data,
@@ -285,7 +285,6 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
         alpha=model.alpha,
         norm=model.norm,
         C=model.C,
-        fit_intercept=model.fit_intercept,
         tol=model.tol,
         max_iter=model.max_iter,
     )

@@ -172,6 +172,58 @@ class SparseDesign:
         return torch.from_numpy(self.X.power(2).T @ weight.numpy())
 
 
+class StandardisedDesign:
+    """Another design with (x_j - offset_j) / scale_j in place of each feature, formed nowhere.
+
+    A solver that sees it does not notice the units of the features.
+
+    Parameters
+    ----------
+    design : DenseDesign or SparseDesign
+    weight : torch.Tensor of shape (n_samples,)
+        Of sum 1. Offset and scale are the weighted means and standard deviations.
+    centred : bool
+        Whether to subtract the means; the scale is the root of the mean square if not.
+    """
+
+    def __init__(self, design, weight, centred):
+        self.design = design
+        self.shape = design.shape
+        square = design.mean_square(weight)
+        self.offset = design.transposed_product(weight) * centred
+        variance = square - self.offset**2
+        # Less is the rounding of a constant.
+        variance = torch.where(variance > 1e-12 * square, variance, square)
+        self.scale = torch.where(variance > 0, variance, 1).sqrt()
+
+    def product(self, coef, columns=None):
+        """X[:, columns] @ coef, for coef of shape (n_columns,)."""
+        every = slice(None) if columns is None else columns
+        coef = coef / self.scale[every]
+        return self.design.product(coef, columns) - self.offset[every] @ coef
+
+    def transposed_product(self, values):
+        """X.T @ values, for values of shape (n_samples,)."""
+        return (self.design.transposed_product(values) - self.offset * values.sum()) / self.scale
+
+    def moments(self, rows, columns, weight, first):
+        """As `DenseDesign.moments`."""
+        second, cross = self.design.moments(rows, columns, weight, first)
+        offset, scale = self.offset[columns], self.scale[columns]
+        cross[:-1] = (cross[:-1] - offset * cross[-1]) / scale
+        second[:-1] -= torch.outer(offset, second[-1])
+        second[:, :-1] -= torch.outer(second[:, -1], offset)
+        second[:-1] /= scale[:, None]
+        second[:, :-1] /= scale
+        return second, cross
+
+    def mean_square(self, weight):
+        """Σ_i weight_i x_ij² for each feature j."""
+        first = self.design.transposed_product(weight)
+        square = self.design.mean_square(weight)
+        return (square + self.offset * (self.offset * weight.sum() - 2 * first)) / self.scale**2
+
+
 def _take_columns(X, columns):
     if X.device.type == "cpu":
         # NumPy gathers columns several times as fast as torch does.

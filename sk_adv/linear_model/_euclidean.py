@@ -12,7 +12,7 @@ class EuclideanSteps:
     """Newton steps with the curvature of ρ = ‖ε ∘ w‖₂, or steps off its kink at ε ∘ w = 0.
 
     At the kink the features that can't be perturbed and the intercept are settled first. Then it
-    is left along the steepest descent in the units of ε.
+    is left by a proximal step: all features are taken to have the mean curvature of the loss.
 
     Parameters
     ----------
@@ -37,10 +37,11 @@ class EuclideanSteps:
             return self._newton_step(columns, point, slope, penalty_slope, slopes.mass)
         free = (~bounded).nonzero().squeeze(1)
         slope = append(slopes.coef[free], slopes.intercept)
-        if slope.abs().max() > self.tol or not bounded.any():
+        if slope.abs().max() > slopes.negligible(self.tol) or not bounded.any():
             return self._newton_step(free, point, slope, torch.zeros_like(slope[:-1]), 0)
         columns = bounded.nonzero().squeeze(1)
-        direction = -slopes.coef[columns] / epsilon[columns] ** 2
+        curvature = self.problem.loss.curvature(point.margin, point.penalty)[0].sum()
+        direction = _leave_kink(slopes.coef[columns], slopes.mass, epsilon[columns], curvature)
         length = torch.linalg.vector_norm(epsilon[columns] * direction)
         descent = slopes.coef[columns] @ direction + slopes.mass * length
         return Step(columns, direction, torch.zeros_like(slopes.intercept), descent)
@@ -68,6 +69,21 @@ class EuclideanSteps:
                 accuracy=min(0.1, float(slope.abs().max())),
             )
         return Step(columns, step[:-1], step[-1], slope @ step)
+
+
+def _leave_kink(gradient, mass, epsilon, curvature):
+    """argmin over d of gᵀd + mass ‖ε ∘ d‖₂ + curvature ‖d‖₂² / 2, where that is not 0.
+
+    d_j = -g_j / (curvature + mass ε_j² / ρ), and ρ = ‖ε ∘ d‖₂ is the root of
+    Σ (ε_j g_j / (curvature ρ + mass ε_j²))² = 1, whose left side falls with ρ.
+    """
+    high = torch.linalg.vector_norm(epsilon * gradient) / curvature
+    low = 1e-150 * high
+    for _ in range(60):
+        middle = (low * high).sqrt()
+        is_low = (epsilon * gradient / (curvature * middle + mass * epsilon**2)).norm() > 1
+        low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
+    return -gradient / (curvature + mass * epsilon**2 / high)
 
 
 def _conjugate_gradients(multiply, target, scale, accuracy, max_iter=200):

@@ -1,6 +1,7 @@
 """From labels and weights to a solved problem: what the estimator, the path and the CV share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from sk_adv._devices import to_numpy
-from sk_adv.linear_model._designs import as_design
+from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
 from sk_adv.linear_model._problem import Problem
@@ -29,6 +30,8 @@ class TrainingSet:
     weight : torch.Tensor of shape (n_samples,)
     total : float
         The sum of the weights before they were normalised.
+    fit_intercept : bool
+        Whether the model has an intercept.
     """
 
     X: object
@@ -36,14 +39,20 @@ class TrainingSet:
     classes: np.ndarray
     weight: torch.Tensor
     total: float
+    fit_intercept: bool
 
     @property
     def is_binary(self):
         """Whether one row of weights serves."""
         return len(self.classes) == 2
 
+    @cached_property
+    def standardised(self):
+        """X in the units in which two classes are solved; an intercept absorbs the means."""
+        return StandardisedDesign(self.X, self.weight, self.fit_intercept)
 
-def make_training_set(X, y, sample_weight, class_weight, device):
+
+def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
     """Encode labels and weights; samples of weight zero are left out.
 
     Raises
@@ -81,14 +90,15 @@ def make_training_set(X, y, sample_weight, class_weight, device):
         classes=classes[present],
         weight=torch.as_tensor(weight / total, device=device),
         total=float(total),
+        fit_intercept=fit_intercept,
     )
 
 
-def zero_start(data, fit_intercept):
+def zero_start(data):
     """No weights, and intercepts that give the classes' shares."""
     n_features = data.X.shape[1]
     shares = data.weight.new_zeros(len(data.classes)).index_add_(0, data.labels, data.weight)
-    odds = shares.log() * fit_intercept
+    odds = shares.log() * data.fit_intercept
     if data.is_binary:
         return Start(coef=data.weight.new_zeros(n_features), intercept=odds[1] - odds[0])
     return Start(coef=data.weight.new_zeros(len(data.classes), n_features), intercept=odds)
@@ -102,7 +112,6 @@ def solve(
     alpha,
     norm,
     C,
-    fit_intercept,
     tol,
     max_iter,
     refine=True,
@@ -116,7 +125,7 @@ def solve(
     start : Start
         Of the shapes of `zero_start`.
     epsilon : ndarray of shape () or (n_features,)
-    alpha, norm, C, fit_intercept, tol, max_iter : see AdversarialLogisticRegression
+    alpha, norm, C, tol, max_iter : see AdversarialLogisticRegression
     refine, callback : see minimise
 
     Returns
@@ -126,23 +135,42 @@ def solve(
     # Where nothing is perturbed both norms are the same, and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
     norm = norm if radius.any() else 2
-    shared = {
-        "X": data.X,
-        "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
-        "norm": norm,
-        "ridge": 0.0 if np.isinf(C) else 1 / (C * data.total),
-        "fit_intercept": fit_intercept,
-    }
+    epsilon = torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device)
+    ridge = 0.0 if np.isinf(C) else 1 / (C * data.total)
     options = {"tol": tol, "max_iter": max_iter, "refine": refine, "callback": callback}
     if data.is_binary:
-        signs = 2.0 * data.labels.to(data.weight.dtype) - 1
-        loss = WorstCaseLogisticLoss(data.weight, float(alpha))
-        return minimise(Problem(y=signs, loss=loss, **shared), start, **options)
+        return _solve_two_classes(data, start, epsilon, float(alpha), norm, ridge, options)
     problem = MulticlassProblem(
+        X=data.X,
         y=data.labels,
         n_classes=len(data.classes),
         weight=data.weight,
         alpha=float(alpha),
-        **shared,
+        epsilon=epsilon,
+        norm=norm,
+        ridge=ridge,
+        fit_intercept=data.fit_intercept,
     )
     return minimise_bound(problem, start, **options)
+
+
+def _solve_two_classes(data, start, epsilon, alpha, norm, ridge, options):
+    """Solve in terms of standardised features, whose weights are w ∘ scale."""
+    X = data.standardised
+    epsilon = epsilon / X.scale
+    # Squares of smaller radii would vanish.
+    epsilon = torch.where(epsilon > 1e-100, epsilon, 0)
+    problem = Problem(
+        X=X,
+        y=2.0 * data.labels.to(data.weight.dtype) - 1,
+        loss=WorstCaseLogisticLoss(data.weight, alpha),
+        epsilon=epsilon,
+        norm=norm,
+        ridge=ridge / X.scale**2,
+        fit_intercept=data.fit_intercept,
+    )
+    shift = X.offset @ start.coef
+    start = replace(start, coef=start.coef * X.scale, intercept=start.intercept + shift)
+    solution = minimise(problem, start, **options)
+    coef = solution.coef / X.scale
+    return replace(solution, coef=coef, intercept=solution.intercept - X.offset @ coef)

@@ -120,8 +120,10 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions, in the units of the gradient of
-        the mean loss.
+        Largest allowed violation of the optimality conditions (see Notes), in the units of the
+        gradient of the mean loss by the weights of standardised features: it does not depend on
+        the units of X. (For several classes X is taken as it is.) Nor may there be more than this
+        share of the objective left to gain, as estimated from the last step.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -277,7 +279,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
             accept_sparse=["csr", "csc"],
         )
         epsilon = check_epsilon(self.epsilon, X.shape[1:])
-        data = make_training_set(X, y, sample_weight, self.class_weight, device)
+        data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         solution = solve(
             data,
             self._start(data),
@@ -285,7 +287,6 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
             alpha=self.alpha,
             norm=self.norm,
             C=self.C,
-            fit_intercept=self.fit_intercept,
             tol=self.tol,
             max_iter=self.max_iter,
             callback=_print_progress if self.verbose else None,
@@ -305,7 +306,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
 
     def _start(self, data):
         """Where the solver starts: at the previous solution, if it fits, or without weights."""
-        start = zero_start(data, self.fit_intercept)
+        start = zero_start(data)
         previous = torch.as_tensor(getattr(self, "coef_", ()))
         if not self.warm_start or previous.shape != torch.atleast_2d(start.coef).shape:
             return start

@@ -96,7 +96,7 @@ class OrthantSteps:
         moving = point.coef != 0
         if before < torch.inf:
             # At first, new violators may wait: the step moves the others nearer to their places.
-            moving |= slopes.violations > self.tol
+            moving |= slopes.violations > slopes.negligible(self.tol)
         contracts = self.tol < slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
 
@@ -118,7 +118,7 @@ class OrthantSteps:
         excess = torch.where(support, -torch.inf, slopes.coef.abs() - threshold)
         n_samples, n_features = self.problem.X.shape
         room = max(int(support.sum()), 64, min(n_features // 100, n_samples // 4))
-        n_violators = min(room, int((excess > self.tol).sum()))
+        n_violators = min(room, int((excess > slopes.negligible(self.tol)).sum()))
         chosen = support.clone()
         chosen[excess.topk(n_violators).indices] = True
         return chosen.nonzero().squeeze(1)

@@ -89,16 +89,16 @@ def epsilon_max(
     """
     X, y = _check_data(X, y)
     check_norm(norm)
-    data = make_training_set(X, y, sample_weight, class_weight, torch.device("cpu"))
-    return _epsilon_max(data, check_alpha(alpha), norm, fit_intercept)
+    data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, torch.device("cpu"))
+    return _epsilon_max(data, check_alpha(alpha), norm)
 
 
-def _epsilon_max(data, alpha, norm, fit_intercept):
+def _epsilon_max(data, alpha, norm):
     if alpha == 1:
         return np.inf
     membership = torch.nn.functional.one_hot(data.labels, len(data.classes)).to(data.weight)
     weighted = membership * data.weight[:, None]
-    if fit_intercept:
+    if data.fit_intercept:
         means = data.X.transposed_product(weighted / weighted.sum(0)).T
         gaps = torch.cat([means[k] - means[:k] for k in range(1, len(means))])
         share = 2 * (1 - alpha)
@@ -221,9 +221,9 @@ def adversarial_logistic_path(
         raise ValueError(f"C must be positive; got {C!r}.")
     device = resolve_device(device, X)
     X, y = _check_data(X, y)
-    data = make_training_set(X, y, sample_weight, class_weight, device)
+    data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, device)
     if epsilons is None:
-        epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, alpha, norm, fit_intercept)
+        epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, alpha, norm)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
     solutions = []
     for solution in walk(
@@ -232,7 +232,6 @@ def adversarial_logistic_path(
         alpha=alpha,
         norm=norm,
         C=C,
-        fit_intercept=fit_intercept,
         tol=tol,
         max_iter=max_iter,
     ):
@@ -250,20 +249,19 @@ def adversarial_logistic_path(
     )
 
 
-def walk(data, epsilons, *, fit_intercept, **parameters):
+def walk(data, epsilons, **parameters):
     """Solve for each radius in turn, from the last solution and its curvature.
 
     Yields
     ------
     Solution
     """
-    solution = zero_start(data, fit_intercept)
+    solution = zero_start(data)
     for epsilon in epsilons:
         solution = solve(
             data,
             solution,
             epsilon=epsilon,
-            fit_intercept=fit_intercept,
             # A warm start is near enough: the last digits are not worth a step each time.
             refine=False,
             **parameters,
@@ -271,14 +269,14 @@ def walk(data, epsilons, *, fit_intercept, **parameters):
         yield solution
 
 
-def epsilon_grid(data, n_epsilons, ratio, alpha, norm, fit_intercept):
+def epsilon_grid(data, n_epsilons, ratio, alpha, norm):
     if alpha == 1:
         raise ValueError("epsilons must be given where alpha=1: there is no largest useful radius.")
     if not isinstance(n_epsilons, Integral) or n_epsilons < 1:
         raise ValueError(f"n_epsilons must be an integer of at least 1; got {n_epsilons!r}.")
     if not 0 < ratio <= 1:
         raise ValueError(f"epsilon_min_ratio must lie in (0, 1]; got {ratio!r}.")
-    largest = _epsilon_max(data, alpha, norm, fit_intercept)
+    largest = _epsilon_max(data, alpha, norm)
     return largest * np.geomspace(1, ratio, n_epsilons)
 
 

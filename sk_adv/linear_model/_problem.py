@@ -1,6 +1,7 @@
 """The two-class problem, and what its solvers share."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -9,18 +10,18 @@ from sk_adv._perturbations import dual_norm
 
 @dataclass
 class Problem:
-    """min over w, b of loss(y ∘ (Xw + b), ‖ε ∘ w‖_*) + ridge ‖w‖₂² / 2.
+    """min over w, b of loss(y ∘ (Xw + b), ‖ε ∘ w‖_*) + Σ ridge_j w_j² / 2.
 
     Attributes
     ----------
-    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
+    X : StandardisedDesign of shape (n_samples, n_features)
     y : torch.Tensor of shape (n_samples,)
         Labels -1 and +1.
     loss : WorstCaseLogisticLoss
     epsilon : torch.Tensor of shape (n_features,)
     norm : {numpy.inf, 2}
-    ridge : float
-        1 / (C Σs).
+    ridge : torch.Tensor of shape (n_features,)
+        1 / (C Σs), in the units of w².
     fit_intercept : bool
     """
 
@@ -29,8 +30,13 @@ class Problem:
     loss: object
     epsilon: torch.Tensor
     norm: float
-    ridge: float
+    ridge: torch.Tensor
     fit_intercept: bool
+
+    @cached_property
+    def may_lack_minimum(self):
+        """Whether weights may grow without bound."""
+        return not bool(self.ridge.any())
 
     def margin(self, coef, intercept, columns=None):
         """The margins y ∘ (Xw + b), or those of weights in some columns only."""
@@ -42,7 +48,7 @@ class Problem:
 
     def objective(self, coef, margin, penalty):
         """The value that is minimised."""
-        return self.loss.value(margin, penalty) + self.ridge / 2 * coef @ coef
+        return self.loss.value(margin, penalty) + (self.ridge * coef) @ coef / 2
 
     def gradient(self, coef, p):
         """Gradient in w and b of all but ρ: g = -Σ p_i y_i x_i + ridge w, and -Σ p_i y_i."""
@@ -65,7 +71,7 @@ class Problem:
         slope = torch.cat([penalty_slope, penalty_slope.new_zeros(1)])
         hessian -= torch.outer(slope, cross) + torch.outer(cross, slope)
         hessian += adversarial[rows].sum() * torch.outer(slope, slope)
-        hessian[:-1, :-1].diagonal().add_(self.ridge)
+        hessian[:-1, :-1].diagonal().add_(self.ridge[columns])
         if not self.fit_intercept:
             hessian[-1, :] = hessian[:, -1] = 0
             hessian[-1, -1] = 1
@@ -77,17 +83,18 @@ class Problem:
         Nothing of the size of H is formed.
         """
         total, adversarial = self.loss.curvature(point.margin, point.penalty)
+        ridge = self.ridge[columns]
 
         def multiply(vector):
             coef, intercept = vector[:-1], vector[-1] * self.fit_intercept
             along = self.y * (self.X.product(coef, columns) + intercept)
             rise = penalty_slope @ coef
             signed = self.y * (total * along - adversarial * rise)
-            result = self.X.transposed_product(signed)[columns] + self.ridge * coef
+            result = self.X.transposed_product(signed)[columns] + ridge * coef
             result -= penalty_slope * (adversarial @ along - adversarial.sum() * rise)
             return append(result, signed.sum() if self.fit_intercept else vector[-1])
 
-        return multiply, append(self.X.mean_square(total)[columns] + self.ridge, total.sum())
+        return multiply, append(self.X.mean_square(total)[columns] + ridge, total.sum())
 
 
 def _main_rows(curvature, neglect, n_min):
@@ -122,6 +129,10 @@ class Slopes:
     def violation(self):
         return float(torch.maximum(self.violations.max(), self.intercept.abs()))
 
+    def negligible(self, tol):
+        """Violations up to here can wait: up to `tol`, or much less than the largest."""
+        return min(tol, 0.1 * self.violation)
+
 
 @dataclass
 class Step:
@@ -144,6 +155,14 @@ def evaluate(problem, coef, intercept, margin=None):
 def at_kink(problem, point):
     """The same point with ε ∘ w = 0."""
     return evaluate(problem, point.coef * (problem.epsilon == 0), point.intercept)
+
+
+def without_weights(problem):
+    """The point w = 0, with the intercept that is best there."""
+    positive = problem.loss.weight @ (problem.y > 0).to(problem.y)
+    intercept = positive.logit() * problem.fit_intercept
+    coef = torch.zeros_like(problem.epsilon)
+    return evaluate(problem, coef, intercept, problem.y * intercept)
 
 
 def first_derivatives(problem, point):
@@ -175,14 +194,17 @@ def feature_violation(problem, coef, gradient, mass):
 
 
 def cholesky(hessian, damping=1e-13):
-    """Factor of H + δI, with the smallest δ of a geometric ladder for which it is definite.
+    """Factor of H + δ diag(H), with the smallest δ of a geometric ladder for which it is definite.
 
-    The ladder starts at `damping` times the largest entry of the diagonal.
+    The ladder starts at `damping`. Entries of the diagonal that vanish are lifted a little.
     """
-    scale = float(hessian.diagonal().max().clamp(min=torch.finfo(hessian.dtype).tiny))
-    identity = torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
+    diagonal = hessian.diagonal()
+    floor = diagonal.max().clamp(min=torch.finfo(hessian.dtype).tiny)
+    diagonal = diagonal.clamp(min=1e-13 * floor)
     while True:
-        factor, failed = torch.linalg.cholesky_ex(hessian + damping * scale * identity)
+        damped = hessian.clone()
+        damped.diagonal().add_(damping * diagonal)
+        factor, failed = torch.linalg.cholesky_ex(damped)
         if not failed or damping > 1e3:
             return factor
         damping *= 10

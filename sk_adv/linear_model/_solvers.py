@@ -10,7 +10,13 @@ import torch
 
 from sk_adv.linear_model._euclidean import EuclideanSteps
 from sk_adv.linear_model._orthant import Curvature, OrthantSteps
-from sk_adv.linear_model._problem import Point, at_kink, evaluate, first_derivatives
+from sk_adv.linear_model._problem import (
+    Point,
+    at_kink,
+    evaluate,
+    first_derivatives,
+    without_weights,
+)
 
 
 @dataclass(kw_only=True)
@@ -53,7 +59,10 @@ class Solution(Start):
 
 
 def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
-    """Minimise until no optimality condition is violated by more than `tol`.
+    """Minimise until no optimality condition is violated by more than `tol`, nor much to gain.
+
+    What is left to gain is estimated from the last step, by which the violation fell by some
+    factor: the square of it remains. It must be less than the share `tol` of the objective.
 
     Parameters
     ----------
@@ -71,6 +80,9 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
     Solution
     """
     point = evaluate(problem, start.coef, start.intercept, start.margin)
+    if start.coef.any():
+        # The solution for another radius can be worse than no weights at all.
+        point = min(without_weights(problem), point, key=lambda at: at.objective)
     if problem.norm == 2:
         steps = EuclideanSteps(problem, tol)
         if point.penalty > 0:
@@ -78,12 +90,15 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
             point = kink if kink.objective <= point.objective else point
     else:
         steps = OrthantSteps(problem, tol, start.curvature)
-    status = "max_iter"
+    status, previous, gain = "max_iter", None, torch.inf
     for n_iter in range(max_iter + 1):
         slopes = first_derivatives(problem, point)
-        within, before = slopes.violation <= tol, status
+        if previous is not None:
+            gain *= (slopes.violation / previous) ** 2
+        is_near, before = slopes.violation <= tol, status
+        within = is_near and (gain <= tol * point.objective or slopes.violation == 0)
         status = "optimal" if within else "max_iter"
-        if problem.ridge == 0 and problem.loss.is_separating(point.margin, point.penalty):
+        if problem.may_lack_minimum and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
             break
         if within and (not refine or before == "optimal" or slopes.violation == 0):
@@ -101,8 +116,9 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
         if moved is None:
             if steps.forget():
                 continue
-            status = "optimal" if within else "stalled"
+            status = "optimal" if is_near else "stalled"
             break
+        gain, previous = float(point.objective - moved.objective), slopes.violation
         point = moved
     return Solution(
         coef=point.coef,
