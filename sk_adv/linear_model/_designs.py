@@ -106,6 +106,10 @@ class DenseDesign:
             start += len(block)
         return result
 
+    def restricted(self, columns):
+        """A design of a copy of some columns."""
+        return DenseDesign(_take_columns(self.X, columns), self.is_rough)
+
     def _are_few(self, columns):
         return 8 * len(columns) < self.shape[1]
 
@@ -171,6 +175,10 @@ class SparseDesign:
         """Σ_i weight_i x_ij² for each feature j."""
         return torch.from_numpy(self.X.power(2).T @ weight.numpy())
 
+    def restricted(self, columns):
+        """A design of a copy of some columns."""
+        return SparseDesign(self.X[:, columns.numpy()])
+
 
 class StandardisedDesign:
     """Another design with (x_j - offset_j) / scale_j in place of each feature, formed nowhere.
@@ -180,21 +188,37 @@ class StandardisedDesign:
     Parameters
     ----------
     design : DenseDesign or SparseDesign
-    weight : torch.Tensor of shape (n_samples,)
-        Of sum 1. Offset and scale are the weighted means and standard deviations.
-    centred : bool
-        Whether to subtract the means; the scale is the root of the mean square if not.
+    offset, scale : torch.Tensor of shape (n_features,)
     """
 
-    def __init__(self, design, weight, centred):
-        self.design = design
+    def __init__(self, design, offset, scale):
+        self.design, self.offset, self.scale = design, offset, scale
         self.shape = design.shape
+
+    @classmethod
+    def of(cls, design, weight, centred):
+        """With weighted means and standard deviations, or 0 and roots of the mean squares."""
         square = design.mean_square(weight)
-        self.offset = design.transposed_product(weight) * centred
-        variance = square - self.offset**2
+        offset = design.transposed_product(weight) * centred
+        variance = square - offset**2
         # Less is the rounding of a constant.
         variance = torch.where(variance > 1e-12 * square, variance, square)
-        self.scale = torch.where(variance > 0, variance, 1).sqrt()
+        return cls(design, offset, torch.where(variance > 0, variance, 1).sqrt())
+
+    def from_raw(self, coef, intercept):
+        """The weights that give the same margins as these do on X in its own units."""
+        return coef * self.scale, intercept + self.offset @ coef
+
+    def to_raw(self, coef, intercept):
+        """The inverse of `from_raw`."""
+        coef = coef / self.scale
+        return coef, intercept - self.offset @ coef
+
+    def restricted(self, columns):
+        """A design of a copy of some columns."""
+        return StandardisedDesign(
+            self.design.restricted(columns), self.offset[columns], self.scale[columns]
+        )
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""

@@ -40,7 +40,7 @@ class EuclideanSteps:
         if slope.abs().max() > slopes.negligible(self.tol) or not bounded.any():
             return self._newton_step(free, point, slope, torch.zeros_like(slope[:-1]), 0)
         columns = bounded.nonzero().squeeze(1)
-        curvature = self.problem.loss.curvature(point.margin, point.penalty)[0].sum()
+        curvature = self.problem.total_curvature(point)
         direction = _leave_kink(slopes.coef[columns], slopes.mass, epsilon[columns], curvature)
         length = torch.linalg.vector_norm(epsilon[columns] * direction)
         descent = slopes.coef[columns] @ direction + slopes.mass * length

@@ -14,6 +14,7 @@ from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
 from sk_adv.linear_model._problem import Problem
+from sk_adv.linear_model._screening import minimise_screened
 from sk_adv.linear_model._solvers import Start, minimise
 
 
@@ -49,7 +50,7 @@ class TrainingSet:
     @cached_property
     def standardised(self):
         """X in the units in which two classes are solved; an intercept absorbs the means."""
-        return StandardisedDesign(self.X, self.weight, self.fit_intercept)
+        return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
 
 
 def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
@@ -114,7 +115,7 @@ def solve(
     C,
     tol,
     max_iter,
-    refine=True,
+    on_path=False,
     callback=None,
 ):
     """Minimise the worst-case loss of a training set from a starting point.
@@ -126,7 +127,10 @@ def solve(
         Of the shapes of `zero_start`.
     epsilon : ndarray of shape () or (n_features,)
     alpha, norm, C, tol, max_iter : see AdversarialLogisticRegression
-    refine, callback : see minimise
+    on_path : bool, default=False
+        Whether the start is the solution for a larger radius. It is near enough then: the last
+        digits are not worth a step each time.
+    callback : see minimise
 
     Returns
     -------
@@ -134,43 +138,46 @@ def solve(
     """
     # Where nothing is perturbed both norms are the same, and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
-    norm = norm if radius.any() else 2
-    epsilon = torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device)
-    ridge = 0.0 if np.isinf(C) else 1 / (C * data.total)
-    options = {"tol": tol, "max_iter": max_iter, "refine": refine, "callback": callback}
-    if data.is_binary:
-        return _solve_two_classes(data, start, epsilon, float(alpha), norm, ridge, options)
-    problem = MulticlassProblem(
-        X=data.X,
-        y=data.labels,
-        n_classes=len(data.classes),
-        weight=data.weight,
-        alpha=float(alpha),
-        epsilon=epsilon,
-        norm=norm,
-        ridge=ridge,
-        fit_intercept=data.fit_intercept,
-    )
-    return minimise_bound(problem, start, **options)
+    parameters = {
+        "alpha": float(alpha),
+        "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
+        "norm": norm if radius.any() else 2,
+        "ridge": 0.0 if np.isinf(C) else 1 / (C * data.total),
+    }
+    options = {"tol": tol, "max_iter": max_iter}
+    if not data.is_binary:
+        problem = MulticlassProblem(
+            X=data.X,
+            y=data.labels,
+            n_classes=len(data.classes),
+            weight=data.weight,
+            fit_intercept=data.fit_intercept,
+            **parameters,
+        )
+        return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
+    problem = _two_classes(data, **parameters)
+    X = data.standardised
+    coef, intercept = X.from_raw(start.coef, start.intercept)
+    start = replace(start, coef=coef, intercept=intercept)
+    if on_path and problem.norm != 2:
+        solution = minimise_screened(problem, start, **options)
+    else:
+        solution = minimise(problem, start, refine=not on_path, callback=callback, **options)
+    coef, intercept = X.to_raw(solution.coef, solution.intercept)
+    return replace(solution, coef=coef, intercept=intercept)
 
 
-def _solve_two_classes(data, start, epsilon, alpha, norm, ridge, options):
-    """Solve in terms of standardised features, whose weights are w ∘ scale."""
+def _two_classes(data, alpha, epsilon, norm, ridge):
+    """The problem in terms of standardised features."""
     X = data.standardised
     epsilon = epsilon / X.scale
-    # Squares of smaller radii would vanish.
-    epsilon = torch.where(epsilon > 1e-100, epsilon, 0)
-    problem = Problem(
+    return Problem(
         X=X,
         y=2.0 * data.labels.to(data.weight.dtype) - 1,
         loss=WorstCaseLogisticLoss(data.weight, alpha),
-        epsilon=epsilon,
+        # Squares of smaller radii would vanish.
+        epsilon=torch.where(epsilon > 1e-100, epsilon, 0),
         norm=norm,
         ridge=ridge / X.scale**2,
         fit_intercept=data.fit_intercept,
     )
-    shift = X.offset @ start.coef
-    start = replace(start, coef=start.coef * X.scale, intercept=start.intercept + shift)
-    solution = minimise(problem, start, **options)
-    coef = solution.coef / X.scale
-    return replace(solution, coef=coef, intercept=solution.intercept - X.offset @ coef)

@@ -1,13 +1,13 @@
 """Newton steps for the max-norm: within one orthant, on a working set of features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from sk_adv.linear_model._problem import Step, append, cholesky
 
 # A kept Hessian must reduce the violation by this factor from step to step.
-_CONTRACTION = 0.1
+_CONTRACTION = 0.4
 # Features whose gradient is within this share of the threshold soon move on a path.
 _REACH = 0.1
 
@@ -39,13 +39,30 @@ class Curvature:
         known[self.columns] = self.sign
         return bool((known == orthant)[moving].all())
 
+    def scaled(self, total):
+        """The same, where the curvature of the loss adds up to something else."""
+        return replace(self, hessian=total / self.total * self.hessian, total=total)
+
+    def updated(self, step, change):
+        """The same, made to map a step to the change of slope that it brought.
+
+        Source: the update of Broyden, Fletcher, Goldfarb and Shanno (1970).
+        """
+        energy = step @ change
+        along = self.hessian @ step
+        if not energy > 0 or not step @ along > 0:
+            return self
+        gain = torch.outer(change, change) / energy - torch.outer(along, along) / (step @ along)
+        return replace(self, hessian=self.hessian + gain)
+
 
 class OrthantSteps:
     """Newton steps of the smooth loss within one orthant, on a working set of features.
 
     The working set holds the features that are nonzero or can't be perturbed, and the worst
     violators, which may leave zero only against their gradient. On a path the curvature changes
-    little from radius to radius: it is taken over, and kept as long as it contracts.
+    little from radius to radius: it is taken over, corrected by what each step shows of it, and
+    kept as long as it contracts.
 
     Parameters
     ----------
@@ -59,26 +76,25 @@ class OrthantSteps:
     def __init__(self, problem, tol, curvature=None):
         self.problem, self.tol, self.curvature = problem, tol, curvature
         self.on_path = curvature is not None
-        self.violation = torch.inf
+        self.violation, self.last = torch.inf, None
 
     def propose(self, point, slopes):
         """The step to take from a point."""
         orthant = torch.where(point.coef == 0, -slopes.coef.sign(), point.coef.sign())
-        total = self.problem.loss.curvature(point.margin, point.penalty)[0].sum()
-        if not self._may_keep(point, slopes, orthant):
-            self.curvature = self._measure(point, slopes, orthant, total)
+        if self._may_keep(point, slopes, orthant):
+            self.curvature = self._adapt(point, slopes)
+        else:
+            self.curvature = self._measure(point, slopes, orthant)
+        self.last = position, slope = self._within(point, slopes)
         known = self.curvature
         columns = known.columns
-        epsilon = self.problem.epsilon[columns]
-        penalty_slope = epsilon * known.sign
-        slope = append(slopes.coef[columns] + slopes.mass * penalty_slope, slopes.intercept)
-        constrained = append(epsilon > 0, False)
+        constrained = append(self.problem.epsilon[columns] > 0, False)
         # In u = sign ∘ w the orthant is u ≥ 0; a free variable keeps its own sign.
         flip = torch.where(constrained, append(known.sign, 1), 1)
         step = flip * nonnegative_quadratic_step(
-            flip[:, None] * (total / known.total * known.hessian) * flip,
+            flip[:, None] * known.hessian * flip,
             flip * slope,
-            flip * append(point.coef[columns], 0),
+            flip * position,
             constrained,
             accuracy=min(1e-3, slopes.violation),
         )
@@ -100,7 +116,24 @@ class OrthantSteps:
         contracts = self.tol < slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
 
-    def _measure(self, point, slopes, orthant, total):
+    def _within(self, point, slopes):
+        """A point and the slope of the objective there, in the working set and the intercept."""
+        known = self.curvature
+        penalty_slope = self.problem.epsilon[known.columns] * known.sign
+        slope = slopes.coef[known.columns] + slopes.mass * penalty_slope
+        return (
+            append(point.coef[known.columns], point.intercept),
+            append(slope, slopes.intercept),
+        )
+
+    def _adapt(self, point, slopes):
+        """The kept Hessian, as far as it is known to have changed."""
+        if self.last is None:
+            return self.curvature.scaled(self.problem.total_curvature(point))
+        before, now = self.last, self._within(point, slopes)
+        return self.curvature.updated(now[0] - before[0], now[1] - before[1])
+
+    def _measure(self, point, slopes, orthant):
         columns = self._working_set(point, slopes)
         sign = orthant[columns]
         hessian = self.problem.hessian(
@@ -109,7 +142,7 @@ class OrthantSteps:
             self.problem.epsilon[columns] * sign,
             neglect=min(0.03, 4 * slopes.violation),
         )
-        return Curvature(columns, sign, hessian, total)
+        return Curvature(columns, sign, hessian, self.problem.total_curvature(point))
 
     def _working_set(self, point, slopes):
         epsilon = self.problem.epsilon

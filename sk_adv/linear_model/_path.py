@@ -236,7 +236,7 @@ def adversarial_logistic_path(
         max_iter=max_iter,
     ):
         warn_unless_optimal(solution, alpha, float(epsilons[len(solutions)]), tol, stacklevel=3)
-        solutions.append(replace(solution, margin=None, curvature=None))
+        solutions.append(replace(solution, margin=None, curvature=None, screen=None))
     return Bunch(
         epsilons=epsilons,
         coefs=np.stack([np.atleast_2d(to_numpy(solution.coef)) for solution in solutions]),
@@ -250,7 +250,7 @@ def adversarial_logistic_path(
 
 
 def walk(data, epsilons, **parameters):
-    """Solve for each radius in turn, from the last solution and its curvature.
+    """Solve for each radius in turn, from the last solution and what was learnt there.
 
     Yields
     ------
@@ -262,8 +262,7 @@ def walk(data, epsilons, **parameters):
             data,
             solution,
             epsilon=epsilon,
-            # A warm start is near enough: the last digits are not worth a step each time.
-            refine=False,
+            on_path=True,
             **parameters,
         )
         yield solution

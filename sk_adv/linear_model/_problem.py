@@ -50,6 +50,10 @@ class Problem:
         """The value that is minimised."""
         return self.loss.value(margin, penalty) + (self.ridge * coef) @ coef / 2
 
+    def total_curvature(self, point):
+        """The curvature of the loss, summed over the samples."""
+        return self.loss.curvature(point.margin, point.penalty)[0].sum()
+
     def gradient(self, coef, p):
         """Gradient in w and b of all but ρ: g = -Σ p_i y_i x_i + ridge w, and -Σ p_i y_i."""
         signed = p * self.y
@@ -127,7 +131,7 @@ class Slopes:
 
     @property
     def violation(self):
-        return float(torch.maximum(self.violations.max(), self.intercept.abs()))
+        return float(append(self.violations, self.intercept.abs()).max())
 
     def negligible(self, tol):
         """Violations up to here can wait: up to `tol`, or much less than the largest."""

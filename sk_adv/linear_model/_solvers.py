@@ -31,12 +31,15 @@ class Start:
         The margins there, if they are known.
     curvature : Curvature, default=None
         The last Hessian of the same problem at another radius.
+    screen : Screen, default=None
+        The features that were looked at for a larger radius.
     """
 
     coef: torch.Tensor
     intercept: torch.Tensor
     margin: torch.Tensor | None = None
     curvature: Curvature | None = None
+    screen: object = None
 
 
 @dataclass(kw_only=True)

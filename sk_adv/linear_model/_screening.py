@@ -1,0 +1,118 @@
+"""The max-norm problem along a path: solved on the features that may soon leave zero."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sk_adv.linear_model._orthant import Curvature
+from sk_adv.linear_model._problem import Slopes, evaluate, first_derivatives
+from sk_adv.linear_model._solvers import Start, minimise
+
+# Features whose gradient exceeds this share of the threshold may leave zero at the next radius.
+_PRESSING = 0.85
+# Where the screen grows, so that it lasts for some radii, it takes in all above this share.
+_NEAR = 0.6
+# A larger share of the features is not worth a copy of X.
+_WIDEST = 0.5
+
+
+@dataclass
+class Screen:
+    """Some features, with all that is kept of them from radius to radius.
+
+    Attributes
+    ----------
+    columns : torch.Tensor of shape (n_screened,)
+        The features, in rising order.
+    X : StandardisedDesign of shape (n_samples, n_screened)
+        A copy of their columns.
+    slopes : Slopes
+        First derivatives by all features at the last point where they were known.
+    curvature : Curvature, default=None
+        The last Hessian, whose columns count within the screen.
+    """
+
+    columns: torch.Tensor
+    X: object
+    slopes: Slopes
+    curvature: Curvature | None = None
+
+    @classmethod
+    def empty(cls, problem, point):
+        """No features yet."""
+        columns = torch.arange(0, device=point.coef.device)
+        return cls(columns, problem.X.restricted(columns), first_derivatives(problem, point))
+
+    def grown(self, problem, point):
+        """This screen, or a larger one if a feature outside is about to leave zero."""
+        gradient, threshold = self.slopes.coef.abs(), self.slopes.mass * problem.epsilon
+        inside = torch.zeros_like(gradient, dtype=torch.bool)
+        inside[self.columns] = True
+        pressing = (gradient > _PRESSING * threshold) | (point.coef != 0)
+        if not (pressing & ~inside).any():
+            return self
+        near = inside | pressing | (gradient > _NEAR * threshold)
+        near |= near.sum() > _WIDEST * len(near)
+        columns = near.nonzero().squeeze(1)
+        X = problem.X if near.all() else problem.X.restricted(columns)
+        curvature = self.curvature
+        if curvature is not None:
+            known = self.columns[curvature.columns]
+            curvature = replace(curvature, columns=torch.searchsorted(columns, known))
+        return Screen(columns, X, self.slopes, curvature)
+
+    def solve(self, problem, point, tol, max_iter):
+        """Minimise over the weights of these features only; the others stay 0."""
+        columns = self.columns
+        part = replace(
+            problem, X=self.X, epsilon=problem.epsilon[columns], ridge=problem.ridge[columns]
+        )
+        start = Start(
+            coef=point.coef[columns],
+            intercept=point.intercept,
+            margin=point.margin,
+            curvature=self.curvature,
+        )
+        solution = minimise(part, start, tol=tol, max_iter=max_iter, refine=False)
+        coef = torch.zeros_like(point.coef)
+        coef[columns] = solution.coef
+        screen = replace(self, curvature=solution.curvature)
+        return replace(solution, coef=coef, curvature=None, screen=screen)
+
+
+def minimise_screened(problem, start, *, tol, max_iter):
+    """Minimise for the next radius of a path, without a step past the tolerance.
+
+    Where a feature outside the screen violates its condition, the screen grows. Source: Tibshirani
+    and others, "Strong rules for discarding predictors in lasso-type problems", J. Royal
+    Statistical Society B 74 (2012).
+
+    Parameters
+    ----------
+    problem : Problem
+        In the max-norm.
+    start : Start
+        The solution for a larger radius.
+    tol : float
+    max_iter : int
+
+    Returns
+    -------
+    Solution
+    """
+    point = evaluate(problem, start.coef, start.intercept, start.margin)
+    screen, n_iter = start.screen or Screen.empty(problem, point), 0
+    while True:
+        screen = screen.grown(problem, point)
+        solution = screen.solve(problem, point, tol, max_iter - n_iter)
+        screen, n_iter = solution.screen, n_iter + solution.n_iter
+        if len(screen.columns) == len(point.coef):
+            break
+        point = evaluate(problem, solution.coef, solution.intercept, solution.margin)
+        screen.slopes = first_derivatives(problem, point)
+        solution = replace(solution, violation=screen.slopes.violation)
+        outside = screen.slopes.violations.index_fill(0, screen.columns, 0)
+        # Where the loss is small, so is what its gradient can amount to.
+        if solution.status != "optimal" or outside.max() <= tol * min(1, screen.slopes.mass):
+            break
+    return replace(solution, n_iter=n_iter)
