@@ -48,7 +48,7 @@ def fit_network(model, X, y, sample_weight):
         # A second Ctrl-C can break off the scoring of an epoch.
         scores = (row.get("validation_score") for row in net.history)
         model.validation_scores_ = [float(score) for score in scores if score is not None]
-        model.best_iteration_ = validation.best_epoch or None
+        model.best_iteration_ = validation.best_epoch_ or None
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
             refitted, failure = _train(
@@ -115,6 +115,11 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
             callbacks=callbacks,
             **options,
         )
+        net.identity_ = {
+            "the class labels": model.classes_.tolist(),
+            # Without a seed of its own a training goes on whatever is drawn here.
+            "the seed of random_state": None if model.random_state is None else model._seed,
+        }
         if previous is not None:
             take_over(net, previous)
         try:

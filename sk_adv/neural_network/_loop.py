@@ -1,5 +1,7 @@
 """The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
 
+from types import MappingProxyType
+
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
@@ -19,6 +21,9 @@ class QuietNet(NeuralNetClassifier):
     Callbacks that listen to batches or gradients are served all the same. `AdversarialNet`
     brings the parameter `precision` and the training step.
     """
+
+    # What a checkpoint shall compare besides the net's own parameters and data.
+    identity_ = MappingProxyType({})
 
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.

@@ -223,7 +223,7 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
 
 def make_callbacks(model, held_out, is_refit):
     """The callbacks of one training, in the order in which they are called."""
-    stop = {"tol": model.tol, "patience": model.n_iter_no_change}
+    stop = {"tol": model.tol, "n_iter_no_change": model.n_iter_no_change}
     callbacks = []
     if held_out is not None:
         callbacks.append(("validation", Validation(held_out, model.monitor, **stop)))

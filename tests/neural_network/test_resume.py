@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import ValidSplit
 
 from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.neural_network import AdversarialNet, Checkpoint
@@ -276,27 +277,70 @@ OTHERS = {
     "hidden_layer_sizes": {"hidden_layer_sizes": (8,)},
     "optimizer": {"solver": "sgd"},
     "max_norm": {"max_norm": 1.0},
-    "number of samples": {"early_stopping": True},
+    "seed of random_state": {"random_state": 1},
+    "tol": {"tol": 1e-3},
+    "n_iter_no_change": {"n_iter_no_change": 11},
+    "learning_rate": {"learning_rate": "cosine"},
+    "monitor": {"monitor": "clean_error"},
+    "number of samples": {"validation_fraction": 0.2},
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_checkpoint_of_other_parameters_is_refused_by_name(name, digits, tmp_path):
     X, y = digits
-    callbacks = [Checkpoint(tmp_path / "a", resume=True)]
-    small(callbacks=callbacks, max_iter=1).fit(X, y)
-    with pytest.raises(ValueError, match=f"delete it, or pass the same.*{name}"):
-        small(callbacks=callbacks, **OTHERS[name]).fit(X, y)
+    is_early = name in ("monitor", "number of samples")
+    params = {"callbacks": [Checkpoint(tmp_path / "a", resume=True)], "early_stopping": is_early}
+    small(**params, max_iter=1).fit(X, y)
+    with pytest.raises(ValueError, match=rf"delete it, or pass the same.*\(.*{name}[\w ]*: "):
+        small(**params, **OTHERS[name]).fit(X, y)
+
+
+def test_a_checkpoint_of_other_settings_of_a_net_is_refused_by_name(digits, tmp_path):
+    X, y = digits[0].astype(np.float32), digits[1]
+
+    def train(step_size=2, cv=5, activation=torch.nn.ReLU):
+        AdversarialNet(
+            torch.nn.Sequential(torch.nn.Linear(64, 10), activation()),
+            train_split=ValidSplit(cv),
+            max_epochs=1,
+            callbacks=[
+                LRScheduler("StepLR", step_size=step_size),
+                Checkpoint(tmp_path / "a", resume=True),
+            ],
+            verbose=0,
+        ).fit(X, y)
+
+    train()
+    train()
+    for name, params in {
+        "step_size of the callback LRScheduler": {"step_size": 3},
+        "train_split": {"cv": 4},
+        "module": {"activation": torch.nn.Tanh},
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}: "):
+            train(**params)
+
+
+def test_training_without_a_seed_can_be_resumed(digits, tmp_path):
+    params = {"random_state": None, "callbacks": [Checkpoint(tmp_path / "a", resume=True)]}
+    first = small(**params, max_iter=2).fit(*digits)
+    assert small(**params, max_iter=3).fit(*digits).loss_curve_[:2] == first.loss_curve_
 
 
 def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path):
     X, y = digits
     callbacks = [Checkpoint(tmp_path / "a", resume=True)]
     small(callbacks=callbacks, max_iter=1).fit(X, y)
-    with pytest.raises(ValueError, match="checksum of the data"):
-        small(callbacks=callbacks).fit(np.roll(X, 1, axis=0), np.roll(y, 1))
-    with pytest.raises(ValueError, match="checksum of the data"):
-        small(callbacks=callbacks).fit(X, y, sample_weight=1 + y)
+    for row in (0, 17, 599):
+        X_other, y_other = X.copy(), y.copy()
+        X_other[row, 20] += 0.01
+        y_other[row] = (y[row] + 1) % 10
+        for data in ((X_other, y), (X, y_other), (X, y, 1 + y)):
+            with pytest.raises(ValueError, match="the data: "):
+                small(callbacks=callbacks).fit(*data)
+    with pytest.raises(ValueError, match="the class labels: "):
+        small(callbacks=callbacks).fit(X, 2 * y)
     # The folds of a search share a path; none may take the weights of another.
     search = GridSearchCV(small(callbacks=callbacks), {"alpha": [0.5]}, error_score="raise")
     with pytest.raises(ValueError, match="no checkpoint of this training"):
