@@ -1,11 +1,9 @@
 """The fit of a classifier: its data, its trainings, and what it keeps of them."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
@@ -24,8 +22,8 @@ def fit_network(model, X, y, sample_weight):
 
     Returns
     -------
-    FloatingPointError or None
-        How the training failed; the classifier is fitted all the same.
+    FloatingPointError, KeyboardInterrupt or None
+        What ended the training before its time; the classifier is fitted all the same.
     """
     _check_sizes(model.hidden_layer_sizes)
     device = resolve_device(model.device, X, prefer_accelerator=True)
@@ -124,15 +122,8 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
             take_over(net, previous)
         try:
             net.partial_fit(data.on(device, dtype), None)
-        except FloatingPointError as error:
+        except (FloatingPointError, KeyboardInterrupt) as error:
             failure = error
-    if net.interrupt_.requested:
-        warnings.warn(
-            f"Training was interrupted in epoch {len(net.history)}; the estimator is fitted "
-            "as far as it came.",
-            ConvergenceWarning,
-            stacklevel=6,
-        )
     return net, failure
 
 

@@ -1,9 +1,11 @@
 """The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
 
+import warnings
 from types import MappingProxyType
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochScoring, PassthroughScoring
 from skorch.callbacks.base import Callback
@@ -80,6 +82,8 @@ class QuietNet(NeuralNetClassifier):
             If the training loss or a weight becomes NaN or infinite.
         MemoryError
             If the device is full.
+        KeyboardInterrupt
+            At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
         """
         if self.initialized_:
             self.prepare()
@@ -87,7 +91,7 @@ class QuietNet(NeuralNetClassifier):
             self.initialize()
         with self.interrupt_:
             try:
-                return super().partial_fit(X, y, classes=classes, **fit_params)
+                super().partial_fit(X, y, classes=classes, **fit_params)
             except torch.OutOfMemoryError as error:
                 raise MemoryError(
                     f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
@@ -97,6 +101,17 @@ class QuietNet(NeuralNetClassifier):
                 # The history keeps no epoch that was broken off amid its batches.
                 if self.history and "train_batch_count" not in self.history[-1]:
                     self.history.pop()
+        if self.interrupt_.insisted:
+            # skorch takes it for a wish to end this training, not the search around it.
+            raise KeyboardInterrupt
+        if self.interrupt_.requested:
+            warnings.warn(
+                f"Training was interrupted in epoch {len(self.history)}; the network is fitted as "
+                "far as it came.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return self
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train for some epochs; after a resumption, for what is left of them.

@@ -181,7 +181,8 @@ class AdversarialMaxoutClassifier(
     Notes
     -----
     A `numpy.memmap` is read from disk a batch at a time and never held whole. Ctrl-C ends training
-    after the current batch and leaves a fitted estimator. Predictions are computed in the precision
+    after the current batch and leaves a fitted estimator; a second one raises `KeyboardInterrupt`
+    at once, and leaves one too. Predictions are computed in the precision
     of X, so that float64 inputs give results that do not depend on how rows are batched.
 
     References
@@ -335,6 +336,8 @@ class AdversarialMaxoutClassifier(
             weights of the epoch before.
         MemoryError
             If the device is full.
+        KeyboardInterrupt
+            At the second Ctrl-C. The estimator is then fitted, as far as training came.
         """
         with unchanged_on_error(self):
             failure = fit_network(self, X, y, sample_weight)

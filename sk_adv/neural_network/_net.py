@@ -90,9 +90,10 @@ class AdversarialNet(QuietNet):
     any other torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches
     or gradients are served, at the price of reading the loss back after each batch.
 
-    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net; a second
-    one ends it at once. A loss or a weight that is NaN or infinite raises `FloatingPointError`,
-    with the weights set back to those of the epoch before.
+    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net with a
+    `ConvergenceWarning`; a second one raises `KeyboardInterrupt` at once. A loss or a weight that
+    is NaN or infinite raises `FloatingPointError`, with the weights set back to those of the epoch
+    before.
 
     References
     ----------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sk_adv.neural_network import AdversarialNet, Checkpoint
@@ -63,10 +64,42 @@ def test_ctrl_c_ends_after_the_batch_and_leaves_a_fitted_estimator(params, epoch
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_second_ctrl_c_ends_at_once_and_leaves_a_fitted_estimator(params, epoch, digits, small):
     X, y = digits
-    with pytest.warns(ConvergenceWarning, match="interrupted"):
-        model = small(**params, callbacks=[At(epoch, press_ctrl_c_twice)]).fit(X, y)
+    model = small(**params, callbacks=[At(epoch, press_ctrl_c_twice)])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
     assert model.n_iter_ == len(model.loss_curve_) == epoch - 1
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(("action", "n_trainings"), [(press_ctrl_c, 5), (press_ctrl_c_twice, 1)])
+def test_ctrl_c_ends_a_training_and_a_second_one_the_search_around_it(
+    action, n_trainings, digits, small
+):
+    pressed = []
+
+    def press():
+        pressed.append(action)
+        action()
+
+    model = small(callbacks=[At(1, press)])
+    search = GridSearchCV(model, {"alpha": [0.5, 1.0]}, cv=2)
+    ends = pytest.warns(ConvergenceWarning) if n_trainings > 1 else pytest.raises(KeyboardInterrupt)
+    with ends:
+        search.fit(*digits)
+    assert len(pressed) == n_trainings
+
+
+def test_a_net_that_is_interrupted_warns_and_is_usable(digits):
+    X, y = digits[0].astype(np.float32), digits[1]
+    params = {"train_split": None, "verbose": 0}
+    net = AdversarialNet(torch.nn.Linear(64, 10), callbacks=[At(2, press_ctrl_c)], **params)
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 2"):
+        net.fit(X, y)
+    assert net.predict(X).shape == y.shape
+    net.set_params(callbacks=[At(2, press_ctrl_c_twice)])
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y)
+    assert len(net.history) == 1 and net.predict(X).shape == y.shape
 
 
 def test_ctrl_c_does_not_spoil_the_checkpoint(digits, tmp_path, small, weights, are_equal):
