@@ -4,10 +4,12 @@ import functools
 import hashlib
 import json
 import os
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit, get_len
 
@@ -79,7 +81,7 @@ class Checkpoint(Callback):
         self.resume = resume
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Note which training this is.
+        """Note which training this is, and see that it can be saved.
 
         Parameters
         ----------
@@ -94,7 +96,17 @@ class Checkpoint(Callback):
 
         **kwargs : dict
             Not used.
+
+        Raises
+        ------
+        ValueError
+            If `every` is less than 1, or `path` is a folder.
         """
+        check_scalar(self.every, "every", Integral, min_val=1)
+        path = Path(self.path)
+        if path.is_dir():
+            raise ValueError(f"path must name a file to save to; {path} is a folder.")
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
 
     def on_epoch_end(self, net, **kwargs):
@@ -120,7 +132,6 @@ class Checkpoint(Callback):
             "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".part")
         with open(beside, "wb") as file:
             torch.save(state, file)

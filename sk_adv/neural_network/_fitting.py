@@ -7,7 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
-from sk_adv.neural_network._loop import dtype_of
+from sk_adv.neural_network._loop import dtype_of, naming_batch_size
 from sk_adv.neural_network._training import (
     check_training_data,
     choose_precision,
@@ -26,6 +26,11 @@ def fit_network(model, X, y, sample_weight):
         What ended the training before its time; the classifier is fitted all the same.
     """
     _check_sizes(model.hidden_layer_sizes)
+    if model.refit_full and not model.early_stopping:
+        raise ValueError(
+            "refit_full=True trains anew for the number of epochs that early stopping finds best: "
+            "set early_stopping=True as well, or refit_full=False."
+        )
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
@@ -101,7 +106,8 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
     dtype = dtype_of(precision)
     failure = None
     # torch.manual_seed reaches the generators of all GPUs.
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    random_state = torch.random.fork_rng(range(torch.cuda.device_count()))
+    with random_state, naming_batch_size(model.batch_size):
         torch.manual_seed(model._seed + (len(previous.history) if previous else 0))
         callbacks = make_callbacks(model, held_out and held_out.on(device, dtype), is_refit)
         net = make_net(

@@ -1,6 +1,7 @@
 """The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
 
 import warnings
+from contextlib import contextmanager
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._checks import check_callbacks, check_device, check_samples
 from sk_adv.neural_network._interrupts import DeferredInterrupt
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
@@ -38,8 +40,12 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid; the error names the choices.
+            If a parameter of the attack is invalid, or the device is not on this machine.
+        TypeError
+            If there is something else than a callback among the callbacks.
         """
+        check_device(self.device)
+        check_callbacks(self.callbacks)
         super().initialize()
         # skorch moves these when a net from a GPU is loaded where there is none.
         self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
@@ -77,7 +83,10 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, or a checkpoint is not of this training.
+            If a parameter of the attack is invalid, does not fit the samples, or a label no
+            logit, or a checkpoint is not of this training.
+        TypeError
+            If X or y is of a type that can't be trained on.
         FloatingPointError
             If the training loss or a weight becomes NaN or infinite.
         MemoryError
@@ -89,14 +98,14 @@ class QuietNet(NeuralNetClassifier):
             self.prepare()
         else:
             self.initialize()
-        with self.interrupt_:
+        with self.interrupt_, naming_batch_size(self.batch_size):
             try:
+                # skorch's fit passes the name of its method on, which no module sees.
+                is_complete = fit_params.keys() <= {"_routing_method"}
+                self.sample_shape_ = check_samples(
+                    self, plain_module(self), X, y, is_complete=is_complete
+                )
                 super().partial_fit(X, y, classes=classes, **fit_params)
-            except torch.OutOfMemoryError as error:
-                raise MemoryError(
-                    f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
-                    f"module. ({error})"
-                ) from error
             finally:
                 # The history keeps no epoch that was broken off amid its batches.
                 if self.history and "train_batch_count" not in self.history[-1]:
@@ -282,6 +291,18 @@ class QuietNet(NeuralNetClassifier):
 
     def _learning_rate(self):
         return float(self.optimizer_.param_groups[0]["lr"])
+
+
+@contextmanager
+def naming_batch_size(batch_size):
+    """Turn torch's error of a full device into a `MemoryError` that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The device is full: lower batch_size={batch_size}, or train a smaller module. "
+            f"({error})"
+        ) from error
 
 
 def dtype_of(precision):

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from numbers import Real
 
 import numpy as np
 import torch
@@ -159,11 +160,16 @@ class AdversarialNet(QuietNet):
         """Check the perturbation's parameters and put them where the batches will be."""
         super().prepare()
         check_norm(self.norm)
-        if not 0 <= self.alpha <= 1:
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
             raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
         if self.precision not in ("float32", "bfloat16", "float64"):
             raise ValueError(
                 f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
+            )
+        if isinstance(self.criterion_, torch.nn.NLLLoss):
+            raise ValueError(
+                "criterion=NLLLoss takes the logarithms of probabilities, where the module gives "
+                "logits: pass torch.nn.CrossEntropyLoss, or leave the default."
             )
         params = check_attack(self.attack, self.attack_params)
         dtype = dtype_of(self.precision)
