@@ -98,6 +98,8 @@ class QuietNet(NeuralNetClassifier):
             self.prepare()
         else:
             self.initialize()
+        # skorch takes a list for several arrays.
+        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         with self.interrupt_, naming_batch_size(self.batch_size):
             try:
                 # skorch's fit passes the name of its method on, which no module sees.

@@ -318,3 +318,10 @@ def test_a_memory_map_is_read_in_the_order_and_precision_of_the_array(
     array, streamed = (net_of(precision=precision).fit(Z, y) for Z in (X, mapped))
     assert are_equal(weights(array), weights(streamed))
     assert array.history[:, "valid_loss"] == streamed.history[:, "valid_loss"]
+
+
+@pytest.mark.parametrize("kind", [list, np.int32, np.uint8, torch.as_tensor])
+def test_class_indices_may_be_integers_of_any_kind(kind, digits, weights, are_equal):
+    X, y = single(digits)
+    other = y.astype(kind) if isinstance(kind, type) and kind is not list else kind(y)
+    assert are_equal(*(weights(net_of(max_epochs=1).fit(X, labels)) for labels in (y, other)))
