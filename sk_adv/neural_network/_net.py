@@ -39,6 +39,7 @@ class AdversarialNet(QuietNet):
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
         The loss J of logits and class indices; the default is the cross-entropy of the softmax.
+        `torch.nn.NLLLoss`, which is no loss of logits, is refused.
 
     epsilon : float or array-like of the shape of one sample, default=0.25
         Radius of the perturbation in the units of X, one for all features or one a feature.

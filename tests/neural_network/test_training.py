@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from sk_adv.attacks import fgsm, pgd
 from sk_adv.neural_network import AdversarialNet
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import TensorBatches, WeightedData
 from sk_adv.neural_network._losses import SigmoidCrossEntropy
-from sk_adv.neural_network._static_step import StaticStep
+from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 EPSILON = 0.25
 
@@ -190,6 +190,39 @@ def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits, weights,
         losses.append(sum(float(static(rows)) for rows in batches.rows()) / len(X))
     assert are_equal(weights(net), weights(ordinary))
     np.testing.assert_allclose(losses, ordinary.history[:, "train_loss"], rtol=1e-6)
+
+
+UNIFORM = {"attack": "noise", "attack_params": {"distribution": "uniform"}}
+
+
+@pytest.mark.parametrize(
+    ("params", "is_captured"),
+    [
+        ({}, True),
+        ({"attack": "noise"}, True),
+        ({"attack": "pgd", "alpha": 1}, True),
+        ({"optimizer": torch.optim.Adam}, True),
+        # A draw from torch's random state of the CPU, or work that differs from batch to batch.
+        ({"attack": "pgd"}, False),
+        ({"attack": fgsm}, False),
+        (UNIFORM, False),
+        # An optimizer that keeps its count of steps on the CPU.
+        ({"optimizer": torch.optim.Adagrad}, False),
+    ],
+)
+def test_only_steps_that_do_the_same_for_each_batch_may_be_captured(params, is_captured):
+    net = net_of(**params).initialize()
+    data = WeightedData(torch.zeros(6, 64), torch.zeros(6, dtype=torch.int64))
+    batches = net.get_iterator(data, training=True)
+    assert not may_be_captured(net, batches)
+    # What is decided for CUDA can be seen without it.
+    net.device = "cuda"
+    assert may_be_captured(net, batches) == is_captured
+    on_disk = WeightedData(np.zeros((6, 64)), data.y)
+    for streamed in (TensorBatches(on_disk, 2), torch.utils.data.DataLoader(data, 2)):
+        assert not may_be_captured(net, streamed)
+    net.compile = True
+    assert not may_be_captured(net, batches)
 
 
 def test_partial_fit_goes_on_where_fit_ended(digits, weights, are_equal):
