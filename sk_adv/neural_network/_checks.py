@@ -16,7 +16,7 @@ from sk_adv.neural_network._crafting import evaluating
 def check_device(device):
     """Raise `ValueError` if a torch device is not on this machine."""
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=torch.device(device))
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"device={device!r} can't be used on this machine, where 'cpu' can. ({error})"
