@@ -293,8 +293,8 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
     low_high = check_bounds(bounds, clean.shape[1:])
     if not torch.isfinite(clean).all():
         raise ValueError("X must be finite; it contains NaN or infinity.")
-    labels = _check_labels(y, len(clean))
-    logits = functools.partial(_checked_logits, module, n_labels=int(labels.max()) + 1)
+    labels = check_labels(y, len(clean))
+    logits = functools.partial(checked_logits, module, n_labels=int(labels.max()) + 1)
 
     target_device = device if device is not None else clean.device
     radius = torch.as_tensor(radius, dtype=dtype, device=target_device)
@@ -333,7 +333,7 @@ def _as_numbers(values, name):
     return torch.from_numpy(array)
 
 
-def _checked_logits(module, X, *, n_labels):
+def checked_logits(module, X, *, n_labels):
     try:
         logits = module(X)
     except torch.OutOfMemoryError:
@@ -352,7 +352,7 @@ def _checked_logits(module, X, *, n_labels):
     return logits
 
 
-def _check_labels(y, n_samples):
+def check_labels(y, n_samples):
     labels = _as_numbers(y, "y")
     if labels.shape != (n_samples,):
         raise ValueError(

@@ -21,11 +21,18 @@ from sk_adv.neural_network._loop import plain_module
 __all__ = ["load_weights", "save_weights", "to_onnx"]
 
 
-def to_onnx(estimator: object, path: str | os.PathLike, *, opset: int | None = None) -> None:
+def to_onnx(
+    estimator: object,
+    path: str | os.PathLike,
+    *,
+    opset: int | None = None,
+    sample_shape: tuple[int, ...] | None = None,
+) -> None:
     """Write a fitted classifier as an ONNX graph from raw inputs to probabilities.
 
     The graph has one input, ``X`` of shape (n_samples, n_features) in float32, in the units that
-    the estimator takes: the scalers of a `Pipeline` are part of it. Its one output,
+    the estimator takes: the scalers of a `Pipeline` are part of it. For an `AdversarialNet` the
+    samples have the shape that they had in training. The graph's one output,
     ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`. The number
     of samples is free. The class labels are in the file's metadata under ``classes``, as JSON, in
     the order of the columns.
@@ -34,13 +41,18 @@ def to_onnx(estimator: object, path: str | os.PathLike, *, opset: int | None = N
     ----------
     estimator : object
         A fitted classifier that `as_module` takes: `AdversarialMaxoutClassifier`,
-        `AdversarialLogisticRegression`, a `Pipeline` that ends in one, and others.
+        `AdversarialNet`, `AdversarialLogisticRegression`, a `Pipeline` that ends in one, and
+        others.
 
     path : str or path-like
         Where to write. A file that is there is replaced.
 
     opset : int or None, default=None
         Version of ONNX's operators; None leaves the choice to torch.
+
+    sample_shape : tuple of int or None, default=None
+        Shape of one sample, which has to be told where the estimator does not know it, such as an
+        `AdversarialNet` whose weights were loaded. None means what the estimator was fitted on.
 
     Raises
     ------
@@ -50,6 +62,8 @@ def to_onnx(estimator: object, path: str | os.PathLike, *, opset: int | None = N
         If the estimator is no classifier, or `as_module` has no rule for it.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+    ValueError
+        If the shape of a sample is not known.
 
     See Also
     --------
@@ -87,7 +101,7 @@ def to_onnx(estimator: object, path: str | os.PathLike, *, opset: int | None = N
         )
     module = Probabilities(as_module(estimator, device="cpu")).eval()
     # Two rows: torch takes a single one for a constant.
-    example = torch.zeros(2, estimator.n_features_in_)
+    example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)))
     program = torch.onnx.export(
         module,
         (example,),
@@ -222,8 +236,22 @@ class Probabilities(nn.Module):
         _, self.dtype = module_device_and_dtype(logits)
 
     def forward(self, X):
-        """Map X of shape (n_samples, n_features) to (n_samples, n_classes)."""
+        """Map X of shape (n_samples, ...) to (n_samples, n_classes)."""
         return self.logits(X.to(self.dtype)).softmax(1).to(X.dtype)
+
+
+def _sample_shape(estimator):
+    if isinstance(estimator, AdversarialNet):
+        shape = getattr(estimator, "sample_shape_", None)
+    else:
+        n_features = getattr(estimator, "n_features_in_", None)
+        shape = n_features and (n_features,)
+    if shape is None:
+        raise ValueError(
+            f"The shape of a sample is not known to this {type(estimator).__name__}: pass it, as "
+            "in to_onnx(estimator, path, sample_shape=(3, 32, 32))."
+        )
+    return shape
 
 
 def _require(what, *modules):

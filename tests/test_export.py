@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from skorch.exceptions import NotInitializedError
+from torch.utils.data import TensorDataset
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv.export import load_weights, save_weights, to_onnx
@@ -66,6 +67,38 @@ def test_onnx_gives_the_probabilities_for_raw_inputs_and_any_number_of_samples(c
         assert found.shape == (len(samples), len(np.unique(y)))
         if len(samples):
             np.testing.assert_allclose(found, model.predict_proba(samples), rtol=0, atol=1e-5)
+
+
+class Pictures(torch.nn.Sequential):
+    """A convolution with batch statistics and dropout, over pictures of 6 by 6."""
+
+    def __init__(self):
+        super().__init__(
+            torch.nn.Conv2d(1, 4, 3),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(),
+            torch.nn.Flatten(),
+            torch.nn.Linear(64, 3),
+        )
+
+
+def test_onnx_gives_the_probabilities_of_a_net_of_any_module(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 1, 6, 6)).astype(np.float32)
+    y, path = np.arange(60) % 3, tmp_path / "model.onnx"
+    net = AdversarialNet(Pictures, max_epochs=2, train_split=None, verbose=0, classes=range(3))
+    assert net.fit(TensorDataset(*map(torch.as_tensor, (X, y))), None).sample_shape_ == (1, 6, 6)
+    to_onnx(net.fit(X, y), path)
+    session = runtime(path)
+    assert session.get_inputs()[0].shape == ["n_samples", 1, 6, 6]
+    np.testing.assert_allclose(run(session, X), net.predict_proba(X), rtol=0, atol=1e-5)
+    save_weights(net, tmp_path / "weights")
+    other = clone(net).initialize()
+    load_weights(other, tmp_path / "weights")
+    with pytest.raises(ValueError, match="not known to this AdversarialNet: pass it"):
+        to_onnx(other, path)
+    to_onnx(other, path, sample_shape=(1, 6, 6))
+    np.testing.assert_allclose(run(runtime(path), X), net.predict_proba(X), rtol=0, atol=1e-5)
 
 
 def test_onnx_is_one_valid_file_with_the_labels_and_the_opset_asked_for(tmp_path):

@@ -94,7 +94,7 @@ def as_weighted_data(dataset, device, dtype=torch.float32):
     X, y = dataset.X, dataset.y
     if not _is_numeric(X) or not _is_numeric(y):
         return None
-    y = torch.as_tensor(y)[rows]
+    y = torch.as_tensor(y)[rows].long()
     if isinstance(X, np.memmap):
         kept = None if isinstance(rows, slice) else rows
         return WeightedData(X, y, rows=kept, dtype=dtype)

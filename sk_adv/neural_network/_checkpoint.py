@@ -1,19 +1,23 @@
 """Training that survives the end of its process."""
 
+import functools
+import hashlib
 import json
 import os
-import zlib
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
-from skorch.dataset import get_len
+from skorch.dataset import ValidSplit, get_len
 
 from sk_adv._devices import to_numpy
 from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._schedules import Schedule
 
-# Rows of X that tell one training set from another.
+# Rows of a memory map that tell it from another.
 _N_ROWS = 100
 
 
@@ -40,12 +44,19 @@ class Checkpoint(Callback):
     resume : bool, default=False
         Whether to go on from the file, if there is one. Without one, training starts anew, and so
         does a `partial_fit` or a warm start that begins at another epoch than the saved training
-        did. The number of epochs and the learning rate may differ from those of the file. The
-        fits of a search or a cross-validation would share the file: leave `resume` off there.
+        did. All that makes a training what it is must be as it was: data, labels, `random_state`,
+        parameters, and those of callbacks with a state. Only the number of epochs and the initial
+        learning rate may differ from those of the file. The fits of a search or a
+        cross-validation would share the file: leave `resume` off there.
 
     See Also
     --------
     AdversarialNet : Takes it as one of its `callbacks`.
+
+    Notes
+    -----
+    Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
+    `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
 
     Examples
     --------
@@ -70,7 +81,7 @@ class Checkpoint(Callback):
         self.resume = resume
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Note which training this is.
+        """Note which training this is, and see that it can be saved.
 
         Parameters
         ----------
@@ -85,7 +96,17 @@ class Checkpoint(Callback):
 
         **kwargs : dict
             Not used.
+
+        Raises
+        ------
+        ValueError
+            If `every` is less than 1, or `path` is a folder.
         """
+        check_scalar(self.every, "every", Integral, min_val=1)
+        path = Path(self.path)
+        if path.is_dir():
+            raise ValueError(f"path must name a file to save to; {path} is a folder.")
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
 
     def on_epoch_end(self, net, **kwargs):
@@ -111,7 +132,6 @@ class Checkpoint(Callback):
             "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".part")
         with open(beside, "wb") as file:
             torch.save(state, file)
@@ -145,9 +165,13 @@ class Checkpoint(Callback):
             saved = state["training"]
             if saved["first epoch"] != self.training_["first epoch"]:
                 return 0
-            for name, value in self.training_.items():
-                if saved.get(name) != value:
-                    raise ValueError(f"There {name} is {saved.get(name)}, here {value}.")
+            differences = [
+                f"{name}: {saved.get(name)} there, {self.training_.get(name)} here"
+                for name in {**self.training_, **saved}
+                if saved.get(name) != self.training_.get(name)
+            ]
+            if differences:
+                raise ValueError("; ".join(differences))
             net.module_.load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
@@ -188,31 +212,48 @@ def _plain(value):
 def _identity(net, X, y):
     """What two trainings must have in common for one to go on from the other, as text."""
     names = ("module", "criterion", "optimizer", "epsilon", "alpha", "norm", "bounds", "attack")
-    names += ("attack_params", "precision", "batch_size")
+    names += ("attack_params", "precision", "batch_size", "train_split", "classes")
     prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
     names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k != "optimizer__lr"))
-    identity = {name: _as_text(getattr(net, name)) for name in names}
-    identity["the number of samples"] = get_len(X)
-    if isinstance(X, WeightedData):
-        rows = np.linspace(0, len(X) - 1, _N_ROWS, dtype=np.int64)
-        identity["the checksum of the data"] = _as_text((X[torch.as_tensor(rows)], X.y, X.weight))
-    elif isinstance(X, (np.ndarray, torch.Tensor)):
-        rows = np.linspace(0, len(X) - 1, _N_ROWS, dtype=np.int64)
-        identity["the checksum of the data"] = _as_text((X[rows], y))
-    return identity
+    identity = {name: getattr(net, name) for name in names} | dict(net.identity_)
+    has_state = {name for name, _ in _with_state(net)}
+    for name, callback in net.callbacks_:
+        if name in has_state or isinstance(callback, Schedule):
+            settings = callback.get_params(deep=False)
+            identity |= {f"{key} of the callback {name}": settings[key] for key in settings}
+    data = X if y is None else (X, np.asarray(to_numpy(y)))
+    identity |= {"the number of samples": get_len(X), "the data": data}
+    return {name: _as_text(value) for name, value in identity.items()}
 
 
 def _as_text(value):
     """A text that is the same in another process for the same value."""
+    if isinstance(value, WeightedData):
+        parts = (value.X, value.y, value.weight, value.rows)
+        return _as_text([part for part in parts if part is not None])
+    if isinstance(value, functools.partial):
+        return _as_text((value.func, value.args, value.keywords))
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_as_text, value))})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{k}: {_as_text(v)}' for k, v in sorted(value.items()))}}}"
     if isinstance(value, (np.ndarray, torch.Tensor)):
-        array = np.ascontiguousarray(to_numpy(value))
-        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
-        return f"array of shape {array.shape} with checksum {zlib.crc32(content):08x}"
+        return f"array of shape {tuple(value.shape)} with checksum {_checksum(value)}"
+    if isinstance(value, torch.nn.Module):
+        return " ".join(str(value).split())
     if value is None or isinstance(value, (str, int, float, np.number)):
         return str(value)
+    if isinstance(value, ValidSplit):
+        return f"ValidSplit{_as_text(vars(value))}"
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def _checksum(values):
+    """A hash of all entries, or of some rows of a memory map."""
+    if isinstance(values, np.memmap):
+        values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]
+    array = np.ascontiguousarray(to_numpy(values))
+    is_object = array.dtype == object
+    content = repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8)
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

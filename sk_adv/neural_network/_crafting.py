@@ -1,5 +1,6 @@
 """Adversarial copies of a training batch."""
 
+import inspect
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,8 @@ ATTACKS = ("fgsm", "pgd", "noise")
 def check_attack(attack, attack_params):
     """Raise an error that names the choices if a training attack can't be used.
 
+    Of a function only the arguments that it takes are known beforehand.
+
     Returns
     -------
     dict
@@ -21,6 +24,7 @@ def check_attack(attack, attack_params):
     """
     params = dict(attack_params or {})
     if callable(attack):
+        _check_signature(attack, params)
         return params
     if attack not in ATTACKS:
         raise ValueError(
@@ -43,6 +47,26 @@ def check_attack(attack, attack_params):
     return params
 
 
+def _check_signature(attack, params):
+    try:
+        signature = inspect.signature(attack)
+    except (TypeError, ValueError):
+        # Some builtin functions have none.
+        return
+    try:
+        signature.bind("module", "X", "y", "epsilon", norm=2, bounds=None, **params)
+    except TypeError as error:
+        own = "".join(f", {name}=..." for name in params)
+        raise TypeError(
+            "attack is called as attack(module, X, y, epsilon, norm=..., bounds=..."
+            f"{own}), but takes {signature} ({_name(attack)}: {error})."
+        ) from error
+
+
+def _name(attack):
+    return getattr(attack, "__qualname__", type(attack).__name__)
+
+
 def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
     """Adversarial copies by a pass of their own; the module is in evaluation mode meanwhile."""
     if attack == "noise":
@@ -53,8 +77,15 @@ def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
         params = {"n_steps": 10, "random_state": int(torch.randint(2**31 - 1, ())), **params}
     if isinstance(attack, str):
         params = {"batch_size": len(X), **params}
-    with _evaluating(module):
-        return method(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
+    with evaluating(module):
+        copies = method(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
+    if callable(attack) and not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):
+        found = getattr(copies, "shape", copies)
+        raise ValueError(
+            f"attack must return a tensor of the shape of the batch, {tuple(X.shape)}; "
+            f"{_name(attack)} returned a {type(copies).__name__}: {found!r}."
+        )
+    return copies
 
 
 def along(gradient, X, *, epsilon, norm, bounds):
@@ -73,7 +104,7 @@ def _noise(X, epsilon, norm, distribution="sign"):
 
 
 @contextmanager
-def _evaluating(module):
+def evaluating(module):
     """Evaluation mode: no dropout, and batch statistics that stay as they are."""
     was_training = module.training
     module.eval()

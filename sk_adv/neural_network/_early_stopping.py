@@ -17,31 +17,31 @@ class Plateau(Callback):
     Parameters
     ----------
     tol : float
-    patience : int
+    n_iter_no_change : int
     """
 
-    def __init__(self, tol, patience):
+    def __init__(self, tol, n_iter_no_change):
         self.tol = tol
-        self.patience = patience
+        self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
         """Forget earlier training."""
-        self.best_loss, self.n_idle = torch.inf, 0
+        self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, **kwargs):
         """Count the epochs without progress, as `MLPClassifier` does."""
         loss = net.history[-1, "train_loss"]
-        self.n_idle = self.n_idle + 1 if loss > self.best_loss - self.tol else 0
-        self.best_loss = min(loss, self.best_loss)
+        self.n_idle_ = self.n_idle_ + 1 if loss > self.best_loss_ - self.tol else 0
+        self.best_loss_ = min(loss, self.best_loss_)
         self.on_resume(net)
 
     def on_resume(self, net):
         """Stop at once if the training that is resumed had stopped."""
-        net.stop_ = self.n_idle > self.patience
+        net.stop_ = self.n_idle_ > self.n_iter_no_change
 
     def state_dict(self):
         """What a checkpoint needs."""
-        return {"best_loss": self.best_loss, "n_idle": self.n_idle}
+        return {"best_loss_": self.best_loss_, "n_idle_": self.n_idle_}
 
     def load_state_dict(self, state):
         """Take up the state of a checkpoint."""
@@ -59,20 +59,20 @@ class Validation(Callback):
         What shall be small.
     tol : float
         By how much the score must become better to count as progress.
-    patience : int
+    n_iter_no_change : int
         Epochs without progress after which training stops.
     """
 
-    def __init__(self, data, monitor, tol, patience):
+    def __init__(self, data, monitor, tol, n_iter_no_change):
         self.data = data
         self.monitor = monitor
         self.tol = tol
-        self.patience = patience
+        self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
         """Forget earlier training."""
-        self.best_score, self.best_epoch, self.best_weights = -torch.inf, len(net.history), None
-        self.n_idle = 0
+        self.best_score_, self.best_epoch_, self.best_weights_ = -torch.inf, len(net.history), None
+        self.n_idle_ = 0
 
     def on_epoch_end(self, net, **kwargs):
         """Score the net; with "loss" the score is its negative, else an accuracy."""
@@ -85,24 +85,24 @@ class Validation(Callback):
         if net.interrupt_.requested:
             # Half an epoch is none.
             return
-        self.n_idle = self.n_idle + 1 if score < self.best_score + self.tol else 0
-        if score > self.best_score:
-            self.best_score, self.best_epoch = score, len(net.history)
-            self.best_weights = {k: v.clone() for k, v in net.module_.state_dict().items()}
+        self.n_idle_ = self.n_idle_ + 1 if score < self.best_score_ + self.tol else 0
+        if score > self.best_score_:
+            self.best_score_, self.best_epoch_ = score, len(net.history)
+            self.best_weights_ = {k: v.clone() for k, v in net.module_.state_dict().items()}
         self.on_resume(net)
 
     def restore_best(self, net):
         """Give the net the weights of its best epoch."""
-        if self.best_weights is not None:
-            net.module_.load_state_dict(self.best_weights)
+        if self.best_weights_ is not None:
+            net.module_.load_state_dict(self.best_weights_)
 
     def state_dict(self):
         """What a checkpoint needs."""
         return {
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
-            "n_idle": self.n_idle,
+            "best_score_": self.best_score_,
+            "best_epoch_": self.best_epoch_,
+            "best_weights_": self.best_weights_,
+            "n_idle_": self.n_idle_,
         }
 
     def load_state_dict(self, state):
@@ -111,7 +111,7 @@ class Validation(Callback):
 
     def on_resume(self, net):
         """Stop at once if the training that is resumed had stopped."""
-        net.stop_ = self.n_idle > self.patience
+        net.stop_ = self.n_idle_ > self.n_iter_no_change
 
     def _measure(self, net):
         net.module_.eval()

@@ -1,15 +1,13 @@
 """The fit of a classifier: its data, its trainings, and what it keeps of them."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
-from sk_adv.neural_network._loop import dtype_of
+from sk_adv.neural_network._loop import dtype_of, naming_batch_size
 from sk_adv.neural_network._training import (
     check_training_data,
     choose_precision,
@@ -24,10 +22,15 @@ def fit_network(model, X, y, sample_weight):
 
     Returns
     -------
-    FloatingPointError or None
-        How the training failed; the classifier is fitted all the same.
+    FloatingPointError, KeyboardInterrupt or None
+        What ended the training before its time; the classifier is fitted all the same.
     """
     _check_sizes(model.hidden_layer_sizes)
+    if model.refit_full and not model.early_stopping:
+        raise ValueError(
+            "refit_full=True trains anew for the number of epochs that early stopping finds best: "
+            "set early_stopping=True as well, or refit_full=False."
+        )
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
@@ -48,7 +51,7 @@ def fit_network(model, X, y, sample_weight):
         # A second Ctrl-C can break off the scoring of an epoch.
         scores = (row.get("validation_score") for row in net.history)
         model.validation_scores_ = [float(score) for score in scores if score is not None]
-        model.best_iteration_ = validation.best_epoch or None
+        model.best_iteration_ = validation.best_epoch_ or None
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
             refitted, failure = _train(
@@ -103,7 +106,8 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
     dtype = dtype_of(precision)
     failure = None
     # torch.manual_seed reaches the generators of all GPUs.
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    random_state = torch.random.fork_rng(range(torch.cuda.device_count()))
+    with random_state, naming_batch_size(model.batch_size):
         torch.manual_seed(model._seed + (len(previous.history) if previous else 0))
         callbacks = make_callbacks(model, held_out and held_out.on(device, dtype), is_refit)
         net = make_net(
@@ -115,19 +119,17 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
             callbacks=callbacks,
             **options,
         )
+        net.identity_ = {
+            "the class labels": model.classes_.tolist(),
+            # Without a seed of its own a training goes on whatever is drawn here.
+            "the seed of random_state": None if model.random_state is None else model._seed,
+        }
         if previous is not None:
             take_over(net, previous)
         try:
             net.partial_fit(data.on(device, dtype), None)
-        except FloatingPointError as error:
+        except (FloatingPointError, KeyboardInterrupt) as error:
             failure = error
-    if net.interrupt_.requested:
-        warnings.warn(
-            f"Training was interrupted in epoch {len(net.history)}; the estimator is fitted "
-            "as far as it came.",
-            ConvergenceWarning,
-            stacklevel=6,
-        )
     return net, failure
 
 

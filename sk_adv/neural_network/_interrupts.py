@@ -12,10 +12,12 @@ class DeferredInterrupt:
     Attributes
     ----------
     requested : bool
+    insisted : bool
+        Whether there was a second one.
     """
 
     def __init__(self):
-        self.requested = False
+        self.requested = self.insisted = False
 
     def __enter__(self):
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -30,6 +32,7 @@ class DeferredInterrupt:
 
     def _note(self, number, frame):
         if self.requested:
+            self.insisted = True
             raise KeyboardInterrupt
         self.requested = True
 

@@ -1,7 +1,12 @@
 """The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
 
+import warnings
+from contextlib import contextmanager
+from types import MappingProxyType
+
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochScoring, PassthroughScoring
 from skorch.callbacks.base import Callback
@@ -9,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._checks import check_callbacks, check_device, check_samples
 from sk_adv.neural_network._interrupts import DeferredInterrupt
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
@@ -19,6 +25,9 @@ class QuietNet(NeuralNetClassifier):
     Callbacks that listen to batches or gradients are served all the same. `AdversarialNet`
     brings the parameter `precision` and the training step.
     """
+
+    # What a checkpoint shall compare besides the net's own parameters and data.
+    identity_ = MappingProxyType({})
 
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.
@@ -31,8 +40,12 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid; the error names the choices.
+            If a parameter of the attack is invalid, or the device is not on this machine.
+        TypeError
+            If there is something else than a callback among the callbacks.
         """
+        check_device(self.device)
+        check_callbacks(self.callbacks)
         super().initialize()
         # skorch moves these when a net from a GPU is loaded where there is none.
         self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
@@ -70,28 +83,46 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, or a checkpoint is not of this training.
+            If a parameter of the attack is invalid, does not fit the samples, or a label no
+            logit, or a checkpoint is not of this training.
+        TypeError
+            If X or y is of a type that can't be trained on.
         FloatingPointError
             If the training loss or a weight becomes NaN or infinite.
         MemoryError
             If the device is full.
+        KeyboardInterrupt
+            At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
         """
         if self.initialized_:
             self.prepare()
         else:
             self.initialize()
-        with self.interrupt_:
+        # skorch takes a list for several arrays.
+        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        with self.interrupt_, naming_batch_size(self.batch_size):
             try:
-                return super().partial_fit(X, y, classes=classes, **fit_params)
-            except torch.OutOfMemoryError as error:
-                raise MemoryError(
-                    f"The device is full: lower batch_size={self.batch_size}, or train a smaller "
-                    f"module. ({error})"
-                ) from error
+                # skorch's fit passes the name of its method on, which no module sees.
+                is_complete = fit_params.keys() <= {"_routing_method"}
+                self.sample_shape_ = check_samples(
+                    self, plain_module(self), X, y, is_complete=is_complete
+                )
+                super().partial_fit(X, y, classes=classes, **fit_params)
             finally:
                 # The history keeps no epoch that was broken off amid its batches.
                 if self.history and "train_batch_count" not in self.history[-1]:
                     self.history.pop()
+        if self.interrupt_.insisted:
+            # skorch takes it for a wish to end this training, not the search around it.
+            raise KeyboardInterrupt
+        if self.interrupt_.requested:
+            warnings.warn(
+                f"Training was interrupted in epoch {len(self.history)}; the network is fitted as "
+                "far as it came.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return self
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train for some epochs; after a resumption, for what is left of them.
@@ -262,6 +293,18 @@ class QuietNet(NeuralNetClassifier):
 
     def _learning_rate(self):
         return float(self.optimizer_.param_groups[0]["lr"])
+
+
+@contextmanager
+def naming_batch_size(batch_size):
+    """Turn torch's error of a full device into a `MemoryError` that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The device is full: lower batch_size={batch_size}, or train a smaller module. "
+            f"({error})"
+        ) from error
 
 
 def dtype_of(precision):

@@ -181,7 +181,8 @@ class AdversarialMaxoutClassifier(
     Notes
     -----
     A `numpy.memmap` is read from disk a batch at a time and never held whole. Ctrl-C ends training
-    after the current batch and leaves a fitted estimator. Predictions are computed in the precision
+    after the current batch and leaves a fitted estimator; a second one raises `KeyboardInterrupt`
+    at once, and leaves one too. Predictions are computed in the precision
     of X, so that float64 inputs give results that do not depend on how rows are batched.
 
     References
@@ -220,7 +221,8 @@ class AdversarialMaxoutClassifier(
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Real],
+        # Infinite as well, but not NaN.
+        "tol": [Interval(Real, None, None, closed="both")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -335,6 +337,8 @@ class AdversarialMaxoutClassifier(
             weights of the epoch before.
         MemoryError
             If the device is full.
+        KeyboardInterrupt
+            At the second Ctrl-C. The estimator is then fitted, as far as training came.
         """
         with unchanged_on_error(self):
             failure = fit_network(self, X, y, sample_weight)

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from numbers import Real
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class AdversarialNet(QuietNet):
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
         The loss J of logits and class indices; the default is the cross-entropy of the softmax.
+        `torch.nn.NLLLoss`, which is no loss of logits, is refused.
 
     epsilon : float or array-like of the shape of one sample, default=0.25
         Radius of the perturbation in the units of X, one for all features or one a feature.
@@ -90,9 +92,10 @@ class AdversarialNet(QuietNet):
     any other torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches
     or gradients are served, at the price of reading the loss back after each batch.
 
-    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net; a second
-    one ends it at once. A loss or a weight that is NaN or infinite raises `FloatingPointError`,
-    with the weights set back to those of the epoch before.
+    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net with a
+    `ConvergenceWarning`; a second one raises `KeyboardInterrupt` at once. A loss or a weight that
+    is NaN or infinite raises `FloatingPointError`, with the weights set back to those of the epoch
+    before.
 
     References
     ----------
@@ -158,11 +161,16 @@ class AdversarialNet(QuietNet):
         """Check the perturbation's parameters and put them where the batches will be."""
         super().prepare()
         check_norm(self.norm)
-        if not 0 <= self.alpha <= 1:
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
             raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
         if self.precision not in ("float32", "bfloat16", "float64"):
             raise ValueError(
                 f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
+            )
+        if isinstance(self.criterion_, torch.nn.NLLLoss):
+            raise ValueError(
+                "criterion=NLLLoss takes the logarithms of probabilities, where the module gives "
+                "logits: pass torch.nn.CrossEntropyLoss, or leave the default."
             )
         params = check_attack(self.attack, self.attack_params)
         dtype = dtype_of(self.precision)

@@ -81,7 +81,7 @@ def net_to_state(net):
         "solver": "sgd" if net.optimizer is torch.optim.SGD else "adam",
         "momentum": getattr(net, "optimizer__momentum", 0.0),
         "learning_rate_init": net.lr,
-        "learning_rate": dict(net.callbacks)["schedule"].name,
+        "learning_rate": dict(net.callbacks)["schedule"].learning_rate,
         "verbose": net.verbose + 1,
     }
     return {

@@ -17,21 +17,21 @@ class Schedule(Callback):
 
     Parameters
     ----------
-    name : {"constant", "cosine", "exponential"}
+    learning_rate : {"constant", "cosine", "exponential"}
     """
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, learning_rate):
+        self.learning_rate = learning_rate
 
     def on_train_begin(self, net, **kwargs):
         """Count from here."""
-        self.n_before = len(net.history)
+        self.n_before_ = len(net.history)
 
     def on_epoch_begin(self, net, **kwargs):
         """Set the learning rate in all groups of parameters."""
-        share = (len(net.history) - 1 - self.n_before) / net.max_epochs
+        share = (len(net.history) - 1 - self.n_before_) / net.max_epochs
         for group in net.optimizer_.param_groups:
-            group["lr"] = net.lr * SCHEDULES[self.name](share)
+            group["lr"] = net.lr * SCHEDULES[self.learning_rate](share)
 
 
 class Progress(Callback):
@@ -39,16 +39,16 @@ class Progress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Draw the bar."""
-        self.bar = tqdm(total=net.max_epochs, unit="epoch", desc="training")
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="training")
 
     def on_epoch_end(self, net, **kwargs):
         """Move on, and show the figures of the epoch."""
         row = net.history[-1]
         names = ("train_loss", "valid_clean_error", "valid_adversarial_error")
-        self.bar.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row})
-        self.bar.update(len(net.history) - self.bar.n)
+        self.bar_.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row})
+        self.bar_.update(len(net.history) - self.bar_.n)
 
     def on_train_end(self, net, **kwargs):
         """Leave the bar as it is."""
-        self.bar.close()
-        self.bar = None
+        self.bar_.close()
+        self.bar_ = None

@@ -52,9 +52,16 @@ class TrainingData:
 
     def split(self, fraction, seed):
         """A training part and a held-out part, stratified by class."""
-        parts = train_test_split(
-            np.arange(len(self.y)), test_size=fraction, stratify=self.y, random_state=seed
-        )
+        try:
+            parts = train_test_split(
+                np.arange(len(self.y)), test_size=fraction, stratify=self.y, random_state=seed
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping=True can't hold out validation_fraction={fraction:g} of "
+                f"{len(self.y)} samples with some of each class in both parts: pass more samples, "
+                f"choose another fraction, or turn early_stopping off. ({error})"
+            ) from error
         return tuple(self.take(np.sort(rows)) for rows in parts)
 
     def on(self, device, dtype):
@@ -223,7 +230,7 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
 
 def make_callbacks(model, held_out, is_refit):
     """The callbacks of one training, in the order in which they are called."""
-    stop = {"tol": model.tol, "patience": model.n_iter_no_change}
+    stop = {"tol": model.tol, "n_iter_no_change": model.n_iter_no_change}
     callbacks = []
     if held_out is not None:
         callbacks.append(("validation", Validation(held_out, model.monitor, **stop)))

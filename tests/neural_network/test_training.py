@@ -5,46 +5,18 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EpochScoring, Freezer, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.attacks import fgsm, pgd
 from sk_adv.neural_network import AdversarialNet
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import TensorBatches, WeightedData
 from sk_adv.neural_network._losses import SigmoidCrossEntropy
-from sk_adv.neural_network._static_step import StaticStep
+from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 EPSILON = 0.25
-
-
-@pytest.fixture(scope="module")
-def digits():
-    X, y = load_digits(return_X_y=True)
-    return X[:600] / 16, y[:600]
-
-
-def small(**params):
-    return AdversarialMaxoutClassifier(
-        **{"hidden_layer_sizes": (16,), "n_pieces": 2, "random_state": 0, "max_iter": 5} | params
-    )
-
-
-def weights(model):
-    net = getattr(model, "net_", model)
-    return {name: value.clone() for name, value in net.module_.state_dict().items()}
-
-
-def are_equal(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def assert_close(one, other, **tolerances):
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], msg=name, **tolerances)
 
 
 class Seeing(nn.Sequential):
@@ -112,7 +84,7 @@ def test_pgd_trains_on_the_copies_that_the_attack_makes(alpha, n_clean):
         assert torch.equal(in_training[0], X)
 
 
-def test_the_seed_of_the_training_fixes_the_random_starts_of_pgd(digits):
+def test_the_seed_of_the_training_fixes_the_random_starts_of_pgd(digits, small, weights, are_equal):
     pgd_ = {"attack": "pgd", "attack_params": {"n_steps": 2}, "max_iter": 1}
     assert are_equal(*(weights(small(**pgd_).fit(*digits)) for _ in range(2)))
 
@@ -129,12 +101,12 @@ def test_a_function_is_called_with_the_perturbation_and_its_own_parameters():
     torch.testing.assert_close(module.seen[-1][0], X + 2)
 
 
-def test_attack_fgsm_as_a_function_trains_like_its_name_with_no_dropout(digits):
+def test_attack_fgsm_as_a_function_trains_like_its_name_with_no_dropout(digits, small, weights):
     named, called = (
         small(attack=attack, max_iter=2, precision="float64").fit(*digits)
         for attack in ("fgsm", fgsm)
     )
-    assert_close(weights(named), weights(called))
+    torch.testing.assert_close(weights(named), weights(called))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +166,7 @@ class BatchListener(Callback):
 
 
 @pytest.mark.parametrize("alpha", [1, 0.5, 0])
-def test_listening_to_batches_changes_neither_weights_nor_losses(alpha, digits):
+def test_listening_to_batches_changes_neither_weights_nor_losses(alpha, digits, weights, are_equal):
     X, y = single(digits)
     quiet, heard = (
         net_of(alpha=alpha, callbacks=callbacks).fit(X, y) for callbacks in ([], [BatchListener()])
@@ -206,7 +178,7 @@ def test_listening_to_batches_changes_neither_weights_nor_losses(alpha, digits):
     assert not quiet._have_listeners() and heard._have_listeners()
 
 
-def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits):
+def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits, weights, are_equal):
     X, y = single(digits)
     ordinary = net_of(optimizer=torch.optim.Adam, lr=0.01, train_split=None).fit(X, y)
     net = net_of(optimizer=torch.optim.Adam, lr=0.01, train_split=None).initialize()
@@ -220,7 +192,40 @@ def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits):
     np.testing.assert_allclose(losses, ordinary.history[:, "train_loss"], rtol=1e-6)
 
 
-def test_partial_fit_goes_on_where_fit_ended(digits):
+UNIFORM = {"attack": "noise", "attack_params": {"distribution": "uniform"}}
+
+
+@pytest.mark.parametrize(
+    ("params", "is_captured"),
+    [
+        ({}, True),
+        ({"attack": "noise"}, True),
+        ({"attack": "pgd", "alpha": 1}, True),
+        ({"optimizer": torch.optim.Adam}, True),
+        # A draw from torch's random state of the CPU, or work that differs from batch to batch.
+        ({"attack": "pgd"}, False),
+        ({"attack": fgsm}, False),
+        (UNIFORM, False),
+        # An optimizer that keeps its count of steps on the CPU.
+        ({"optimizer": torch.optim.Adagrad}, False),
+    ],
+)
+def test_only_steps_that_do_the_same_for_each_batch_may_be_captured(params, is_captured):
+    net = net_of(**params).initialize()
+    data = WeightedData(torch.zeros(6, 64), torch.zeros(6, dtype=torch.int64))
+    batches = net.get_iterator(data, training=True)
+    assert not may_be_captured(net, batches)
+    # What is decided for CUDA can be seen without it.
+    net.device = "cuda"
+    assert may_be_captured(net, batches) == is_captured
+    on_disk = WeightedData(np.zeros((6, 64)), data.y)
+    for streamed in (TensorBatches(on_disk, 2), torch.utils.data.DataLoader(data, 2)):
+        assert not may_be_captured(net, streamed)
+    net.compile = True
+    assert not may_be_captured(net, batches)
+
+
+def test_partial_fit_goes_on_where_fit_ended(digits, weights, are_equal):
     X, y = single(digits)
     whole, parts = net_of(max_epochs=4).fit(X, y), net_of(max_epochs=2).fit(X, y)
     assert are_equal(weights(parts.partial_fit(X, y)), weights(whole))
@@ -233,9 +238,8 @@ def test_parameters_of_the_module_and_the_attack_can_be_set_after_training(digit
     net.set_params(max_epochs=1).fit(X, y)
     net.set_params(module__n_classes=12, epsilon=0.125, train_split=None).fit(X, y)
     assert net.module_[2].out_features == 12
-    shown = net.module_.seen[:2]
-    largest = (shown[1][0] - shown[0][0]).abs().max()
-    torch.testing.assert_close(largest, torch.tensor(0.125))
+    shown = net.module_.seen[-2:]
+    torch.testing.assert_close((shown[1][0] - shown[0][0]).abs().max(), torch.tensor(0.125))
     net.set_params(epsilon=0.5).partial_fit(X, y)
     last = net.module_.seen[-2:]
     torch.testing.assert_close((last[1][0] - last[0][0]).abs().max(), torch.tensor(0.5))
@@ -312,11 +316,11 @@ class Plain(torch.utils.data.Dataset):
         return torch.as_tensor(self.X[row]), int(self.y[row])
 
 
-def test_a_torch_dataset_gives_the_weights_of_its_arrays(digits):
+def test_a_torch_dataset_gives_the_weights_of_its_arrays(digits, weights):
     X, y = single(digits)
     options = {"train_split": None, "iterator_train__shuffle": False}
     array = net_of(**options).fit(X, y)
-    assert_close(weights(net_of(**options).fit(Plain(X, y), None)), weights(array))
+    torch.testing.assert_close(weights(net_of(**options).fit(Plain(X, y), None)), weights(array))
 
 
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, SigmoidCrossEntropy])
@@ -338,10 +342,19 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_the_weighted_mean(criterion
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_memory_map_is_read_in_the_order_and_precision_of_the_array(precision, digits, tmp_path):
+def test_a_memory_map_is_read_in_the_order_and_precision_of_the_array(
+    precision, digits, tmp_path, weights, are_equal
+):
     X, y = digits[0].astype(precision), digits[1]
     mapped = np.memmap(tmp_path / "X", dtype=precision, mode="w+", shape=X.shape)
     mapped[:] = X
     array, streamed = (net_of(precision=precision).fit(Z, y) for Z in (X, mapped))
     assert are_equal(weights(array), weights(streamed))
     assert array.history[:, "valid_loss"] == streamed.history[:, "valid_loss"]
+
+
+@pytest.mark.parametrize("kind", [list, np.int32, np.uint8, torch.as_tensor])
+def test_class_indices_may_be_integers_of_any_kind(kind, digits, weights, are_equal):
+    X, y = single(digits)
+    other = y.astype(kind) if isinstance(kind, type) and kind is not list else kind(y)
+    assert are_equal(*(weights(net_of(max_epochs=1).fit(X, labels)) for labels in (y, other)))

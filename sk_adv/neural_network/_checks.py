@@ -1,0 +1,102 @@
+"""What can be told of a net and its data before the first epoch."""
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from skorch.utils import to_device
+from torch.utils.data import Dataset, IterableDataset
+
+from sk_adv._devices import module_device_and_dtype
+from sk_adv._validation import check_bounds, check_epsilon
+from sk_adv.attacks import check_labels, checked_logits
+from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._crafting import evaluating
+
+
+def check_device(device):
+    """Raise `ValueError` if a torch device is not on this machine."""
+    try:
+        torch.zeros(1, device=torch.device(device))
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} can't be used on this machine, where 'cpu' can. ({error})"
+        ) from error
+
+
+def check_callbacks(callbacks):
+    """Raise `TypeError` if something else than a callback is among skorch's `callbacks`."""
+    if callbacks is None or callbacks == "disable":
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks must be a list; got {callbacks!r}.")
+    for item in callbacks:
+        callback = item[1] if isinstance(item, (list, tuple)) and len(item) == 2 else item
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not (is_class or callback is None or isinstance(callback, Callback)):
+            raise TypeError(
+                "callbacks must hold instances of skorch.callbacks.Callback; "
+                f"got {callback!r} of type {type(callback).__name__}."
+            )
+
+
+def check_samples(net, module, X, y, *, is_complete):
+    """Raise an error if a net can't be trained on some data, as far as one sample tells.
+
+    Parameters
+    ----------
+    net : AdversarialNet
+        Initialised.
+    module : torch.nn.Module
+        That of the net, not compiled.
+    X, y : as in `AdversarialNet.partial_fit`
+    is_complete : bool
+        Whether the module takes X and nothing else, so that a sample can be sent through it.
+
+    Returns
+    -------
+    tuple of int or None
+        The shape of a sample; None where X is neither an array nor a `Dataset` of tensors.
+    """
+    if isinstance(X, WeightedData):
+        # Its estimator has looked at it.
+        return tuple(X.X.shape[1:])
+    _, dtype = module_device_and_dtype(module)
+    sample = _first_sample(X, dtype)
+    if sample is None:
+        return None
+    shape = tuple(sample.shape[1:])
+    check_epsilon(net.epsilon, shape)
+    check_bounds(net.bounds, shape)
+    n_labels = 0 if y is None else int(check_labels(y, len(X)).max()) + 1
+    if is_complete:
+        _check_pass(module, to_device(sample, net.device), n_labels, dtype)
+    return shape
+
+
+def _first_sample(X, dtype):
+    """A batch of one sample; None where it is no tensor."""
+    if isinstance(X, (np.ndarray, torch.Tensor)):
+        if not len(X):
+            raise ValueError("X holds no samples; training needs one at least.")
+        sample = torch.as_tensor(np.array(X[:1]) if isinstance(X, np.ndarray) else X[:1])
+        # Batches of a memory map are converted as they are read.
+        return sample.to(dtype) if isinstance(X, np.memmap) else sample
+    if isinstance(X, Dataset) and not isinstance(X, IterableDataset):
+        sample = X[0][0]
+        if isinstance(sample, (np.ndarray, torch.Tensor)):
+            return torch.as_tensor(sample)[None]
+    return None
+
+
+def _check_pass(module, sample, n_labels, dtype):
+    with torch.no_grad(), evaluating(module):
+        try:
+            # What is NaN in X shows in the loss.
+            checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
+        except ValueError as error:
+            if sample.is_floating_point() and sample.dtype != dtype:
+                raise TypeError(
+                    f"X is of type {sample.dtype}, the module of {dtype}: convert X, or choose "
+                    f"the precision that fits. ({error})"
+                ) from error
+            raise

@@ -1,0 +1,112 @@
+"""What can't be trained on is said before the first epoch, with what was given and what to do."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris
+from skorch.callbacks import EpochTimer
+
+from sk_adv.neural_network import AdversarialNet, Checkpoint
+from sk_adv.neural_network import _training as training
+
+X, Y = load_iris(return_X_y=True)
+X_SINGLE = X.astype(np.float32)
+
+
+def two_arguments(module, X):
+    return X
+
+
+def nothing(module, X, y, epsilon, *, norm, bounds):
+    return None
+
+
+def transposed(module, X, y, epsilon, *, norm, bounds):
+    return X.T
+
+
+CLASSIFIERS = {
+    "early stopping": ({"early_stopping": True}, ValueError, "can't hold out.*0.1 of 6 samples"),
+    "refit": ({"refit_full": True}, ValueError, "set early_stopping=True as well"),
+    "tol": ({"tol": np.nan}, ValueError, "'tol' parameter.*Got nan"),
+    "attack": ({"attack": two_arguments}, TypeError, r"but takes \(module, X\) \(two_arguments"),
+    "parameters": (
+        {"attack": nothing, "attack_params": {"steps": 3}},
+        TypeError,
+        "called as.*, steps=...*unexpected keyword argument 'steps'",
+    ),
+    "no copies": ({"attack": nothing}, ValueError, r"shape of the batch, \(6, 4\).*None"),
+    "copies": (
+        {"attack": functools.partial(transposed)},
+        ValueError,
+        r"\(6, 4\); partial returned a Tensor: torch.Size\(\[4, 6\]\)",
+    ),
+    "pair": ({"callbacks": [("timer", EpochTimer())]}, TypeError, "must hold instances.*tuple"),
+    "other class": ({"callbacks": [dict]}, TypeError, "must hold instances of skorch.*dict"),
+    "word": ({"callbacks": ["EpochTimer"]}, TypeError, "'EpochTimer' of type str"),
+    "every": ({"callbacks": [Checkpoint("a", every=0)]}, ValueError, "every == 0, must be >= 1"),
+    "folder": ({"callbacks": [Checkpoint(".")]}, ValueError, "path must name a file"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_says_what_is_wrong_and_is_not_fitted(name, small):
+    params, error, message = CLASSIFIERS[name]
+    model = small(**params)
+    with pytest.raises(error, match=message):
+        model.fit(X[::25], Y[::25])
+    assert not hasattr(model, "net_")
+
+
+def test_data_that_fills_the_device_names_the_batch_size(small, monkeypatch):
+    def full(X):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(training, "to_tensor", full)
+    with pytest.raises(MemoryError, match="lower batch_size=33"):
+        small(batch_size=33).fit(X, Y)
+
+
+NETS = {
+    "epsilon": ({"epsilon": [0.1, 0.2]}, {}, ValueError, r"shape \(4,\); got shape \(2,\)"),
+    "bounds": ({"bounds": ([0, 0], 1)}, {}, ValueError, r"low.*shape \(4,\); got shape \(2,\)"),
+    "alpha": ({"alpha": "a"}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 'a'"),
+    "large alpha": ({"alpha": 1.5}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 1.5"),
+    "words": ({}, {"y": Y.astype(str)}, TypeError, "class indices from 0 on, not class names"),
+    "floats": ({}, {"y": Y / 2}, ValueError, "integer class indices; got dtype"),
+    "negative": ({}, {"y": Y - 1}, ValueError, "class indices from 0 on; got -1"),
+    "too many": ({}, {"y": Y + 1}, ValueError, r"at least 4 classes for this y.*\(1, 3\)"),
+    "too few": ({}, {"y": Y[:9]}, ValueError, r"y must have shape \(150,\)"),
+    "precision": ({}, {"X": X}, TypeError, "X is of type torch.float64, the module of"),
+    "features": ({}, {"X": X_SINGLE[:, 1:]}, ValueError, r"batches of shape \(1, 3\)"),
+    "nothing": ({}, {"X": X_SINGLE[:0], "y": Y[:0]}, ValueError, "X holds no samples"),
+    "device": ({"device": "cuda:99"}, {}, ValueError, "device='cuda:99' can't be used"),
+    "no device": ({"device": None}, {}, ValueError, "device=None can't be used"),
+    "word": ({"callbacks": ["EpochTimer"]}, {}, TypeError, "'EpochTimer' of type str"),
+    "criterion": ({"criterion": torch.nn.NLLLoss}, {}, ValueError, "CrossEntropyLoss"),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_says_what_is_wrong_before_the_first_epoch(name):
+    params, data, error, message = NETS[name]
+    net = AdversarialNet(torch.nn.Linear(4, 3), verbose=0, **params)
+    data = {"X": X_SINGLE, "y": Y, **data}
+    with pytest.raises(error, match=message):
+        net.fit(**data)
+    assert not getattr(net, "history", [])
+
+
+def test_modules_and_callbacks_that_are_right_are_left_alone():
+    class Converts(torch.nn.Linear):
+        def forward(self, X, scale=None):
+            return super().forward(X.float() if scale is None else scale * X.float())
+
+    params = {"max_epochs": 1, "verbose": 0, "train_split": None}
+    for callbacks in (None, "disable", [EpochTimer], [("timer", EpochTimer()), ("none", None)]):
+        net = AdversarialNet(Converts, module__in_features=4, module__out_features=3, **params)
+        net.set_params(callbacks=callbacks).fit(X, Y)
+        net.partial_fit(X, Y, scale=2.0)
+        assert len(net.history) == 2
