@@ -6,7 +6,9 @@ from numbers import Real
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, Options
+from sklearn.utils.validation import _check_sample_weight
 
 from sk_adv._devices import to_numpy
 
@@ -102,6 +104,39 @@ def check_bounds(bounds, feature_shape):
     if (low > high).any():
         raise ValueError(f"bounds must be (low, high) with low <= high; got {bounds!r}.")
     return low, high
+
+
+def joint_weight(y, sample_weight, class_weight):
+    """Weights of samples times those of their classes, float64, or None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, NaN or infinite, or `class_weight` names a class that y lacks.
+    """
+    sample_weight = to_numpy(sample_weight)
+    if sample_weight is None and class_weight is None:
+        return None
+    weight = _check_sample_weight(
+        sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
+    )
+    if class_weight is not None:
+        # A class without weight has none to balance.
+        used = np.flatnonzero(weight)
+        classes, labels = np.unique(y[used], return_inverse=True)
+        factors = compute_class_weight(
+            class_weight,
+            classes=classes,
+            y=y[used],
+            sample_weight=None if sample_weight is None else weight[used],
+        )
+        if not (np.isfinite(factors).all() and (factors >= 0).all()):
+            raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
+        weight = weight.copy()
+        weight[used] *= factors[labels]
+    if not np.isfinite(weight.sum()):
+        raise ValueError("The sum of the weights is not finite: make them smaller.")
+    return weight
 
 
 def check_dense(X, who):

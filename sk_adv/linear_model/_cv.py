@@ -1,6 +1,7 @@
 """The choice of radius and alpha by cross-validation."""
 
 from collections.abc import Callable, Iterable
+from inspect import signature
 from numbers import Integral
 from typing import Self
 
@@ -23,7 +24,7 @@ from sk_adv.linear_model._logistic import (
     LogisticPredictions,
     warn_unless_optimal,
 )
-from sk_adv.linear_model._path import check_alpha, check_epsilons, epsilon_grid, walk
+from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
 
 
 class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
@@ -185,7 +186,13 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Choose radius and alpha, then fit with them on all data.
 
         Parameters
@@ -197,7 +204,10 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             Class labels, of two classes at least.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, in fits and, if given, in scores.
+            Weights of the samples, in fits and, where the scorer takes weights, in scores.
+
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, for a `cv` that keeps groups together.
 
         Returns
         -------
@@ -210,9 +220,9 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             If a parameter or the data is invalid. A previous fit is then left as it was.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, groups)
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, groups):
         device = resolve_device(self.device, X)
         X, y = validate_data(
             self,
@@ -225,7 +235,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             sample_weight = _check_sample_weight(
                 to_numpy(sample_weight), np.empty((len(y), 0)), ensure_non_negative=True
             )
-        alphas = np.array([check_alpha(alpha) for alpha in np.atleast_1d(self.alphas)])
+        alphas = _check_alphas(self.alphas)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         if isinstance(self.epsilons, Integral):
             self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, alphas.min(), self.norm)
@@ -241,7 +251,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             device=self.device,
         )
         scorer = check_scoring(model, scoring=self.scoring)
-        folds = list(check_cv(self.cv, y, classifier=True).split(X, y))
+        folds = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         scores = Parallel(n_jobs=self.n_jobs)(
             delayed(_score_path)(
                 clone(model).set_params(alpha=alpha),
@@ -258,6 +268,8 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         self.scores_ = np.reshape(scores, (len(alphas), len(folds), -1)).swapaxes(1, 2)
         # Rounded, so that scores equal but for the last digits count as ties: the first wins.
         means = self.scores_.mean(axis=2).round(12)
+        if np.isnan(means).all():
+            raise ValueError("All scores are NaN: check that `scoring` suits the data.")
         best = np.unravel_index(np.nanargmax(means), means.shape)
         self.best_score_ = float(means[best])
         self.alpha_ = float(alphas[best[0]])
@@ -269,11 +281,28 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         return self
 
 
+def _check_alphas(alphas):
+    alphas = np.asarray(alphas, dtype=np.float64)
+    if alphas.ndim != 1 or not len(alphas) or not ((alphas >= 0) & (alphas <= 1)).all():
+        raise ValueError(
+            f"alphas must be a sequence of at least one number in [0, 1]; got {alphas.tolist()!r}."
+        )
+    return alphas
+
+
+def _takes_weights(scorer):
+    if hasattr(scorer, "_accept_sample_weight"):
+        return scorer._accept_sample_weight()
+    return "sample_weight" in signature(scorer).parameters
+
+
 def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
     """Scores on the test fold of models for all radii, from one path on the training fold."""
     weights, test_weights = None, {}
     if sample_weight is not None:
-        weights, test_weights = sample_weight[train], {"sample_weight": sample_weight[test]}
+        weights = sample_weight[train]
+        if _takes_weights(scorer):
+            test_weights = {"sample_weight": sample_weight[test]}
     device = resolve_device(model.device, X)
     data = make_training_set(
         X[train], y[train], weights, model.class_weight, model.fit_intercept, device

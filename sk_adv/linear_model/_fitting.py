@@ -5,11 +5,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._devices import to_numpy
+from sk_adv._validation import joint_weight
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
@@ -62,17 +60,11 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
         If y is no classification target, a weight is negative, or fewer than two classes have
         positive weight.
     """
-    sample_weight = to_numpy(sample_weight)
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
-    weight = _check_sample_weight(
-        sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
-    )
-    if class_weight is not None:
-        factors = compute_class_weight(
-            class_weight, classes=classes, y=y, sample_weight=sample_weight
-        )
-        weight = weight * factors[labels]
+    weight = joint_weight(y, sample_weight, class_weight)
+    if weight is None:
+        weight = np.ones(len(y))
     used = weight > 0
     present = np.unique(labels[used])
     if len(present) < 2:

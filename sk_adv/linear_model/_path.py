@@ -7,13 +7,25 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_X_y
+from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
-from sk_adv._validation import check_epsilon, check_norm
+from sk_adv._validation import check_epsilon
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._logistic import warn_unless_optimal
+from sk_adv.linear_model._logistic import AdversarialLogisticRegression, warn_unless_optimal
+
+_CONSTRAINTS = {
+    "X": ["array-like", "sparse matrix"],
+    "y": ["array-like"],
+    "sample_weight": ["array-like", None],
+    **{
+        name: AdversarialLogisticRegression._parameter_constraints[name]
+        for name in ("alpha", "norm", "fit_intercept", "class_weight")
+    },
+}
 
 
+@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
 def epsilon_max(
     X: ArrayLike,
     y: ArrayLike,
@@ -88,9 +100,8 @@ def epsilon_max(
     1
     """
     X, y = _check_data(X, y)
-    check_norm(norm)
     data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, torch.device("cpu"))
-    return _epsilon_max(data, check_alpha(alpha), norm)
+    return _epsilon_max(data, alpha, norm)
 
 
 def _epsilon_max(data, alpha, norm):
@@ -110,6 +121,19 @@ def _epsilon_max(data, alpha, norm):
     return float(torch.linalg.vector_norm(gaps, ord=norm, dim=1).max()) / share
 
 
+@validate_params(
+    {
+        **_CONSTRAINTS,
+        **{
+            name: AdversarialLogisticRegression._parameter_constraints[name]
+            for name in ("C", "tol", "max_iter", "device")
+        },
+        "epsilons": ["array-like", None],
+        "n_epsilons": [Interval(Integral, 1, None, closed="left")],
+        "epsilon_min_ratio": [Interval(Real, 0, 1, closed="right")],
+    },
+    prefer_skip_nested_validation=True,
+)
 def adversarial_logistic_path(
     X: ArrayLike,
     y: ArrayLike,
@@ -215,10 +239,6 @@ def adversarial_logistic_path(
     >>> path.coefs.shape
     (5, 1, 30)
     """
-    check_norm(norm)
-    alpha = check_alpha(alpha)
-    if not C > 0:
-        raise ValueError(f"C must be positive; got {C!r}.")
     device = resolve_device(device, X)
     X, y = _check_data(X, y)
     data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, device)
@@ -235,7 +255,7 @@ def adversarial_logistic_path(
         tol=tol,
         max_iter=max_iter,
     ):
-        warn_unless_optimal(solution, alpha, float(epsilons[len(solutions)]), tol, stacklevel=3)
+        warn_unless_optimal(solution, alpha, float(epsilons[len(solutions)]), tol, stacklevel=5)
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
     return Bunch(
         epsilons=epsilons,
@@ -271,10 +291,6 @@ def walk(data, epsilons, **parameters):
 def epsilon_grid(data, n_epsilons, ratio, alpha, norm):
     if alpha == 1:
         raise ValueError("epsilons must be given where alpha=1: there is no largest useful radius.")
-    if not isinstance(n_epsilons, Integral) or n_epsilons < 1:
-        raise ValueError(f"n_epsilons must be an integer of at least 1; got {n_epsilons!r}.")
-    if not 0 < ratio <= 1:
-        raise ValueError(f"epsilon_min_ratio must lie in (0, 1]; got {ratio!r}.")
     largest = _epsilon_max(data, alpha, norm)
     return largest * np.geomspace(1, ratio, n_epsilons)
 
@@ -287,12 +303,6 @@ def check_epsilons(epsilons):
             f"got an array of shape {epsilons.shape}."
         )
     return check_epsilon(epsilons, epsilons.shape, "epsilons")
-
-
-def check_alpha(alpha):
-    if not isinstance(alpha, Real) or not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie in [0, 1]; got {alpha!r}.")
-    return float(alpha)
 
 
 def _check_data(X, y):

@@ -133,6 +133,11 @@ class Slopes:
     def violation(self):
         return float(append(self.violations, self.intercept.abs()).max())
 
+    @property
+    def vanish(self):
+        """Whether nothing is violated by more than rounding."""
+        return self.violation <= 1e-13 * float(self.mass)
+
     def negligible(self, tol):
         """Violations up to here can wait: up to `tol`, or much less than the largest."""
         return min(tol, 0.1 * self.violation)

@@ -99,12 +99,12 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
         if previous is not None:
             gain *= (slopes.violation / previous) ** 2
         is_near, before = slopes.violation <= tol, status
-        within = is_near and (gain <= tol * point.objective or slopes.violation == 0)
+        within = is_near and (gain <= tol * point.objective or slopes.vanish)
         status = "optimal" if within else "max_iter"
         if problem.may_lack_minimum and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
             break
-        if within and (not refine or before == "optimal" or slopes.violation == 0):
+        if within and (not refine or before == "optimal" or slopes.vanish):
             break
         if n_iter == max_iter:
             break

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_n_features,
-    _check_sample_weight,
     validate_data,
 )
 
 from sk_adv._devices import to_numpy, to_tensor
-from sk_adv._validation import check_bounds, check_epsilon
+from sk_adv._validation import check_bounds, check_epsilon, joint_weight
 from sk_adv.neural_network._batches import WeightedData
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._early_stopping import Plateau, Validation
@@ -101,7 +100,7 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    weight = _joint_weight(y, sample_weight, model.class_weight)
+    weight = joint_weight(y, sample_weight, model.class_weight)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)
@@ -122,31 +121,6 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     if weight is not None:
         weight = weight / weight.mean()
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)
-
-
-def _joint_weight(y, sample_weight, class_weight):
-    """Weights of samples times those of their classes, or None if there are none."""
-    sample_weight = to_numpy(sample_weight)
-    if sample_weight is None and class_weight is None:
-        return None
-    weight = _check_sample_weight(
-        sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
-    )
-    if class_weight is not None:
-        # A class without weight has none to balance.
-        used = np.flatnonzero(weight)
-        classes, labels = np.unique(y[used], return_inverse=True)
-        factors = compute_class_weight(
-            class_weight,
-            classes=classes,
-            y=y[used],
-            sample_weight=None if sample_weight is None else weight[used],
-        )
-        if not (np.isfinite(factors).all() and (factors >= 0).all()):
-            raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
-        weight = weight.copy()
-        weight[used] *= factors[labels]
-    return weight
 
 
 def _check_memory_map(model, X, y, reset):

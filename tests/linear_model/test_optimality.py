@@ -77,6 +77,16 @@ def test_two_classes_reach_the_conic_optimum(problem, norm, alpha, C, fit_interc
     assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
 
 
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_radii_of_all_sizes_reach_the_conic_optimum(problem, norm):
+    X, y, weight = problem(200)
+    epsilon = np.geomspace(1e-6, 1, 8)
+    model = AdversarialLogisticRegression(epsilon=epsilon, norm=norm).fit(X, y, weight)
+    expected = conic_optimum(X, y, weight, epsilon, 0, norm, np.inf, True)
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+
+
 @pytest.mark.parametrize("epsilon", [0.8, 1.0, 1.5])
 def test_more_features_than_samples_reach_the_conic_optimum(problem, epsilon):
     X, y, weight = problem(60, n_features=100)

@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_iris, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from sk_adv import AdversarialLogisticRegression
@@ -114,6 +114,19 @@ def test_cross_validation_weighs_fits_and_scores(cancer):
     assert found.scores_[0, 0, 0] == accuracy_score(y[test], model.predict(X[test]))
 
 
+def test_groups_stay_together_in_cross_validation(cancer):
+    X, y = cancer
+    groups = np.arange(len(y)) % 7
+    scoring = {"scoring": lambda model, X, y: model.score(X, y), "cv": GroupKFold(3)}
+    found = AdversarialLogisticRegressionCV(epsilons=[0.1, 0.3], **scoring)
+    # A scorer that knows no weights is called without.
+    found.fit(X, y, sample_weight=np.ones(len(y)), groups=groups)
+    grid = {"epsilon": [0.1, 0.3]}
+    expected = GridSearchCV(AdversarialLogisticRegression(C=100.0), grid, **scoring)
+    expected.fit(X, y, groups=groups)
+    assert found.best_score_ == pytest.approx(expected.best_score_, abs=1e-9)
+
+
 def test_automatic_radii_start_at_epsilon_max(cancer):
     found = AdversarialLogisticRegressionCV(epsilons=3, cv=2).fit(*cancer)
     np.testing.assert_allclose(found.epsilons_, epsilon_max(*cancer) * np.array([1, 0.1, 0.01]))
@@ -158,6 +171,10 @@ def test_float32_data_is_solved_in_float64(cancer):
         ({"norm": 1}, "norm"),
         ({"C": 0}, "C.*0"),
         ({"device": "cuda:99"}, "device"),
+        ({"max_iter": -1}, "max_iter.*-1"),
+        ({"tol": 0}, "tol.*0"),
+        ({"fit_intercept": "no"}, "fit_intercept.*'no'"),
+        ({"class_weight": {0: 1, 1: -1}}, "class_weight.*-1"),
     ],
 )
 def test_bad_parameter_of_the_path_is_named(cancer, parameters, message):
@@ -171,6 +188,8 @@ def test_bad_parameter_of_the_path_is_named(cancer, parameters, message):
         ({"epsilons": [-0.1]}, "epsilons.*-0.1"),
         ({"epsilons": 0}, "epsilons"),
         ({"alphas": [0.5, 2]}, "alpha.*2"),
+        ({"alphas": []}, "alphas.*at least one"),
+        ({"scoring": lambda model, X, y: np.nan}, "NaN.*scoring"),
         ({"scoring": "accurate"}, "scoring"),
         ({"norm": 1}, "norm"),
     ],
