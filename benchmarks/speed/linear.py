@@ -8,19 +8,18 @@ Tables are printed, and written to results/linear.md beside this file; a quick r
 unless it is told where. "x" after a number is a ratio of two times of the same run.
 """
 
-import argparse
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from _harness import linear_peers as peers
+from _harness.command import Section, parse_arguments, run_sections
 from _harness.linear_problems import dense_problem, mnist, mnist_3_vs_7, sparse_problem
-from _harness.report import environment, table, write_section
-from _harness.timing import Timing, alternate, available_cores, limit_threads, memory_beyond
+from _harness.report import table
+from _harness.timing import Timing, alternate, limit_threads, memory_beyond
 from scipy import sparse
 
 from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
@@ -28,6 +27,9 @@ from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
 EPSILONS = (0.25, 0.1, 0.05, 0.02, 0.01, 0.003)
 # saga is far too slow for all radii, or to run until it meets its tolerance.
 SAGA_EPSILONS, SAGA_MAX_ITER = (0.25, 0.05), 1000
+# A conic solver needs minutes for all rows.
+CONIC_EPSILONS, CONIC_ROWS = (0.25, 0.1, 0.05), 1000
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "celer", "cvxpy", "clarabel")
 
 PREFACE = """\
 # Speed of the linear models
@@ -35,15 +37,6 @@ PREFACE = """\
 Written by `python benchmarks/speed/linear.py`; benchmarks/README.md says what is compared. All
 sides of a table were timed in the same run, one after the other in turn, on float64 data. Times
 are in seconds."""
-
-
-@dataclass
-class Options:
-    """What the command line asks for."""
-
-    quick: bool
-    repeats: int
-    threads: int
 
 
 def l1_section(options):
@@ -85,12 +78,12 @@ def l1_section(options):
 
 
 def conic_section(options):
-    """The first 2,000 rows of MNIST 3 versus 7: ours against a conic solver, same problem."""
+    """The first rows of MNIST 3 versus 7: ours against a conic solver, same problem."""
     X, y = mnist_3_vs_7(options.quick)
-    n_rows = 200 if options.quick else 2000
+    n_rows = 200 if options.quick else CONIC_ROWS
     X, y = X[:n_rows], y[:n_rows]
     rows = []
-    for epsilon in EPSILONS:
+    for epsilon in CONIC_EPSILONS:
         ours = {"ours": lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
         timings = alternate(ours, options.repeats)
         conic = {"conic": lambda epsilon=epsilon: peers.fit_conic(X, y, epsilon)}
@@ -242,16 +235,6 @@ def multiclass_section(options):
     )
 
 
-SECTIONS = {
-    "l1": ("MNIST 3 versus 7, against L1", l1_section),
-    "conic": ("MNIST 3 versus 7, against a conic solver", conic_section),
-    "shapes": ("Shapes", shapes_section),
-    "rows": ("Ten times the rows", rows_section),
-    "path": ("The path", path_section),
-    "multiclass": ("Ten classes", multiclass_section),
-}
-
-
 def l1_sides(X, y, model):
     """Liblinear with L1, at the C that matches a model's sparsity."""
     C = peers.match_sparsity(
@@ -340,35 +323,21 @@ def l1_cells(timings):
     return cells
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="small sizes, for a test of the code")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default: 3)")
-    parser.add_argument(
-        "--threads", type=int, default=available_cores(), help="default: one for each core"
-    )
-    parser.add_argument("--output", type=Path, help="the report (default: results/linear.md)")
-    return parser.parse_args()
-
-
-def main():
-    arguments = parse_arguments()
-    limit_threads(arguments.threads)
-    options = Options(arguments.quick, arguments.repeats, arguments.threads)
-    output = arguments.output
-    if output is None and not options.quick:
-        output = Path(__file__).parent / "results" / "linear.md"
-    order = [title for title, _ in SECTIONS.values()]
-    for name in arguments.only:
-        title, measure = SECTIONS[name]
-        text = f"{measure(options)}\n\n{environment(options.repeats)}"
-        print(f"## {title}\n\n{text}\n", flush=True)
-        if output is not None:
-            write_section(output, title, text, order, PREFACE)
+SECTIONS = {
+    "l1": Section("MNIST 3 versus 7, against L1", l1_section),
+    "conic": Section("MNIST 3 versus 7, against a conic solver", conic_section),
+    "shapes": Section("Shapes", shapes_section),
+    "rows": Section("Ten times the rows", rows_section),
+    "path": Section("The path", path_section),
+    "multiclass": Section("Ten classes", multiclass_section),
+}
 
 
 if __name__ == "__main__":
-    main()
+    run_sections(
+        parse_arguments(__doc__, SECTIONS, repeats=3),
+        SECTIONS,
+        report=Path(__file__).parent / "results" / "linear.md",
+        preface=PREFACE,
+        libraries=LIBRARIES,
+    )

@@ -9,7 +9,6 @@ unless it is told where. "x" after a number is the median of a ratio of two time
 within one round of the same run.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from _harness import network_peers as peers
-from _harness.report import environment, table, write_section
-from _harness.timing import alternate, available_cores, limit_threads
+from _harness.command import Section, parse_arguments, run_sections
+from _harness.report import table
+from _harness.timing import alternate
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -51,15 +51,6 @@ speed of the multiplications in all matrix products of a side, as a share of the
 `torch.mm` in the same round. Before the clocks started, the bare loops and our estimator trained
 from the same weights, in the same order and with the same dropout masks, and ended at the same
 weights, bit for bit."""
-
-
-@dataclass
-class Options:
-    """What the command line asks for."""
-
-    quick: bool
-    repeats: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -272,50 +263,21 @@ def verdict(value, target):
 
 
 SECTIONS = {
-    "mnist": ("MNIST shapes", mnist_section),
-    "dropout": (
+    "mnist": Section("MNIST shapes", mnist_section),
+    "dropout": Section(
         "MNIST shapes, with dropout",
         partial(mnist_section, input_dropout=0.2, hidden_dropout=0.5),
     ),
-    "digits": ("Digits", digits_section),
+    "digits": Section("Digits", digits_section),
 }
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="small sizes, for a test of the code")
-    parser.add_argument(
-        "--repeats", type=int, help="rounds of all sides (default: 9; of a quick run: 1)"
-    )
-    parser.add_argument(
-        "--rows", type=int, default=12_000, help="of random data (default: 12,000; MNIST: 60,000)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=available_cores(), help="default: one for each core"
-    )
-    parser.add_argument("--output", type=Path, help="the report (default: results/networks.md)")
-    return parser.parse_args()
-
-
-def main():
-    arguments = parse_arguments()
-    limit_threads(arguments.threads)
-    repeats = arguments.repeats or (1 if arguments.quick else 9)
-    options = Options(arguments.quick, repeats, arguments.rows)
-    output = arguments.output
-    if output is None and not options.quick:
-        output = Path(__file__).parent / "results" / "networks.md"
-    order = [title for title, _ in SECTIONS.values()]
-    for name in arguments.only:
-        title, measure = SECTIONS[name]
-        text = f"{measure(options)}\n\n{environment(options.repeats, LIBRARIES)}"
-        print(f"## {title}\n\n{text}\n", flush=True)
-        if output is not None:
-            write_section(output, title, text, order, PREFACE)
-
-
 if __name__ == "__main__":
-    main()
+    rows = {"type": int, "default": 12_000, "help": "of random data (default: 12,000)"}
+    run_sections(
+        parse_arguments(__doc__, SECTIONS, repeats=9, rows=rows),
+        SECTIONS,
+        report=Path(__file__).parent / "results" / "networks.md",
+        preface=PREFACE,
+        libraries=LIBRARIES,
+    )

@@ -11,8 +11,6 @@ import torch
 
 from _harness.timing import available_cores
 
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "celer", "cvxpy", "clarabel")
-
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table with aligned columns, the first to the left and all others to the right."""
@@ -28,7 +26,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
-def environment(repeats: int, libraries: Iterable[str] = _LIBRARIES) -> str:
+def environment(repeats: int, libraries: Iterable[str]) -> str:
     """One line on when, where and with what a section was measured."""
     versions = ", ".join(
         f"{name} {version}" for name in libraries if (version := _version(name)) is not None
