@@ -120,10 +120,9 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions (see Notes), in the units of the
-        gradient of the mean loss by the weights of standardised features: it does not depend on
-        the units of X. (For several classes X is taken as it is.) Nor may there be more than this
-        share of the objective left to gain, as estimated from the last step.
+        Largest allowed violation of the optimality conditions (see Notes). Two classes: it is
+        measured on standardised features, so that the units of X do not matter, and no more than
+        this share of the objective may be left to gain, as estimated from the last step.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -155,8 +154,9 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         The minimised objective, above, at the solution.
 
     violation_ : float
-        The largest violation of the optimality conditions at the solution (several classes: the
-        largest entry of the gradient of the bound with its kinks rounded off).
+        The largest violation of the optimality conditions at the solution, by standardised
+        features (several classes: the largest entry of the gradient of the bound with its kinks
+        rounded off, by the features as they are).
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -172,7 +172,10 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     -----
     *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
     adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
-    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0.
+    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0. Two
+    classes are solved in terms of standardised features, which are formed nowhere: (x_j - μ_j) /
+    σ_j with the weighted mean and standard deviation, or with μ_j = 0 and the root of the mean
+    square if there is no intercept. `violation_` is by how much the worst condition fails there.
 
     *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
     fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors there, in
@@ -343,12 +346,15 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
         message = (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without reaching a minimum; the fit was stopped there. "
-            f"Use a larger epsilon than {epsilon!r}, or a finite C."
+            f"Use a larger epsilon{f' than {epsilon:g}' if np.ndim(epsilon) == 0 else ''}, or a "
+            "finite C."
         )
     else:
         message = (
             f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions, above tol={tol:g}. "
-            "Scale the features to similar ranges, use a finite C, or increase max_iter or tol."
+            f"{solution.violation:.3g} of the optimality conditions, at tol={tol:g}. Use a finite C, "
+            "or increase max_iter or tol."
         )
+        if solution.coef.ndim == 2:
+            message += " Features of similar scale help where there are several classes."
     warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
