@@ -64,7 +64,8 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         `sk_adv.metrics.make_adversarial_scorer` gives scores under attack.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions, as in `AdversarialLogisticRegression`.
+        Largest allowed violation of the optimality conditions, as in
+        `AdversarialLogisticRegression`.
 
     max_iter : int, default=100
         Largest number of Newton iterations a radius.

@@ -352,8 +352,8 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     else:
         message = (
             f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions, at tol={tol:g}. Use a finite C, "
-            "or increase max_iter or tol."
+            f"{solution.violation:.3g} of the optimality conditions, at tol={tol:g}. Use a finite "
+            "C, or increase max_iter or tol."
         )
         if solution.coef.ndim == 2:
             message += " Features of similar scale help where there are several classes."

@@ -191,7 +191,8 @@ def adversarial_logistic_path(
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions, as in `AdversarialLogisticRegression`.
+        Largest allowed violation of the optimality conditions, as in
+        `AdversarialLogisticRegression`.
 
     max_iter : int, default=100
         Largest number of Newton iterations a radius.
