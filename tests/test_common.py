@@ -1,5 +1,7 @@
 """What scikit-learn asks of every estimator."""
 
+import copy
+import functools
 import inspect
 
 import numpy as np
@@ -114,13 +116,14 @@ def test_wrong_feature_count_is_named(estimator, fitted_on):
         method(X[:, :2])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fitted_on():
-    """A fitted clone, with the three features and two classes that it was fitted on."""
+    """A fitted copy, with the three features and two classes that it was fitted on."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = (X[:, 0] + np.sin(5 * X[:, 1]) > 0).astype(int)
 
+    @functools.cache
     def fit(estimator):
-        X = np.random.default_rng(0).normal(size=(60, 3))
-        y = (X[:, 0] + np.sin(5 * X[:, 1]) > 0).astype(int)
-        return clone(estimator).fit(X, y), X, y
+        return clone(estimator).fit(X, y)
 
-    return fit
+    return lambda estimator: (copy.deepcopy(fit(estimator)), X, y)

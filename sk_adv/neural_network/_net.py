@@ -225,7 +225,8 @@ class AdversarialNet(QuietNet):
             The `loss` J̄, and the module's output as `y_pred`: on the clean batch, or on the
             copies if alpha is 0.
         """
-        self._set_training(True)
+        if not self.module_.training:
+            self._set_training(True)
         X, y = unpack_data(batch)
         X, alpha = to_device(X, self.device), self.alpha
         serves_both = self.attack == "fgsm" and 0 < alpha < 1
