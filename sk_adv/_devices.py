@@ -65,8 +65,21 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
 
 
 def to_numpy(X):
-    """Bring a tensor to the host as a NumPy array; anything else is returned as it is."""
-    return np.asarray(X.detach().cpu()) if isinstance(X, torch.Tensor) else X
+    """Bring a tensor to the host as a NumPy array; anything else is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If it is a sparse tensor.
+    """
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"Sparse tensors are not taken; got one of layout {X.layout}. Pass a CSR or CSC matrix "
+            "of SciPy, or X.to_dense()."
+        )
+    return np.asarray(X.detach().cpu())
 
 
 def is_dispatched(X):

@@ -124,12 +124,15 @@ def joint_weight(y, sample_weight, class_weight):
         # A class without weight has none to balance.
         used = np.flatnonzero(weight)
         classes, labels = np.unique(y[used], return_inverse=True)
-        factors = compute_class_weight(
-            class_weight,
-            classes=classes,
-            y=y[used],
-            sample_weight=None if sample_weight is None else weight[used],
-        )
+        try:
+            factors = compute_class_weight(
+                class_weight,
+                classes=classes,
+                y=y[used],
+                sample_weight=None if sample_weight is None else weight[used],
+            )
+        except ValueError as error:
+            raise ValueError(f"class_weight={class_weight!r}: {error}") from error
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
         weight = weight.copy()

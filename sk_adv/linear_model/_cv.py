@@ -283,7 +283,10 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
 
 
 def _check_alphas(alphas):
-    alphas = np.asarray(alphas, dtype=np.float64)
+    try:
+        alphas = np.asarray(alphas, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"alphas must be a sequence of numbers; got {alphas!r}.") from error
     if alphas.ndim != 1 or not len(alphas) or not ((alphas >= 0) & (alphas <= 1)).all():
         raise ValueError(
             f"alphas must be a sequence of at least one number in [0, 1]; got {alphas.tolist()!r}."

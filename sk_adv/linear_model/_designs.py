@@ -4,6 +4,9 @@ All results are float64 tensors. A design keeps X as it was given, dense or spar
 precision; work goes over blocks of rows, so that memory beyond X stays small.
 """
 
+import itertools
+
+import numpy as np
 import torch
 from scipy import sparse
 
@@ -70,8 +73,8 @@ class DenseDesign:
             start += len(block)
         return result
 
-    def moments(self, rows, columns, weight, first):
-        """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns], 1).
+    def moments(self, rows, columns, weight, first, offset):
+        """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns] - offset, 1).
 
         Parameters
         ----------
@@ -79,6 +82,7 @@ class DenseDesign:
         weight : torch.Tensor of shape (n_rows,)
             Not negative.
         first : torch.Tensor of shape (n_rows,)
+        offset : torch.Tensor of shape (n_columns,)
 
         Returns
         -------
@@ -91,18 +95,19 @@ class DenseDesign:
         width = size if self._are_few(columns) else self.shape[1]
         for chunk in torch.arange(len(rows), device=rows.device).split(_block_rows(width)):
             block = weight.new_ones(len(chunk), size)
-            block[:, :-1] = self._gather(rows[chunk], columns)
+            torch.sub(self._gather(rows[chunk], columns), offset, out=block[:, :-1])
             cross += block.T @ first[chunk]
             block *= root[chunk]
             second += block.T @ block
         return second, cross
 
-    def mean_square(self, weight):
-        """Σ_i weight_i x_ij² for each feature j."""
+    def mean_square(self, weight, offset=0.0):
+        """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
         result = weight.new_zeros(self.shape[1])
         start = 0
         for block in self._blocks(self.X):
-            result += block.to(weight.dtype).square().T @ weight[start : start + len(block)]
+            square = (block.to(weight.dtype) - offset).square_()
+            result += square.T @ weight[start : start + len(block)]
             start += len(block)
         return result
 
@@ -155,7 +160,7 @@ class SparseDesign:
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
         return torch.from_numpy(self.X.T @ values.numpy())
 
-    def moments(self, rows, columns, weight, first):
+    def moments(self, rows, columns, weight, first, offset):
         """As `DenseDesign.moments`."""
         rows, columns = rows.numpy(), columns.numpy()
         size = len(columns) + 1
@@ -169,11 +174,38 @@ class SparseDesign:
         second[-1, -1] = weight.sum()
         weighted = sparse.diags_array(weight.numpy()) @ picked
         second[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
+        # The offsets would fill the matrix, so they are taken off the products.
+        cross[:-1] -= offset * cross[-1]
+        second[:-1] -= torch.outer(offset, second[-1])
+        second[:, :-1] -= torch.outer(second[:, -1], offset)
         return second, cross
 
-    def mean_square(self, weight):
-        """Σ_i weight_i x_ij² for each feature j."""
-        return torch.from_numpy(self.X.power(2).T @ weight.numpy())
+    def mean_square(self, weight, offset=None):
+        """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
+        n_features = self.shape[1]
+        offset = np.zeros(n_features) if offset is None else offset.numpy()
+        square, stored, count = np.zeros((3, n_features))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows, columns, values in self._entries():
+                share = weight.numpy()[rows]
+                values -= offset[columns]
+                square += np.bincount(columns, share * values**2, minlength=n_features)
+                stored += np.bincount(columns, share, minlength=n_features)
+                count += np.bincount(columns, minlength=n_features)
+            missing = np.where(count < self.shape[0], float(weight.sum()) - stored, 0)
+            return torch.from_numpy(square + missing.clip(min=0) * offset**2)
+
+    def _entries(self):
+        """Yield rows, columns and values (float64) of the stored entries, in blocks."""
+        ends = self.X.indptr
+        blocks = np.searchsorted(ends, np.arange(0, ends[-1], _BLOCK_ENTRIES), side="right") - 1
+        blocks = np.unique(np.append(blocks, len(ends) - 1))
+        for first, last in itertools.pairwise(blocks):
+            entries = slice(ends[first], ends[last])
+            outer = np.repeat(np.arange(first, last), np.diff(ends[first : last + 1]))
+            inner, values = self.X.indices[entries], self.X.data[entries].astype(float)
+            rows, columns = (outer, inner) if self.X.format == "csr" else (inner, outer)
+            yield rows, columns, values
 
     def restricted(self, columns):
         """A design of a copy of some columns."""
@@ -188,22 +220,25 @@ class StandardisedDesign:
     Parameters
     ----------
     design : DenseDesign or SparseDesign
-    offset, scale : torch.Tensor of shape (n_features,)
+    offset : torch.Tensor of shape (n_features,)
+    scale : torch.Tensor of shape (n_features,)
+        0 marks a feature that becomes 0 in all samples.
     """
 
     def __init__(self, design, offset, scale):
         self.design, self.offset, self.scale = design, offset, scale
+        self.inverse = torch.where(scale > 0, 1 / scale, 0)
         self.shape = design.shape
 
     @classmethod
     def of(cls, design, weight, centred):
         """With weighted means and standard deviations, or 0 and roots of the mean squares."""
-        square = design.mean_square(weight)
         offset = design.transposed_product(weight) * centred
-        variance = square - offset**2
+        scale = design.mean_square(weight, offset).sqrt()
+        if not scale.isfinite().all():
+            raise ValueError("X has features too large to be squared; use smaller units.")
         # Less is the rounding of a constant.
-        variance = torch.where(variance > 1e-12 * square, variance, square)
-        return cls(design, offset, torch.where(variance > 0, variance, 1).sqrt())
+        return cls(design, offset, torch.where(scale > 1e-14 * offset.abs(), scale, 0))
 
     def from_raw(self, coef, intercept):
         """The weights that give the same margins as these do on X in its own units."""
@@ -211,7 +246,7 @@ class StandardisedDesign:
 
     def to_raw(self, coef, intercept):
         """The inverse of `from_raw`."""
-        coef = coef / self.scale
+        coef = coef * self.inverse
         return coef, intercept - self.offset @ coef
 
     def restricted(self, columns):
@@ -223,29 +258,26 @@ class StandardisedDesign:
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
         every = slice(None) if columns is None else columns
-        coef = coef / self.scale[every]
+        coef = coef * self.inverse[every]
         return self.design.product(coef, columns) - self.offset[every] @ coef
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,)."""
-        return (self.design.transposed_product(values) - self.offset * values.sum()) / self.scale
+        product = self.design.transposed_product(values)
+        return (product - self.offset * values.sum()) * self.inverse
 
     def moments(self, rows, columns, weight, first):
-        """As `DenseDesign.moments`."""
-        second, cross = self.design.moments(rows, columns, weight, first)
-        offset, scale = self.offset[columns], self.scale[columns]
-        cross[:-1] = (cross[:-1] - offset * cross[-1]) / scale
-        second[:-1] -= torch.outer(offset, second[-1])
-        second[:, :-1] -= torch.outer(second[:, -1], offset)
-        second[:-1] /= scale[:, None]
-        second[:, :-1] /= scale
+        """Weighted products of the standardised columns, as `DenseDesign.moments`."""
+        offset, inverse = self.offset[columns], self.inverse[columns]
+        second, cross = self.design.moments(rows, columns, weight, first, offset)
+        cross[:-1] *= inverse
+        second[:-1] *= inverse[:, None]
+        second[:, :-1] *= inverse
         return second, cross
 
     def mean_square(self, weight):
         """Σ_i weight_i x_ij² for each feature j."""
-        first = self.design.transposed_product(weight)
-        square = self.design.mean_square(weight)
-        return (square + self.offset * (self.offset * weight.sum() - 2 * first)) / self.scale**2
+        return self.design.mean_square(weight, self.offset) * self.inverse**2
 
 
 def _take_columns(X, columns):

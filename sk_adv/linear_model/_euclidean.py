@@ -40,7 +40,7 @@ class EuclideanSteps:
         if slope.abs().max() > slopes.negligible(self.tol) or not bounded.any():
             return self._newton_step(free, point, slope, torch.zeros_like(slope[:-1]), 0)
         columns = bounded.nonzero().squeeze(1)
-        curvature = self.problem.total_curvature(point)
+        curvature = self.problem.total_curvature(point) + self.problem.ridge[columns]
         direction = _leave_kink(slopes.coef[columns], slopes.mass, epsilon[columns], curvature)
         length = torch.linalg.vector_norm(epsilon[columns] * direction)
         descent = slopes.coef[columns] @ direction + slopes.mass * length
@@ -72,12 +72,12 @@ class EuclideanSteps:
 
 
 def _leave_kink(gradient, mass, epsilon, curvature):
-    """argmin over d of gᵀd + mass ‖ε ∘ d‖₂ + curvature ‖d‖₂² / 2, where that is not 0.
+    """argmin over d of gᵀd + mass ‖ε ∘ d‖₂ + Σ curvature_j d_j² / 2, where that is not 0.
 
-    d_j = -g_j / (curvature + mass ε_j² / ρ), and ρ = ‖ε ∘ d‖₂ is the root of
-    Σ (ε_j g_j / (curvature ρ + mass ε_j²))² = 1, whose left side falls with ρ.
+    d_j = -g_j / (curvature_j + mass ε_j² / ρ), and ρ = ‖ε ∘ d‖₂ is the root of
+    Σ (ε_j g_j / (curvature_j ρ + mass ε_j²))² = 1, whose left side falls with ρ.
     """
-    high = torch.linalg.vector_norm(epsilon * gradient) / curvature
+    high = torch.linalg.vector_norm(epsilon * gradient / curvature)
     low = 1e-150 * high
     for _ in range(60):
         middle = (low * high).sqrt()

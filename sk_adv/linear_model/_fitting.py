@@ -162,7 +162,8 @@ def solve(
 def _two_classes(data, alpha, epsilon, norm, ridge):
     """The problem in terms of standardised features."""
     X = data.standardised
-    epsilon = epsilon / X.scale
+    # Constant features are the intercept's affair: any radius keeps their weights at 0.
+    epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
     return Problem(
         X=X,
         y=2.0 * data.labels.to(data.weight.dtype) - 1,
@@ -170,6 +171,6 @@ def _two_classes(data, alpha, epsilon, norm, ridge):
         # Squares of smaller radii would vanish.
         epsilon=torch.where(epsilon > 1e-100, epsilon, 0),
         norm=norm,
-        ridge=ridge / X.scale**2,
+        ridge=ridge * X.inverse**2,
         fit_intercept=data.fit_intercept,
     )

@@ -185,7 +185,9 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
 
     *No solution.* Where some w separates the data by more than ε‖w‖_* and C is infinite, the
     infimum 0 of the objective is not attained. The solver stops as soon as all training samples
-    are robustly classified, with a `ConvergenceWarning`.
+    are robustly classified, with a `ConvergenceWarning`. Where samples touch the boundary of such
+    a separation, there is no minimum either: the solver then stops at `tol`, with weights that
+    depend on it, and can't tell.
 
     References
     ----------
@@ -352,9 +354,11 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     else:
         message = (
             f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions, at tol={tol:g}. Use a finite "
-            "C, or increase max_iter or tol."
+            f"{solution.violation:.3g} of the optimality conditions"
         )
+        if solution.violation <= tol:
+            message += f" and {solution.gain:.3g} of the objective still to gain"
+        message += f", short of tol={tol:g}. Use a smaller C, or increase max_iter or tol."
         if solution.coef.ndim == 2:
             message += " Features of similar scale help where there are several classes."
     warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)

@@ -113,7 +113,7 @@ class OrthantSteps:
         if before < torch.inf:
             # At first, new violators may wait: the step moves the others nearer to their places.
             moving |= slopes.violations > slopes.negligible(self.tol)
-        contracts = self.tol < slopes.violation < _CONTRACTION * before
+        contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
 
     def _within(self, point, slopes):

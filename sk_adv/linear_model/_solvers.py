@@ -18,6 +18,9 @@ from sk_adv.linear_model._problem import (
     without_weights,
 )
 
+# A share of the objective that is lost in the rounding of its sum.
+_ROUNDING = 1e-14
+
 
 @dataclass(kw_only=True)
 class Start:
@@ -51,12 +54,15 @@ class Solution(Start):
     objective : float
     violation : float
         Largest violation of the optimality conditions.
+    gain : float
+        By how much the objective may still fall, where that was estimated; else infinite.
     n_iter : int
     status : {"optimal", "separable", "max_iter", "stalled"}
     """
 
     objective: float
     violation: float
+    gain: float = torch.inf
     n_iter: int
     status: str
 
@@ -64,8 +70,8 @@ class Solution(Start):
 def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
     """Minimise until no optimality condition is violated by more than `tol`, nor much to gain.
 
-    What is left to gain is estimated from the last step, by which the violation fell by some
-    factor: the square of it remains. It must be less than the share `tol` of the objective.
+    What is left to gain is what the next step promises, the Newton decrement. It must be less than
+    the share `tol` of the objective.
 
     Parameters
     ----------
@@ -93,35 +99,37 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
             point = kink if kink.objective <= point.objective else point
     else:
         steps = OrthantSteps(problem, tol, start.curvature)
-    status, previous, gain = "max_iter", None, torch.inf
+    status, hidden = "max_iter", torch.inf
     for n_iter in range(max_iter + 1):
         slopes = first_derivatives(problem, point)
-        if previous is not None:
-            gain *= (slopes.violation / previous) ** 2
-        is_near, before = slopes.violation <= tol, status
-        within = is_near and (gain <= tol * point.objective or slopes.vanish)
-        status = "optimal" if within else "max_iter"
+        is_near, gain = slopes.violation <= tol, torch.inf
         if problem.may_lack_minimum and problem.loss.is_separating(point.margin, point.penalty):
             status = "separable"
             break
-        if within and (not refine or before == "optimal" or slopes.vanish):
+        if is_near and (status == "optimal" or slopes.vanish):
+            status = "optimal"
             break
-        if n_iter == max_iter:
+        step = None
+        if is_near or n_iter < max_iter:
+            step = steps.propose(point, slopes)
+            gain = -float(step.slope)
+        # Where rounding hides what a step gains, steps are taken as long as the violation falls.
+        is_hidden = 0 < gain <= _ROUNDING * float(point.objective)
+        if is_hidden and not slopes.violation < hidden / 2:
+            status = "optimal"
             break
-        step = steps.propose(point, slopes)
+        hidden = slopes.violation if is_hidden else torch.inf
+        status = "optimal" if is_near and gain <= tol * point.objective else "max_iter"
+        if n_iter == max_iter or (status == "optimal" and not refine):
+            break
         if callback is not None:
             callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
-        moved = _line_search(problem, point, step)
-        if moved is None and problem.norm == 2 and point.penalty > 0:
-            # Newton's method creeps towards a minimum at the kink, and never gets there.
-            kink = at_kink(problem, point)
-            moved = kink if kink.objective <= point.objective else None
+        moved = _line(problem, point, step)(1.0) if is_hidden else _search(problem, point, step)
         if moved is None:
             if steps.forget():
                 continue
-            status = "optimal" if is_near else "stalled"
+            status = status if status == "optimal" else "stalled"
             break
-        gain, previous = float(point.objective - moved.objective), slopes.violation
         point = moved
     return Solution(
         coef=point.coef,
@@ -130,34 +138,53 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
         curvature=steps.curvature,
         objective=float(point.objective),
         violation=slopes.violation,
+        gain=gain,
         n_iter=n_iter,
         status=status,
     )
 
 
+def _search(problem, point, step):
+    """The next point along a step, or at the kink; None if there is no better one."""
+    moved = _line_search(problem, point, step) if step.slope < 0 else None
+    if moved is None and problem.norm == 2 and point.penalty > 0:
+        # Newton's method creeps towards a minimum at the kink, and never gets there.
+        kink = at_kink(problem, point)
+        moved = kink if kink.objective <= point.objective else None
+    return moved
+
+
 def _line_search(problem, point, step):
-    """The next point: backtracking on the true objective, on to the best of the halved steps.
+    """Backtracking on the true objective, on to the best of the halved steps.
 
     A step that gains at least a third of what its slope promises is taken as it is (the quadratic
     model gains half); shorter ones are tried as long as they gain more.
     """
-    if not step.slope < 0:
-        return None
-    direction = torch.zeros_like(point.coef)
-    direction[step.columns] = step.coef
-    change = problem.margin(step.coef, step.intercept, step.columns)
+    along = _line(problem, point, step)
     best, size = None, 1.0
     while size > 1e-10:
-        coef = point.coef + size * direction
-        margin, penalty = point.margin + size * change, problem.penalty(coef)
-        objective = problem.objective(coef, margin, penalty)
-        if best is not None and not objective < best.objective:
+        trial = along(size)
+        if best is not None and not trial.objective < best.objective:
             break
-        gain = point.objective - objective
+        gain = point.objective - trial.objective
         if gain >= -1e-4 * size * step.slope:
-            intercept = point.intercept + size * step.intercept
-            best = Point(coef, intercept, margin, penalty, objective)
+            best = trial
             if gain >= -size * step.slope / 3:
                 break
         size /= 2
     return best
+
+
+def _line(problem, point, step):
+    """The points along a step as a function of its size; the data is looked at once."""
+    direction = torch.zeros_like(point.coef)
+    direction[step.columns] = step.coef
+    change = problem.margin(step.coef, step.intercept, step.columns)
+
+    def along(size):
+        coef = point.coef + size * direction
+        margin, penalty = point.margin + size * change, problem.penalty(coef)
+        intercept = point.intercept + size * step.intercept
+        return Point(coef, intercept, margin, penalty, problem.objective(coef, margin, penalty))
+
+    return along

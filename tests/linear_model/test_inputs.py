@@ -35,6 +35,12 @@ def test_frames_fit_as_arrays_and_give_their_names(problem, library):
     np.testing.assert_array_equal(found.predict(frame), expected.predict(X))
 
 
+def test_sparse_tensors_are_refused_with_what_to_pass(problem):
+    X, y, _ = problem()
+    with pytest.raises(TypeError, match="Sparse tensors.*SciPy"):
+        AdversarialLogisticRegression().fit(torch.as_tensor(X).to_sparse_csr(), y)
+
+
 def test_single_precision_is_solved_as_double(problem):
     X, y, _ = problem(300)
     X = X.astype(np.float32)
