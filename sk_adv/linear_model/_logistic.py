@@ -177,6 +177,9 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     σ_j with the weighted mean and standard deviation, or with μ_j = 0 and the root of the mean
     square if there is no intercept. `violation_` is by how much the worst condition fails there.
 
+    *Memory.* In the max-norm a square matrix is formed of the features at work: those with nonzero
+    weights, the worst violators, and those that can't be perturbed (`epsilon` 0).
+
     *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
     fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors there, in
     its precision; otherwise they are arrays.
