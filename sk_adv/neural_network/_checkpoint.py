@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import io
 import json
 import os
+import uuid
 from numbers import Integral
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from sk_adv.neural_network._schedules import Schedule
 # Rows of a memory map that tell it from another.
 _N_ROWS = 100
 
+# Bytes at the end of a file, a hash of all before them.
+_N_DIGEST = hashlib.blake2b().digest_size
+
 
 class Checkpoint(Callback):
     """Save the whole state of the training after epochs, and go on from it.
@@ -29,8 +34,9 @@ class Checkpoint(Callback):
     one begin anew. Training that was killed and is resumed, with the same data and parameters,
     gives the same weights, bit for bit on the CPU, as training that was not; with early stopping
     that takes an integer `random_state`, which fixes the held-out part. The file is written
-    beside the old one and then takes its place, so that one of the two is whole at any moment;
-    loading it runs no code.
+    beside the old one and then takes its place, so that one of the two is whole at any moment, and
+    bears a checksum; loading it runs no code. A process that is killed as it writes leaves a
+    useless file behind, whose name ends in ".part".
 
     Parameters
     ----------
@@ -57,6 +63,8 @@ class Checkpoint(Callback):
     -----
     Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
     `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
+
+    Figures that callbacks record in the history come back as numbers, lists and text.
 
     Examples
     --------
@@ -126,18 +134,24 @@ class Checkpoint(Callback):
             "training": self.training_,
             "module": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
-            "history": json.dumps(list(net.history), default=float),
+            "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
-        beside = path.with_name(path.name + ".part")
-        with open(beside, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        # Another process of a search may save to the same path at this moment.
+        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            with open(beside, "x+b") as file:
+                torch.save(state, file)
+                file.seek(0)
+                file.write(hashlib.file_digest(file, "blake2b").digest())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def restore(self, net):
         """Put a net into the saved state.
@@ -161,7 +175,7 @@ class Checkpoint(Callback):
         if not path.exists():
             return 0
         try:
-            state = torch.load(path, map_location=net.device, weights_only=True)
+            state = _read(path, net.device)
             saved = state["training"]
             if saved["first epoch"] != self.training_["first epoch"]:
                 return 0
@@ -192,6 +206,15 @@ class Checkpoint(Callback):
         return len(net.history) + 1 - saved["first epoch"]
 
 
+def _read(path, device):
+    """The state in a file, all of whose bytes are as they were written."""
+    content = path.read_bytes()
+    payload, digest = content[:-_N_DIGEST], content[-_N_DIGEST:]
+    if hashlib.blake2b(payload).digest() != digest:
+        raise ValueError("the file is damaged, or was not written by Checkpoint")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+
+
 def _with_state(net):
     """Pairs of names and things with a state among the callbacks of a net."""
     for name, callback in net.callbacks_:
@@ -207,6 +230,11 @@ def _plain(value):
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain_figure(value):
+    """What JSON can hold in place of a figure that it can't: numbers, lists of them, or text."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def _identity(net, X, y):
