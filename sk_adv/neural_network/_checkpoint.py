@@ -48,12 +48,13 @@ class Checkpoint(Callback):
         Save after every so many epochs. An epoch that was interrupted is not saved.
 
     resume : bool, default=False
-        Whether to go on from the file, if there is one. Without one, training starts anew, and so
-        does a `partial_fit` or a warm start that begins at another epoch than the saved training
-        did. All that makes a training what it is must be as it was: data, labels, `random_state`,
-        parameters, and those of callbacks with a state. Only the number of epochs and the initial
-        learning rate may differ from those of the file. The fits of a search or a
-        cross-validation would share the file: leave `resume` off there.
+        Whether to go on from the file, if there is one; only one of the `callbacks` may. Without
+        one, training starts anew, and so does a `partial_fit` or a warm start that begins at a
+        later epoch than the saved training did, whose file it writes over. All that makes a
+        training what it is must be as it was: data, labels, `random_state`, parameters, and those
+        of callbacks with a state. Only the number of epochs and the initial learning rate may
+        differ from those of the file. The fits of a search or a cross-validation would share the
+        file: leave `resume` off there.
 
     See Also
     --------
@@ -177,8 +178,10 @@ class Checkpoint(Callback):
         try:
             state = _read(path, net.device)
             saved = state["training"]
-            if saved["first epoch"] != self.training_["first epoch"]:
+            if saved["first epoch"] < self.training_["first epoch"]:
+                # Of an earlier call: this training goes on from what became of it.
                 return 0
+            history = json.loads(state["history"])
             differences = [
                 f"{name}: {saved.get(name)} there, {self.training_.get(name)} here"
                 for name in {**self.training_, **saved}
@@ -186,15 +189,18 @@ class Checkpoint(Callback):
             ]
             if differences:
                 raise ValueError("; ".join(differences))
+            n_epochs = len(history) + 1 - saved["first epoch"]
+            if n_epochs > net.max_epochs:
+                raise ValueError(f"{n_epochs} epochs there, at most {net.max_epochs} here")
             net.module_.load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
             raise ValueError(
-                f"{path} is no checkpoint of this training: delete it, or pass the same data, "
-                f"parameters and random_state as then. ({error})"
+                f"{path} is no checkpoint of this training: delete it{_and_its_twin(path)}, or "
+                f"pass the same data, parameters and random_state as then. ({error})"
             ) from error
         net.history.clear()
-        net.history.extend(json.loads(state["history"]))
+        net.history.extend(history)
         for name, part in _with_state(net):
             if name in state["callbacks"]:
                 part.load_state_dict(state["callbacks"][name])
@@ -203,7 +209,18 @@ class Checkpoint(Callback):
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
-        return len(net.history) + 1 - saved["first epoch"]
+        return n_epochs
+
+
+def refit_path(path):
+    """Where the second training of a fit is saved."""
+    return Path(path).with_name(Path(path).name + ".refit")
+
+
+def _and_its_twin(path):
+    """The file of the other training of the same fit, if there is one, in words."""
+    twin = path.with_suffix("") if path.suffix == ".refit" else refit_path(path)
+    return f" and {twin}" if twin.exists() else ""
 
 
 def _read(path, device):

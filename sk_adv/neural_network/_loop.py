@@ -145,14 +145,22 @@ class QuietNet(NeuralNetClassifier):
         -------
         self : AdversarialNet
             The net, trained further.
+
+        Raises
+        ------
+        ValueError
+            If a checkpoint is not of this training, or more than one shall be resumed.
         """
         if epochs is None:
-            resumed = [
-                callback.restore(self)
-                for _, callback in self.callbacks_
-                if isinstance(callback, Checkpoint) and callback.resume
-            ]
-            epochs = max(self.max_epochs - max(resumed, default=0), 0)
+            checkpoints = [part for _, part in self.callbacks_ if isinstance(part, Checkpoint)]
+            resumable = [checkpoint for checkpoint in checkpoints if checkpoint.resume]
+            if len(resumable) > 1:
+                raise ValueError(
+                    "Training can go on from one file only; got "
+                    f"{[str(checkpoint.path) for checkpoint in resumable]}: leave resume=True on "
+                    "one Checkpoint, and turn it off on the others."
+                )
+            epochs = self.max_epochs - sum(checkpoint.restore(self) for checkpoint in resumable)
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
     def on_epoch_begin(self, net, *args, **kwargs):

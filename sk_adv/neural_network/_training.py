@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from sklearn.utils.validation import (
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, joint_weight
 from sk_adv.neural_network._batches import WeightedData
-from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
 from sk_adv.neural_network._early_stopping import Plateau, Validation
 from sk_adv.neural_network._layers import MaxoutNet
 from sk_adv.neural_network._loop import plain_module
@@ -213,7 +212,7 @@ def make_callbacks(model, held_out, is_refit):
     for k, callback in enumerate(model.callbacks or ()):
         if is_refit and isinstance(callback, Checkpoint):
             callback = copy.copy(callback)
-            callback.path = Path(callback.path).with_name(Path(callback.path).name + ".refit")
+            callback.path = refit_path(callback.path)
         callbacks.append((f"user{k}", callback))
     if model.verbose == 1:
         callbacks.append(("progress", Progress()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -358,3 +359,48 @@ def test_figures_of_any_type_in_the_history_can_be_saved(digits, tmp_path, small
     assert row["recalls"] == {"a": [0.5, 1.0]}
     assert row["norms"] == [1.0, 1.0]
     assert row["kind"] == repr(Figures)
+
+
+def test_a_second_training_never_takes_up_a_longer_one(digits, tmp_path, small, weights, are_equal):
+    X, y = digits
+    path, params = tmp_path / "a", {**EARLY, "monitor": "loss", "tol": -np.inf}
+    params["callbacks"] = [Checkpoint(path, resume=True)]
+    assert small(**params | {"max_iter": 9}).fit(X, y).best_iteration_ > 4
+    path.unlink()
+    shorter = params | {"max_iter": 4}
+    text = re.escape(f"{path}.refit is no checkpoint of this training: delete it and {path},")
+    with pytest.raises(ValueError, match=rf"{text}.*9 epochs there, at most 4 here"):
+        small(**shorter).fit(X, y)
+    path.unlink()
+    (tmp_path / "a.refit").unlink()
+    model = small(**shorter).fit(X, y)
+    # A shorter one is of the same training, which goes on.
+    model.set_params(max_iter=9).fit(X, y)
+    expected = small(**params | {"max_iter": 9, "callbacks": None}).fit(X, y)
+    assert model.best_iteration_ == expected.best_iteration_ == len(model.net_.history)
+    assert are_equal(weights(model), weights(expected))
+
+
+def test_a_file_of_more_epochs_than_max_iter_is_refused(digits, tmp_path, small):
+    model = small(callbacks=[Checkpoint(tmp_path / "a", resume=True)]).fit(*digits)
+    with pytest.raises(ValueError, match="5 epochs there, at most 3 here"):
+        model.set_params(max_iter=3).fit(*digits)
+
+
+def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, small):
+    callbacks = [Checkpoint(tmp_path / name, resume=True) for name in "ab"]
+    with pytest.raises(ValueError, match=r"can go on from one file only; got \[.*a', .*b'\]"):
+        small(callbacks=callbacks).fit(*digits)
+    callbacks[1].resume = False
+    small(callbacks=callbacks).fit(*digits)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fresh_fit_does_not_write_over_the_file_of_a_warm_start(digits, tmp_path, small):
+    path = tmp_path / "a"
+    callbacks = [Checkpoint(path, resume=True)]
+    small(callbacks=callbacks, warm_start=True).fit(*digits).fit(*digits)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=r"\(first epoch: 6 there, 1 here"):
+        small(callbacks=callbacks).fit(*digits)
+    assert path.read_bytes() == content
