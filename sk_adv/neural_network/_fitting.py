@@ -48,15 +48,14 @@ def fit_network(model, X, y, sample_weight):
     if held_out is not None:
         validation = dict(net.callbacks_)["validation"]
         validation.restore_best(net)
-        # A second Ctrl-C can break off the scoring of an epoch.
-        scores = (row.get("validation_score") for row in net.history)
-        model.validation_scores_ = [float(score) for score in scores if score is not None]
+        # A second Ctrl-C can break off the scoring of an epoch; earlier calls may not have scored.
+        scores = (row.get("validation_score", np.nan) for row in net.history)
+        model.validation_scores_ = [float(score) for score in scores]
         model.best_iteration_ = validation.best_epoch_ or None
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
-            refitted, failure = _train(
-                model, device, data, None, previous, model.best_iteration_, is_refit=True
-            )
+            n_epochs = model.best_iteration_ - (len(previous.history) if previous else 0)
+            refitted, failure = _train(model, device, data, None, previous, n_epochs, is_refit=True)
             # A second training that was broken off leaves the network that was chosen.
             if failure is None and not refitted.interrupt_.requested:
                 model.net_ = refitted

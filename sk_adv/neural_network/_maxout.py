@@ -118,7 +118,8 @@ class AdversarialMaxoutClassifier(
 
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the optimizer of the previous call, for
-        `max_iter` epochs more, if features and classes are the same.
+        `max_iter` epochs more, if features and classes are the same; the attributes below count
+        the epochs of both calls.
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the training; "bfloat16" keeps weights in float32. "auto" is float32, and
@@ -158,8 +159,8 @@ class AdversarialMaxoutClassifier(
         The mean training loss J̄ of each epoch.
 
     validation_scores_ : list of float of length `n_iter_`, or None
-        The score of each epoch on the held-out part: 1 - error, or -loss. None without
-        `early_stopping`.
+        The score of each epoch on the held-out part: 1 - error, or -loss; NaN for an epoch of an
+        earlier call that has none. None without `early_stopping`.
 
     best_iteration_ : int or None
         The epoch, counted from 1, whose weights were kept. None without `early_stopping`.
@@ -182,8 +183,8 @@ class AdversarialMaxoutClassifier(
     -----
     A `numpy.memmap` is read from disk a batch at a time and never held whole. Ctrl-C ends training
     after the current batch and leaves a fitted estimator; a second one raises `KeyboardInterrupt`
-    at once, and leaves one too. Predictions are computed in the precision
-    of X, so that float64 inputs give results that do not depend on how rows are batched.
+    at once, and leaves one too. Predictions are computed in the precision of X, so that float64
+    inputs give results that do not depend on how rows are batched.
 
     References
     ----------

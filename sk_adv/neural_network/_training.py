@@ -220,10 +220,19 @@ def make_callbacks(model, held_out, is_refit):
 
 
 def take_over(net, previous):
-    """Give a new net the weights, the optimizer's state and the history of an earlier one."""
+    """Give a new net the weights, the optimizer's state and the history of an earlier one.
+
+    The settings of the optimizer are the new ones; another optimizer begins without a state.
+    """
     plain_module(net).load_state_dict(plain_module(previous).state_dict())
-    rate = net.lr
-    net.optimizer_.load_state_dict(previous.optimizer_.state_dict())
-    for group in net.optimizer_.param_groups:
-        group["lr"] = rate
+    old, new = previous.optimizer_.state_dict(), net.optimizer_.state_dict()
+    settings = previous.optimizer_.defaults.keys()
+    new["param_groups"] = [
+        # What schedulers have added to a group, they want to find there.
+        {key: group[key] for key in group.keys() - settings} | new_group
+        for group, new_group in zip(old["param_groups"], new["param_groups"], strict=True)
+    ]
+    if net.optimizer is previous.optimizer:
+        new["state"] = old["state"]
+    net.optimizer_.load_state_dict(new)
     net.history.extend(previous.history)
