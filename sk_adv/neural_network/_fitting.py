@@ -34,6 +34,8 @@ def fit_network(model, X, y, sample_weight):
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
+    if data.weight is not None:
+        data.weight = data.weight / data.weight.mean()
     model.classes_ = data.classes
     previous = None
     if model.warm_start and "net_" in old and _is_like(model, old):
@@ -65,6 +67,12 @@ def fit_network(model, X, y, sample_weight):
 def fit_further(model, X, y, classes, sample_weight):
     """Train a classifier for one epoch more; returns what `fit_network` does."""
     _check_sizes(model.hidden_layer_sizes)
+    if model.class_weight == "balanced":
+        raise ValueError(
+            'partial_fit can\'t balance classes by class_weight="balanced": a chunk need not hold '
+            "them in the shares of the whole. Pass the weights as a dict, such as "
+            "sklearn.utils.compute_class_weight gives for all labels or a large sample of them."
+        )
     device = resolve_device(model.device, X, prefer_accelerator=True)
     previous = getattr(model, "net_", None)
     if previous is not None:

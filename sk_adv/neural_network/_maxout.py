@@ -114,7 +114,7 @@ class AdversarialMaxoutClassifier(
         does.
 
     class_weight : dict or "balanced", default=None
-        Weights of the classes, which multiply `sample_weight`.
+        Weights of the classes, which multiply `sample_weight`. `partial_fit` takes a dict only.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the optimizer of the previous call, for
@@ -369,7 +369,7 @@ class AdversarialMaxoutClassifier(
             All labels that will ever come; needed in the first call if y does not hold them.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples; None means 1 each.
+            Weights of the samples, taken as they are, where `fit` scales them to a mean of 1.
 
         Returns
         -------

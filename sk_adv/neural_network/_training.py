@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_n_features,
@@ -30,7 +30,7 @@ _BLOCK = 10_000
 
 @dataclass
 class TrainingData:
-    """Validated data, labels as class indices, weights of mean 1 or None.
+    """Validated data, labels as class indices, weights or None.
 
     Attributes
     ----------
@@ -99,7 +99,13 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    weight = joint_weight(y, sample_weight, model.class_weight)
+    class_weight = model.class_weight
+    if classes is not None and class_weight is not None:
+        # A chunk need not hold all classes that have weights.
+        known = np.unique(classes)
+        factors = compute_class_weight(class_weight, classes=known, y=known)
+        class_weight = dict(zip(known.tolist(), factors, strict=True))
+    weight = joint_weight(y, sample_weight, class_weight)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)
@@ -117,8 +123,6 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
         )
     if rows is not None and not isinstance(X, np.memmap):
         X, rows = X[rows], None
-    if weight is not None:
-        weight = weight / weight.mean()
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)
 
 

@@ -342,3 +342,32 @@ def test_training_further_heeds_new_settings_of_the_optimizer(
     assert to_adam.loss_curve_[1] < to_adam.loss_curve_[0]
     back = getattr(to_adam.set_params(solver="sgd"), further)(*digits)
     assert back.n_iter_ == 3
+
+
+def test_weights_count_across_the_chunks_of_partial_fit(digits, small, weights):
+    X, y = digits[0][digits[1] < 2], digits[1][digits[1] < 2]
+    chunks = [(X[y == label], y[y == label]) for label in (0, 1, 0, 1)]
+    params = {"solver": "sgd", "momentum": 0.0, "batch_size": 10**4, "precision": "float64"}
+
+    def train(rate=0.1, sample_weight=None, **changes):
+        model = small(**params, learning_rate_init=rate, **changes)
+        for chunk in chunks:
+            chunk_weight = None if sample_weight is None else sample_weight[chunk[1]]
+            model.partial_fit(*chunk, classes=[0, 1], sample_weight=chunk_weight)
+        return weights(model)
+
+    by_class = train(class_weight={1: 0.1})
+    torch.testing.assert_close(by_class, train(sample_weight=np.array([1.0, 0.1])))
+    # In a step of plain descent a weight that all samples share scales the learning rate.
+    stepwise = small(**params)
+    for chunk in chunks:
+        stepwise.set_params(learning_rate_init=0.01 if chunk[1][0] else 0.1)
+        stepwise.partial_fit(*chunk, classes=[0, 1])
+    torch.testing.assert_close(by_class, weights(stepwise))
+
+
+def test_partial_fit_refuses_class_weights_that_a_chunk_can_not_tell(digits, small):
+    with pytest.raises(ValueError, match="compute_class_weight gives for all labels"):
+        small(class_weight="balanced").partial_fit(*digits)
+    with pytest.raises(ValueError, match="not in class_weight"):
+        small(class_weight={"zero": 5.0}).partial_fit(*digits, classes=range(10))
