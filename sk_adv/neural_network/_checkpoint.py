@@ -5,15 +5,18 @@ import hashlib
 import io
 import json
 import os
+import reprlib
+import types
 import uuid
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
-from skorch.dataset import ValidSplit, get_len
+from skorch.dataset import get_len
+from torch.utils.data import Dataset
 
 from sk_adv._devices import to_numpy
 from sk_adv.neural_network._batches import WeightedData
@@ -52,9 +55,9 @@ class Checkpoint(Callback):
         one, training starts anew, and so does a `partial_fit` or a warm start that begins at a
         later epoch than the saved training did, whose file it writes over. All that makes a
         training what it is must be as it was: data, labels, `random_state`, parameters, and those
-        of callbacks with a state. Only the number of epochs and the initial learning rate may
-        differ from those of the file. The fits of a search or a cross-validation would share the
-        file: leave `resume` off there.
+        of callbacks with a state. Only more epochs may be asked for, where no schedule depends on
+        their number, and another initial learning rate, where no scheduler has it in its state. The
+        fits of a search or a cross-validation would share the file: leave `resume` off there.
 
     See Also
     --------
@@ -64,6 +67,9 @@ class Checkpoint(Callback):
     -----
     Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
     `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
+
+    Functions are compared by their code, their defaults and what they enclose, other objects by
+    their class's name and their attributes, modules by their `repr` and their public attributes.
 
     Figures that callbacks record in the history come back as numbers, lists and text.
 
@@ -116,6 +122,7 @@ class Checkpoint(Callback):
         if path.is_dir():
             raise ValueError(f"path must name a file to save to; {path} is a folder.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.rates_ = _rates(net)
         self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
 
     def on_epoch_end(self, net, **kwargs):
@@ -133,6 +140,7 @@ class Checkpoint(Callback):
             return
         state = {
             "training": self.training_,
+            "rates": self.rates_,
             "module": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
@@ -199,6 +207,9 @@ class Checkpoint(Callback):
                 f"{path} is no checkpoint of this training: delete it{_and_its_twin(path)}, or "
                 f"pass the same data, parameters and random_state as then. ({error})"
             ) from error
+        if state["rates"] != self.rates_:
+            for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+                group["lr"] = rate
         net.history.clear()
         net.history.extend(history)
         for name, part in _with_state(net):
@@ -240,6 +251,10 @@ def _with_state(net):
             yield name, part
 
 
+def _rates(net):
+    return [float(group["lr"]) for group in net.optimizer_.param_groups]
+
+
 def _plain(value):
     """A state with Python's numbers in place of NumPy's, which no safe file may hold."""
     if isinstance(value, dict):
@@ -266,11 +281,18 @@ def _identity(net, X, y):
         if name in has_state or isinstance(callback, Schedule):
             settings = callback.get_params(deep=False)
             identity |= {f"{key} of the callback {name}": settings[key] for key in settings}
+        if isinstance(callback, Schedule) and callback.learning_rate != "constant":
+            identity["number of epochs of the schedule"] = net.max_epochs
+        if hasattr(callback, "lr_scheduler_"):
+            identity["initial learning rate"] = _rates(net)
+    # A loss keeps its weights of the classes there.
+    identity["buffers of the criterion"] = dict(net.criterion_.named_buffers())
     data = X if y is None else (X, np.asarray(to_numpy(y)))
     identity |= {"the number of samples": get_len(X), "the data": data}
     return {name: _as_text(value) for name, value in identity.items()}
 
 
+@reprlib.recursive_repr()
 def _as_text(value):
     """A text that is the same in another process for the same value."""
     if isinstance(value, WeightedData):
@@ -280,18 +302,47 @@ def _as_text(value):
         return _as_text((value.func, value.args, value.keywords))
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_as_text, value))})"
+    if isinstance(value, (set, frozenset)):
+        return _as_text(sorted(map(_as_text, value)))
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_as_text(v)}' for k, v in sorted(value.items()))}}}"
+        items = sorted((_as_text(key), _as_text(item)) for key, item in value.items())
+        return f"{{{', '.join(f'{key}: {item}' for key, item in items)}}}"
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return f"array of shape {tuple(value.shape)} with checksum {_checksum(value)}"
-    if isinstance(value, torch.nn.Module):
-        return " ".join(str(value).split())
-    if value is None or isinstance(value, (str, int, float, np.number)):
+    if isinstance(value, (Number, np.generic)):
+        return str(value.item() if isinstance(value, np.generic) else value).removesuffix(".0")
+    if value is None or isinstance(value, (str, bytes, os.PathLike, torch.dtype)):
         return str(value)
-    if isinstance(value, ValidSplit):
-        return f"ValidSplit{_as_text(vars(value))}"
+    name, makings = _makings(value)
+    return name if makings is None else f"{name} with checksum {_hash(_as_text(makings).encode())}"
+
+
+def _makings(value):
+    """The name of an object or function, and what makes it differ from others of that name."""
+    if isinstance(value, torch.nn.Module):
+        # Weights, and what the module keeps to itself, change in training.
+        settings = [
+            {name: part for name, part in vars(module).items() if _is_setting(name, part)}
+            for module in value.modules()
+        ]
+        return " ".join(str(value).split()), settings
+    if isinstance(value, types.CodeType):
+        return "code", (value.co_code, value.co_consts, value.co_names)
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    name = f"{named.__module__}.{named.__qualname__}"
+    if isinstance(value, types.MethodType):
+        return name, (value.__func__, value.__self__)
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return name, (value.__code__, cells, value.__defaults__, value.__kwdefaults__)
+    if isinstance(value, (type, types.ModuleType, Dataset)):
+        return name, None
+    return name, getattr(value, "__dict__", None)
+
+
+def _is_setting(name, value):
+    is_private = name.startswith("_") or name == "training"
+    return not is_private and not isinstance(value, torch.Tensor)
 
 
 def _checksum(values):
@@ -300,5 +351,8 @@ def _checksum(values):
         values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]
     array = np.ascontiguousarray(to_numpy(values))
     is_object = array.dtype == object
-    content = repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8)
+    return _hash(repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8))
+
+
+def _hash(content):
     return hashlib.blake2b(content, digest_size=8).hexdigest()

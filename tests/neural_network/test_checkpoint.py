@@ -394,13 +394,3 @@ def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, smal
     callbacks[1].resume = False
     small(callbacks=callbacks).fit(*digits)
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_fresh_fit_does_not_write_over_the_file_of_a_warm_start(digits, tmp_path, small):
-    path = tmp_path / "a"
-    callbacks = [Checkpoint(path, resume=True)]
-    small(callbacks=callbacks, warm_start=True).fit(*digits).fit(*digits)
-    content = path.read_bytes()
-    with pytest.raises(ValueError, match=r"\(first epoch: 6 there, 1 here"):
-        small(callbacks=callbacks).fit(*digits)
-    assert path.read_bytes() == content
