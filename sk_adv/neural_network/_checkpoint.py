@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from sk_adv._devices import to_numpy
 from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._schedules import Schedule
 
 # Rows of a memory map that tell it from another.
@@ -70,6 +71,9 @@ class Checkpoint(Callback):
 
     Functions are compared by their code, their defaults and what they enclose, other objects by
     their class's name and their attributes, modules by their `repr` and their public attributes.
+
+    skorch's `EarlyStopping` has no state, and counts anew in each call: a training that it has
+    stopped goes on when it is resumed. `AdversarialMaxoutClassifier(early_stopping=True)` ends.
 
     Figures that callbacks record in the history come back as numbers, lists and text.
 
@@ -141,7 +145,7 @@ class Checkpoint(Callback):
         state = {
             "training": self.training_,
             "rates": self.rates_,
-            "module": net.module_.state_dict(),
+            "module": plain_module(net).state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
             "random": torch.get_rng_state(),
@@ -200,7 +204,7 @@ class Checkpoint(Callback):
             n_epochs = len(history) + 1 - saved["first epoch"]
             if n_epochs > net.max_epochs:
                 raise ValueError(f"{n_epochs} epochs there, at most {net.max_epochs} here")
-            net.module_.load_state_dict(state["module"])
+            plain_module(net).load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
             raise ValueError(

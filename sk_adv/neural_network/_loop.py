@@ -16,6 +16,7 @@ from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._checks import check_callbacks, check_device, check_samples
 from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 
@@ -318,8 +319,3 @@ def naming_batch_size(batch_size):
 def dtype_of(precision):
     """The type of data and weights in a number format of the training."""
     return torch.float64 if precision == "float64" else torch.float32
-
-
-def plain_module(net):
-    """The module of a net, without the shell that `torch.compile` puts around it."""
-    return getattr(net.module_, "_orig_mod", net.module_)

@@ -18,8 +18,7 @@ from sk_adv._validation import check_bounds, check_epsilon, joint_weight
 from sk_adv.neural_network._batches import WeightedData
 from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
 from sk_adv.neural_network._early_stopping import Plateau, Validation
-from sk_adv.neural_network._layers import MaxoutNet
-from sk_adv.neural_network._loop import plain_module
+from sk_adv.neural_network._layers import MaxoutNet, plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 from sk_adv.neural_network._net import AdversarialNet
 from sk_adv.neural_network._schedules import Progress, Schedule

@@ -1,4 +1,4 @@
-"""Which settings make a training another, whose checkpoint is refused."""
+"""Which settings make a training another, whose checkpoint is refused, and which do not."""
 
 import numpy as np
 import pytest
@@ -119,3 +119,13 @@ def test_a_fresh_fit_does_not_write_over_the_file_of_a_warm_start(digits, tmp_pa
     with pytest.raises(ValueError, match=r"\(first epoch: 6 there, 1 here"):
         small(callbacks=callbacks).fit(*digits)
     assert path.read_bytes() == content
+
+
+def test_a_compiled_training_goes_on_without_compilation(digits, tmp_path, small, monkeypatch):
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: compiler(module, backend="eager"))
+    params = {"early_stopping": True, "callbacks": [Checkpoint(tmp_path / "a", resume=True)]}
+    first = small(**params, compile=True, max_iter=2).fit(*digits)
+    resumed = small(**params, max_iter=2).fit(*digits)
+    assert resumed.loss_curve_ == first.loss_curve_
+    np.testing.assert_array_equal(resumed.predict(digits[0]), first.predict(digits[0]))
