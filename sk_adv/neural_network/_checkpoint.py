@@ -240,7 +240,7 @@ def _and_its_twin(path):
 
 def _read(path, device):
     """The state in a file, all of whose bytes are as they were written."""
-    content = path.read_bytes()
+    content = memoryview(path.read_bytes())
     payload, digest = content[:-_N_DIGEST], content[-_N_DIGEST:]
     if hashlib.blake2b(payload).digest() != digest:
         raise ValueError("the file is damaged, or was not written by Checkpoint")
@@ -290,7 +290,7 @@ def _identity(net, X, y):
         if hasattr(callback, "lr_scheduler_"):
             identity["initial learning rate"] = _rates(net)
     # A loss keeps its weights of the classes there.
-    identity["buffers of the criterion"] = dict(net.criterion_.named_buffers())
+    identity["buffers of the criterion"] = list(net.criterion_.buffers())
     data = X if y is None else (X, np.asarray(to_numpy(y)))
     identity |= {"the number of samples": get_len(X), "the data": data}
     return {name: _as_text(value) for name, value in identity.items()}

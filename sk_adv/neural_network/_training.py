@@ -100,10 +100,11 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     check_classification_targets(y)
     class_weight = model.class_weight
     if classes is not None and class_weight is not None:
-        # A chunk need not hold all classes that have weights.
+        # A chunk need not hold all classes that have weights; labels of no class are refused below.
         known = np.unique(classes)
         factors = compute_class_weight(class_weight, classes=known, y=known)
-        class_weight = dict(zip(known.tolist(), factors, strict=True))
+        class_weight = dict.fromkeys(np.unique(y).tolist(), 1.0)
+        class_weight |= zip(known.tolist(), factors, strict=True)
     weight = joint_weight(y, sample_weight, class_weight)
     rows = None
     if weight is not None and not weight.all():

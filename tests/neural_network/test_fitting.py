@@ -369,5 +369,7 @@ def test_weights_count_across_the_chunks_of_partial_fit(digits, small, weights):
 def test_partial_fit_refuses_class_weights_that_a_chunk_can_not_tell(digits, small):
     with pytest.raises(ValueError, match="compute_class_weight gives for all labels"):
         small(class_weight="balanced").partial_fit(*digits)
+    with pytest.raises(ValueError, match=r"not in classes=\[0, 1, 2\]"):
+        small(class_weight={0: 5.0}).partial_fit(*digits, classes=range(3))
     with pytest.raises(ValueError, match="not in class_weight"):
         small(class_weight={"zero": 5.0}).partial_fit(*digits, classes=range(10))
