@@ -16,7 +16,7 @@ class WeightedData(torch.utils.data.Dataset):
     X : torch.Tensor or numpy.memmap of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,), int64
     weight : torch.Tensor of shape (n_samples,) or None
-        Of mean 1; None means 1 each.
+        None means 1 each.
     rows : ndarray of shape (n_samples,) or None
         Which rows of X are meant; None means all of them.
     dtype : torch.dtype, default=torch.float32

@@ -2,23 +2,32 @@
 
 import functools
 import hashlib
+import io
 import json
 import os
-from numbers import Integral
+import reprlib
+import types
+import uuid
+from numbers import Integral, Number
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
-from skorch.dataset import ValidSplit, get_len
+from skorch.dataset import get_len
+from torch.utils.data import Dataset
 
 from sk_adv._devices import to_numpy
 from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._schedules import Schedule
 
 # Rows of a memory map that tell it from another.
 _N_ROWS = 100
+
+# Bytes at the end of a file, a hash of all before them.
+_N_DIGEST = hashlib.blake2b().digest_size
 
 
 class Checkpoint(Callback):
@@ -29,8 +38,9 @@ class Checkpoint(Callback):
     one begin anew. Training that was killed and is resumed, with the same data and parameters,
     gives the same weights, bit for bit on the CPU, as training that was not; with early stopping
     that takes an integer `random_state`, which fixes the held-out part. The file is written
-    beside the old one and then takes its place, so that one of the two is whole at any moment;
-    loading it runs no code.
+    beside the old one and then takes its place, so that one of the two is whole at any moment, and
+    bears a checksum; loading it runs no code. A process that is killed as it writes leaves a
+    useless file behind, whose name ends in ".part".
 
     Parameters
     ----------
@@ -42,12 +52,13 @@ class Checkpoint(Callback):
         Save after every so many epochs. An epoch that was interrupted is not saved.
 
     resume : bool, default=False
-        Whether to go on from the file, if there is one. Without one, training starts anew, and so
-        does a `partial_fit` or a warm start that begins at another epoch than the saved training
-        did. All that makes a training what it is must be as it was: data, labels, `random_state`,
-        parameters, and those of callbacks with a state. Only the number of epochs and the initial
-        learning rate may differ from those of the file. The fits of a search or a
-        cross-validation would share the file: leave `resume` off there.
+        Whether to go on from the file, if there is one; only one of the `callbacks` may. Without
+        one, training starts anew, and so does a `partial_fit` or a warm start that begins at a
+        later epoch than the saved training did, whose file it writes over. All that makes a
+        training what it is must be as it was: data, labels, `random_state`, parameters, and those
+        of callbacks with a state. Only more epochs may be asked for, where no schedule depends on
+        their number, and another initial learning rate, where no scheduler has it in its state. The
+        fits of a search or a cross-validation would share the file: leave `resume` off there.
 
     See Also
     --------
@@ -57,6 +68,14 @@ class Checkpoint(Callback):
     -----
     Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
     `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
+
+    Functions are compared by their code, their defaults and what they enclose, other objects by
+    their class's name and their attributes, modules by their `repr` and their public attributes.
+
+    skorch's `EarlyStopping` has no state, and counts anew in each call: a training that it has
+    stopped goes on when it is resumed. `AdversarialMaxoutClassifier(early_stopping=True)` ends.
+
+    Figures that callbacks record in the history come back as numbers, lists and text.
 
     Examples
     --------
@@ -107,6 +126,7 @@ class Checkpoint(Callback):
         if path.is_dir():
             raise ValueError(f"path must name a file to save to; {path} is a folder.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.rates_ = _rates(net)
         self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
 
     def on_epoch_end(self, net, **kwargs):
@@ -124,20 +144,27 @@ class Checkpoint(Callback):
             return
         state = {
             "training": self.training_,
-            "module": net.module_.state_dict(),
+            "rates": self.rates_,
+            "module": plain_module(net).state_dict(),
             "optimizer": net.optimizer_.state_dict(),
-            "history": json.dumps(list(net.history), default=float),
+            "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
-        beside = path.with_name(path.name + ".part")
-        with open(beside, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        # Another process of a search may save to the same path at this moment.
+        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            with open(beside, "x+b") as file:
+                torch.save(state, file)
+                file.seek(0)
+                file.write(hashlib.file_digest(file, "blake2b").digest())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def restore(self, net):
         """Put a net into the saved state.
@@ -161,10 +188,12 @@ class Checkpoint(Callback):
         if not path.exists():
             return 0
         try:
-            state = torch.load(path, map_location=net.device, weights_only=True)
+            state = _read(path, net.device)
             saved = state["training"]
-            if saved["first epoch"] != self.training_["first epoch"]:
+            if saved["first epoch"] < self.training_["first epoch"]:
+                # Of an earlier call: this training goes on from what became of it.
                 return 0
+            history = json.loads(state["history"])
             differences = [
                 f"{name}: {saved.get(name)} there, {self.training_.get(name)} here"
                 for name in {**self.training_, **saved}
@@ -172,15 +201,21 @@ class Checkpoint(Callback):
             ]
             if differences:
                 raise ValueError("; ".join(differences))
-            net.module_.load_state_dict(state["module"])
+            n_epochs = len(history) + 1 - saved["first epoch"]
+            if n_epochs > net.max_epochs:
+                raise ValueError(f"{n_epochs} epochs there, at most {net.max_epochs} here")
+            plain_module(net).load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
             raise ValueError(
-                f"{path} is no checkpoint of this training: delete it, or pass the same data, "
-                f"parameters and random_state as then. ({error})"
+                f"{path} is no checkpoint of this training: delete it{_and_its_twin(path)}, or "
+                f"pass the same data, parameters and random_state as then. ({error})"
             ) from error
+        if state["rates"] != self.rates_:
+            for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+                group["lr"] = rate
         net.history.clear()
-        net.history.extend(json.loads(state["history"]))
+        net.history.extend(history)
         for name, part in _with_state(net):
             if name in state["callbacks"]:
                 part.load_state_dict(state["callbacks"][name])
@@ -189,7 +224,27 @@ class Checkpoint(Callback):
         torch.set_rng_state(state["random"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
-        return len(net.history) + 1 - saved["first epoch"]
+        return n_epochs
+
+
+def refit_path(path):
+    """Where the second training of a fit is saved."""
+    return Path(path).with_name(Path(path).name + ".refit")
+
+
+def _and_its_twin(path):
+    """The file of the other training of the same fit, if there is one, in words."""
+    twin = path.with_suffix("") if path.suffix == ".refit" else refit_path(path)
+    return f" and {twin}" if twin.exists() else ""
+
+
+def _read(path, device):
+    """The state in a file, all of whose bytes are as they were written."""
+    content = memoryview(path.read_bytes())
+    payload, digest = content[:-_N_DIGEST], content[-_N_DIGEST:]
+    if hashlib.blake2b(payload).digest() != digest:
+        raise ValueError("the file is damaged, or was not written by Checkpoint")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
 
 
 def _with_state(net):
@@ -200,6 +255,10 @@ def _with_state(net):
             yield name, part
 
 
+def _rates(net):
+    return [float(group["lr"]) for group in net.optimizer_.param_groups]
+
+
 def _plain(value):
     """A state with Python's numbers in place of NumPy's, which no safe file may hold."""
     if isinstance(value, dict):
@@ -207,6 +266,11 @@ def _plain(value):
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain_figure(value):
+    """What JSON can hold in place of a figure that it can't: numbers, lists of them, or text."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def _identity(net, X, y):
@@ -221,11 +285,18 @@ def _identity(net, X, y):
         if name in has_state or isinstance(callback, Schedule):
             settings = callback.get_params(deep=False)
             identity |= {f"{key} of the callback {name}": settings[key] for key in settings}
+        if isinstance(callback, Schedule) and callback.learning_rate != "constant":
+            identity["number of epochs of the schedule"] = net.max_epochs
+        if hasattr(callback, "lr_scheduler_"):
+            identity["initial learning rate"] = _rates(net)
+    # A loss keeps its weights of the classes there.
+    identity["buffers of the criterion"] = list(net.criterion_.buffers())
     data = X if y is None else (X, np.asarray(to_numpy(y)))
     identity |= {"the number of samples": get_len(X), "the data": data}
     return {name: _as_text(value) for name, value in identity.items()}
 
 
+@reprlib.recursive_repr()
 def _as_text(value):
     """A text that is the same in another process for the same value."""
     if isinstance(value, WeightedData):
@@ -235,18 +306,47 @@ def _as_text(value):
         return _as_text((value.func, value.args, value.keywords))
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_as_text, value))})"
+    if isinstance(value, (set, frozenset)):
+        return _as_text(sorted(map(_as_text, value)))
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_as_text(v)}' for k, v in sorted(value.items()))}}}"
+        items = sorted((_as_text(key), _as_text(item)) for key, item in value.items())
+        return f"{{{', '.join(f'{key}: {item}' for key, item in items)}}}"
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return f"array of shape {tuple(value.shape)} with checksum {_checksum(value)}"
-    if isinstance(value, torch.nn.Module):
-        return " ".join(str(value).split())
-    if value is None or isinstance(value, (str, int, float, np.number)):
+    if isinstance(value, (Number, np.generic)):
+        return str(value.item() if isinstance(value, np.generic) else value).removesuffix(".0")
+    if value is None or isinstance(value, (str, bytes, os.PathLike, torch.dtype)):
         return str(value)
-    if isinstance(value, ValidSplit):
-        return f"ValidSplit{_as_text(vars(value))}"
+    name, makings = _makings(value)
+    return name if makings is None else f"{name} with checksum {_hash(_as_text(makings).encode())}"
+
+
+def _makings(value):
+    """The name of an object or function, and what makes it differ from others of that name."""
+    if isinstance(value, torch.nn.Module):
+        # Weights, and what the module keeps to itself, change in training.
+        settings = [
+            {name: part for name, part in vars(module).items() if _is_setting(name, part)}
+            for module in value.modules()
+        ]
+        return " ".join(str(value).split()), settings
+    if isinstance(value, types.CodeType):
+        return "code", (value.co_code, value.co_consts, value.co_names)
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    name = f"{named.__module__}.{named.__qualname__}"
+    if isinstance(value, types.MethodType):
+        return name, (value.__func__, value.__self__)
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return name, (value.__code__, cells, value.__defaults__, value.__kwdefaults__)
+    if isinstance(value, (type, types.ModuleType, Dataset)):
+        return name, None
+    return name, getattr(value, "__dict__", None)
+
+
+def _is_setting(name, value):
+    is_private = name.startswith("_") or name == "training"
+    return not is_private and not isinstance(value, torch.Tensor)
 
 
 def _checksum(values):
@@ -255,5 +355,8 @@ def _checksum(values):
         values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]
     array = np.ascontiguousarray(to_numpy(values))
     is_object = array.dtype == object
-    content = repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8)
+    return _hash(repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8))
+
+
+def _hash(content):
     return hashlib.blake2b(content, digest_size=8).hexdigest()

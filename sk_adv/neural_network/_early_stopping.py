@@ -6,6 +6,7 @@ from skorch.utils import to_device
 
 from sk_adv.neural_network._batches import TensorBatches
 from sk_adv.neural_network._crafting import craft
+from sk_adv.neural_network._layers import plain_module
 
 # Samples that go through the network at once.
 _BATCH = 2048
@@ -88,13 +89,13 @@ class Validation(Callback):
         self.n_idle_ = self.n_idle_ + 1 if score < self.best_score_ + self.tol else 0
         if score > self.best_score_:
             self.best_score_, self.best_epoch_ = score, len(net.history)
-            self.best_weights_ = {k: v.clone() for k, v in net.module_.state_dict().items()}
+            self.best_weights_ = {k: v.clone() for k, v in plain_module(net).state_dict().items()}
         self.on_resume(net)
 
     def restore_best(self, net):
         """Give the net the weights of its best epoch."""
         if self.best_weights_ is not None:
-            net.module_.load_state_dict(self.best_weights_)
+            plain_module(net).load_state_dict(self.best_weights_)
 
     def state_dict(self):
         """What a checkpoint needs."""

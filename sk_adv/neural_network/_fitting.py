@@ -34,6 +34,8 @@ def fit_network(model, X, y, sample_weight):
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
+    if data.weight is not None:
+        data.weight = data.weight / data.weight.mean()
     model.classes_ = data.classes
     previous = None
     if model.warm_start and "net_" in old and _is_like(model, old):
@@ -48,15 +50,14 @@ def fit_network(model, X, y, sample_weight):
     if held_out is not None:
         validation = dict(net.callbacks_)["validation"]
         validation.restore_best(net)
-        # A second Ctrl-C can break off the scoring of an epoch.
-        scores = (row.get("validation_score") for row in net.history)
-        model.validation_scores_ = [float(score) for score in scores if score is not None]
+        # A second Ctrl-C can break off the scoring of an epoch; earlier calls may not have scored.
+        scores = (row.get("validation_score", np.nan) for row in net.history)
+        model.validation_scores_ = [float(score) for score in scores]
         model.best_iteration_ = validation.best_epoch_ or None
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
-            refitted, failure = _train(
-                model, device, data, None, previous, model.best_iteration_, is_refit=True
-            )
+            n_epochs = model.best_iteration_ - (len(previous.history) if previous else 0)
+            refitted, failure = _train(model, device, data, None, previous, n_epochs, is_refit=True)
             # A second training that was broken off leaves the network that was chosen.
             if failure is None and not refitted.interrupt_.requested:
                 model.net_ = refitted
@@ -66,6 +67,12 @@ def fit_network(model, X, y, sample_weight):
 def fit_further(model, X, y, classes, sample_weight):
     """Train a classifier for one epoch more; returns what `fit_network` does."""
     _check_sizes(model.hidden_layer_sizes)
+    if model.class_weight == "balanced":
+        raise ValueError(
+            'partial_fit can\'t balance classes by class_weight="balanced": a chunk need not hold '
+            "them in the shares of the whole. Pass the weights as a dict, such as "
+            "sklearn.utils.compute_class_weight gives for all labels or a large sample of them."
+        )
     device = resolve_device(model.device, X, prefer_accelerator=True)
     previous = getattr(model, "net_", None)
     if previous is not None:

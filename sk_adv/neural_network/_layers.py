@@ -177,3 +177,8 @@ class MaxoutNet(nn.Module):
         for layer in self.layers:
             layer.constrain_weights(self.max_norm)
         self.output.weight.copy_(torch.renorm(self.output.weight, 2, 0, self.max_norm))
+
+
+def plain_module(net):
+    """The module of a net, without the shell that `torch.compile` puts around it."""
+    return getattr(net.module_, "_orig_mod", net.module_)

@@ -16,6 +16,7 @@ from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._checks import check_callbacks, check_device, check_samples
 from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 
@@ -145,14 +146,22 @@ class QuietNet(NeuralNetClassifier):
         -------
         self : AdversarialNet
             The net, trained further.
+
+        Raises
+        ------
+        ValueError
+            If a checkpoint is not of this training, or more than one shall be resumed.
         """
         if epochs is None:
-            resumed = [
-                callback.restore(self)
-                for _, callback in self.callbacks_
-                if isinstance(callback, Checkpoint) and callback.resume
-            ]
-            epochs = max(self.max_epochs - max(resumed, default=0), 0)
+            checkpoints = [part for _, part in self.callbacks_ if isinstance(part, Checkpoint)]
+            resumable = [checkpoint for checkpoint in checkpoints if checkpoint.resume]
+            if len(resumable) > 1:
+                raise ValueError(
+                    "Training can go on from one file only; got "
+                    f"{[str(checkpoint.path) for checkpoint in resumable]}: leave resume=True on "
+                    "one Checkpoint, and turn it off on the others."
+                )
+            epochs = self.max_epochs - sum(checkpoint.restore(self) for checkpoint in resumable)
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
     def on_epoch_begin(self, net, *args, **kwargs):
@@ -310,8 +319,3 @@ def naming_batch_size(batch_size):
 def dtype_of(precision):
     """The type of data and weights in a number format of the training."""
     return torch.float64 if precision == "float64" else torch.float32
-
-
-def plain_module(net):
-    """The module of a net, without the shell that `torch.compile` puts around it."""
-    return getattr(net.module_, "_orig_mod", net.module_)

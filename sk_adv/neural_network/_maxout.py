@@ -15,7 +15,7 @@ from sk_adv._validation import PERTURBATION_CONSTRAINTS, unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import ATTACKS
 from sk_adv.neural_network._fitting import fit_further, fit_network
-from sk_adv.neural_network._loop import plain_module
+from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._persistence import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
 from sk_adv.neural_network._schedules import SCHEDULES
@@ -114,11 +114,12 @@ class AdversarialMaxoutClassifier(
         does.
 
     class_weight : dict or "balanced", default=None
-        Weights of the classes, which multiply `sample_weight`.
+        Weights of the classes, which multiply `sample_weight`. `partial_fit` takes a dict only.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the optimizer of the previous call, for
-        `max_iter` epochs more, if features and classes are the same.
+        `max_iter` epochs more, if features and classes are the same; the attributes below count
+        the epochs of both calls.
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
         Number format of the training; "bfloat16" keeps weights in float32. "auto" is float32, and
@@ -158,8 +159,8 @@ class AdversarialMaxoutClassifier(
         The mean training loss J̄ of each epoch.
 
     validation_scores_ : list of float of length `n_iter_`, or None
-        The score of each epoch on the held-out part: 1 - error, or -loss. None without
-        `early_stopping`.
+        The score of each epoch on the held-out part: 1 - error, or -loss; NaN for an epoch of an
+        earlier call that has none. None without `early_stopping`.
 
     best_iteration_ : int or None
         The epoch, counted from 1, whose weights were kept. None without `early_stopping`.
@@ -182,8 +183,8 @@ class AdversarialMaxoutClassifier(
     -----
     A `numpy.memmap` is read from disk a batch at a time and never held whole. Ctrl-C ends training
     after the current batch and leaves a fitted estimator; a second one raises `KeyboardInterrupt`
-    at once, and leaves one too. Predictions are computed in the precision
-    of X, so that float64 inputs give results that do not depend on how rows are batched.
+    at once, and leaves one too. Predictions are computed in the precision of X, so that float64
+    inputs give results that do not depend on how rows are batched.
 
     References
     ----------
@@ -368,7 +369,7 @@ class AdversarialMaxoutClassifier(
             All labels that will ever come; needed in the first call if y does not hold them.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples; None means 1 each.
+            Weights of the samples, taken as they are, where `fit` scales them to a mean of 1.
 
         Returns
         -------

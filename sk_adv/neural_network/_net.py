@@ -14,7 +14,8 @@ from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import along, check_attack, craft
-from sk_adv.neural_network._loop import QuietNet, dtype_of, plain_module
+from sk_adv.neural_network._layers import plain_module
+from sk_adv.neural_network._loop import QuietNet, dtype_of
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 

@@ -2,12 +2,11 @@
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_n_features,
@@ -17,10 +16,9 @@ from sklearn.utils.validation import (
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, joint_weight
 from sk_adv.neural_network._batches import WeightedData
-from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
 from sk_adv.neural_network._early_stopping import Plateau, Validation
-from sk_adv.neural_network._layers import MaxoutNet
-from sk_adv.neural_network._loop import plain_module
+from sk_adv.neural_network._layers import MaxoutNet, plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 from sk_adv.neural_network._net import AdversarialNet
 from sk_adv.neural_network._schedules import Progress, Schedule
@@ -31,7 +29,7 @@ _BLOCK = 10_000
 
 @dataclass
 class TrainingData:
-    """Validated data, labels as class indices, weights of mean 1 or None.
+    """Validated data, labels as class indices, weights or None.
 
     Attributes
     ----------
@@ -100,7 +98,14 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    weight = joint_weight(y, sample_weight, model.class_weight)
+    class_weight = model.class_weight
+    if classes is not None and class_weight is not None:
+        # A chunk need not hold all classes that have weights; labels of no class are refused below.
+        known = np.unique(classes)
+        factors = compute_class_weight(class_weight, classes=known, y=known)
+        class_weight = dict.fromkeys(np.unique(y).tolist(), 1.0)
+        class_weight |= zip(known.tolist(), factors, strict=True)
+    weight = joint_weight(y, sample_weight, class_weight)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)
@@ -118,8 +123,6 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
         )
     if rows is not None and not isinstance(X, np.memmap):
         X, rows = X[rows], None
-    if weight is not None:
-        weight = weight / weight.mean()
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)
 
 
@@ -213,7 +216,7 @@ def make_callbacks(model, held_out, is_refit):
     for k, callback in enumerate(model.callbacks or ()):
         if is_refit and isinstance(callback, Checkpoint):
             callback = copy.copy(callback)
-            callback.path = Path(callback.path).with_name(Path(callback.path).name + ".refit")
+            callback.path = refit_path(callback.path)
         callbacks.append((f"user{k}", callback))
     if model.verbose == 1:
         callbacks.append(("progress", Progress()))
@@ -221,10 +224,19 @@ def make_callbacks(model, held_out, is_refit):
 
 
 def take_over(net, previous):
-    """Give a new net the weights, the optimizer's state and the history of an earlier one."""
+    """Give a new net the weights, the optimizer's state and the history of an earlier one.
+
+    The settings of the optimizer are the new ones; another optimizer begins without a state.
+    """
     plain_module(net).load_state_dict(plain_module(previous).state_dict())
-    rate = net.lr
-    net.optimizer_.load_state_dict(previous.optimizer_.state_dict())
-    for group in net.optimizer_.param_groups:
-        group["lr"] = rate
+    old, new = previous.optimizer_.state_dict(), net.optimizer_.state_dict()
+    settings = previous.optimizer_.defaults.keys()
+    new["param_groups"] = [
+        # What schedulers have added to a group, they want to find there.
+        {key: group[key] for key in group.keys() - settings} | new_group
+        for group, new_group in zip(old["param_groups"], new["param_groups"], strict=True)
+    ]
+    if net.optimizer is previous.optimizer:
+        new["state"] = old["state"]
+    net.optimizer_.load_state_dict(new)
     net.history.extend(previous.history)

@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from skorch.dataset import ValidSplit
 
 from sk_adv.neural_network import AdversarialNet, Checkpoint
@@ -294,3 +296,101 @@ def test_a_learning_rate_scheduler_resumes_wherever_the_checkpoint_stands(
     expected = train(5, "whole")
     train(2, "parts")
     assert are_equal(train(5, "parts").module_.state_dict(), expected.module_.state_dict())
+
+
+def test_a_file_with_a_single_wrong_bit_is_refused(digits, tmp_path, small):
+    path = tmp_path / "a"
+    model = small(callbacks=[Checkpoint(path, resume=True)], max_iter=1).fit(*digits)
+    content = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(content), 20):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="the file is damaged"):
+            model.fit(*digits)
+    path.write_bytes(content)
+    model.fit(*digits)
+
+
+def test_trainings_that_save_to_one_path_do_not_disturb_each_other(digits, tmp_path, small):
+    search = GridSearchCV(
+        small(callbacks=[Checkpoint(tmp_path / "a")]), {"alpha": [0.2, 0.5]}, error_score="raise"
+    )
+    with parallel_config("threading", n_jobs=2):
+        search.fit(*digits)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
+    digits, tmp_path, small, monkeypatch
+):
+    path = tmp_path / "a"
+    model = small(callbacks=[Checkpoint(path)], max_iter=1).fit(*digits)
+    before = path.read_bytes()
+
+    def save_to_a_full_disk(state, file):
+        file.write(b"half of a file")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", save_to_a_full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        model.fit(*digits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Figures(Callback):
+    """Record what is no number of Python's."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("flag", np.bool_(True))
+        net.history.record("count", np.int64(3))
+        net.history.record("recalls", {"a": np.array([0.5, 1.0])})
+        net.history.record("norms", torch.ones(2))
+        net.history.record("kind", Figures)
+
+
+def test_figures_of_any_type_in_the_history_can_be_saved(digits, tmp_path, small):
+    callbacks = [Figures(), Checkpoint(tmp_path / "a", resume=True)]
+    small(callbacks=callbacks, max_iter=1).fit(*digits)
+    row = small(callbacks=callbacks, max_iter=2).fit(*digits).net_.history[0]
+    assert row["flag"] is True
+    assert type(row["count"]) is int and row["count"] == 3
+    assert row["recalls"] == {"a": [0.5, 1.0]}
+    assert row["norms"] == [1.0, 1.0]
+    assert row["kind"] == repr(Figures)
+
+
+def test_a_second_training_never_takes_up_a_longer_one(digits, tmp_path, small, weights, are_equal):
+    X, y = digits
+    path, params = tmp_path / "a", {**EARLY, "monitor": "loss", "tol": -np.inf}
+    params["callbacks"] = [Checkpoint(path, resume=True)]
+    assert small(**params | {"max_iter": 9}).fit(X, y).best_iteration_ > 4
+    path.unlink()
+    shorter = params | {"max_iter": 4}
+    text = re.escape(f"{path}.refit is no checkpoint of this training: delete it and {path},")
+    with pytest.raises(ValueError, match=rf"{text}.*9 epochs there, at most 4 here"):
+        small(**shorter).fit(X, y)
+    path.unlink()
+    (tmp_path / "a.refit").unlink()
+    model = small(**shorter).fit(X, y)
+    # A shorter one is of the same training, which goes on.
+    model.set_params(max_iter=9).fit(X, y)
+    expected = small(**params | {"max_iter": 9, "callbacks": None}).fit(X, y)
+    assert model.best_iteration_ == expected.best_iteration_ == len(model.net_.history)
+    assert are_equal(weights(model), weights(expected))
+
+
+def test_a_file_of_more_epochs_than_max_iter_is_refused(digits, tmp_path, small):
+    model = small(callbacks=[Checkpoint(tmp_path / "a", resume=True)]).fit(*digits)
+    with pytest.raises(ValueError, match="5 epochs there, at most 3 here"):
+        model.set_params(max_iter=3).fit(*digits)
+
+
+def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, small):
+    callbacks = [Checkpoint(tmp_path / name, resume=True) for name in "ab"]
+    with pytest.raises(ValueError, match=r"can go on from one file only; got \[.*a', .*b'\]"):
+        small(callbacks=callbacks).fit(*digits)
+    callbacks[1].resume = False
+    small(callbacks=callbacks).fit(*digits)
+    assert len(list(tmp_path.iterdir())) == 2
