@@ -67,8 +67,11 @@ def _name(attack):
     return getattr(attack, "__qualname__", type(attack).__name__)
 
 
-def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
-    """Adversarial copies by a pass of their own; the module is in evaluation mode meanwhile."""
+def craft(attack, params, module, X, y, *, loss, epsilon, norm, bounds):
+    """Adversarial copies by passes of their own; the module is in evaluation mode meanwhile.
+
+    The attacks that have a name raise `loss`.
+    """
     if attack == "noise":
         return clip(X + _noise(X, epsilon, norm, **params), bounds)
     method = getattr(attacks, attack) if isinstance(attack, str) else attack
@@ -76,7 +79,7 @@ def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
         # Drawn from torch's random state, so that the seed of the training fixes the starts.
         params = {"n_steps": 10, "random_state": int(torch.randint(2**31 - 1, ())), **params}
     if isinstance(attack, str):
-        params = {"batch_size": len(X), **params}
+        params = {"batch_size": len(X), "loss": loss, **params}
     with evaluating(module):
         copies = method(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
     if callable(attack) and not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):

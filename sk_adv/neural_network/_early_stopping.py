@@ -5,7 +5,6 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 
 from sk_adv.neural_network._batches import TensorBatches
-from sk_adv.neural_network._crafting import craft
 
 # Samples that go through the network at once.
 _BATCH = 2048
@@ -123,7 +122,7 @@ class Validation(Callback):
             # What does not fit on the device comes from the host.
             X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
-            copies = craft(attack, params, net.module_, X, labels, **net.perturbation_)
+            copies = net._craft(attack, params, X, y)
             for k, inputs in enumerate((X, copies)):
                 with torch.no_grad():
                     logits, loss = net._loss(inputs, y)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv.attacks import log_odds_against
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._crafting import along, check_attack, craft
 from sk_adv.neural_network._loop import QuietNet, dtype_of, plain_module
-from sk_adv.neural_network._losses import LogOddsCrossEntropy
+from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 
 
 class AdversarialNet(QuietNet):
@@ -38,7 +39,8 @@ class AdversarialNet(QuietNet):
         Passed to `skorch.NeuralNetClassifier`.
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
-        The loss J of logits and class indices; the default is the cross-entropy of the softmax.
+        The loss J of logits and class indices, which the attacks "fgsm" and "pgd" raise as well;
+        the default is the cross-entropy of the softmax.
         `torch.nn.NLLLoss`, which is no loss of logits, is refused.
 
     epsilon : float or array-like of the shape of one sample, default=0.25
@@ -56,7 +58,9 @@ class AdversarialNet(QuietNet):
     attack : {"fgsm", "pgd", "noise"} or callable, default="fgsm"
         How the copies are made. "pgd" takes several steps (`sk_adv.attacks.pgd`); "noise" draws
         them at random, which is no adversary but the control experiment. A function is called
-        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`.
+        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`, and raises
+        what it likes: those of `sk_adv.attacks` the log-odds, unless a `loss` is among its
+        parameters.
 
     attack_params : dict or None, default=None
         Of "pgd": `n_steps` (default 10), `step_size`, `random_start`, `n_restarts`. Of "noise":
@@ -233,7 +237,7 @@ class AdversarialNet(QuietNet):
         if serves_both:
             X = X.detach().requires_grad_(True)
         elif alpha < 1:
-            copies = self._craft(X, y)
+            copies = self._craft(self.attack, self.attack_params_, X, y)
         loss, y_pred = 0, None
         if alpha > 0:
             y_pred, clean = self._loss(X, y, **fit_params)
@@ -248,11 +252,14 @@ class AdversarialNet(QuietNet):
             y_pred = output if y_pred is None else y_pred
         return {"loss": loss, "y_pred": y_pred}
 
-    def _craft(self, X, y):
+    def _craft(self, attack, params, X, y):
+        """Copies by an attack that raises the criterion, in passes of its own."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
-        return craft(
-            self.attack, self.attack_params_, self.module_, X, labels, **self.perturbation_
-        )
+        if is_softmax_cross_entropy(self.criterion_):
+            loss = log_odds_against
+        else:
+            loss = self._loss_of_each if hasattr(self.criterion_, "reduction") else self.get_loss
+        return craft(attack, params, self.module_, X, labels, loss=loss, **self.perturbation_)
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its present mode."""
@@ -286,12 +293,14 @@ class AdversarialNet(QuietNet):
         if not isinstance(y_true, (tuple, list)):
             return super().get_loss(y_pred, y_true, *args, **kwargs)
         labels, weight = (to_device(part, self.device) for part in y_true)
+        return (weight * self._loss_of_each(y_pred, labels, *args, **kwargs)).mean()
+
+    def _loss_of_each(self, y_pred, labels, *args, **kwargs):
         reduction, self.criterion_.reduction = self.criterion_.reduction, "none"
         try:
-            losses = super().get_loss(y_pred, labels, *args, **kwargs)
+            return super().get_loss(y_pred, labels, *args, **kwargs)
         finally:
             self.criterion_.reduction = reduction
-        return (weight * losses).mean()
 
     def predict(self, X):
         """The most probable class of each sample.

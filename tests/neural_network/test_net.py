@@ -8,6 +8,7 @@ from torch import nn
 from sk_adv.attacks import fgsm
 from sk_adv.neural_network import AdversarialNet
 from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 
 
 class CountingNet(nn.Sequential):
@@ -19,6 +20,14 @@ class CountingNet(nn.Sequential):
 
     def forward(self, X):
         self.n_passes += 1
+        return super().forward(X)
+
+
+class SeeingNet(CountingNet):
+    """One that keeps what it is shown."""
+
+    def forward(self, X):
+        self.seen = [*getattr(self, "seen", []), X.detach().clone()]
         return super().forward(X)
 
 
@@ -51,13 +60,14 @@ def test_step_has_the_gradient_of_the_mixed_loss_with_constant_copies(alpha, nor
 
 
 @pytest.mark.parametrize("alpha", [0, 0.5])
-def test_copies_of_samples_that_the_network_is_sure_of_go_the_right_way(alpha):
+@pytest.mark.parametrize("log_odds", [60.0, 1000.0])
+def test_copies_of_samples_that_the_network_is_sure_of_go_the_right_way(alpha, log_odds):
     # The probability of the true class rounds to 1 in float32; its cross-entropy has no gradient.
     class Sure(nn.Linear):
         def __init__(self):
             super().__init__(2, 2)
             self.weight.data = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
-            self.bias.data = torch.tensor([0.0, 60.0])
+            self.bias.data = torch.tensor([0.0, log_odds])
             self.seen = []
 
         def forward(self, X):
@@ -90,3 +100,55 @@ def test_batches_hold_every_sample_once_in_an_order_that_the_seed_fixes():
     assert torch.equal(epoch(shuffle=True), epoch(shuffle=True))
     assert not torch.equal(epoch(shuffle=True), data.y)
     assert len(TensorBatches(data, batch_size=4)) == 3
+
+
+CRITERIA = {
+    "softmax": (nn.CrossEntropyLoss, {}),
+    "smoothed": (nn.CrossEntropyLoss, {"label_smoothing": 0.9}),
+    "sigmoids": (SigmoidCrossEntropy, {}),
+    "margins": (nn.MultiMarginLoss, {}),
+}
+
+
+def gradient_on(X, y, module, loss):
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(loss(module(X), y), X)[0]
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_copies_go_up_the_criterion(name, attack, alpha):
+    criterion, options = CRITERIA[name]
+    torch.manual_seed(0)
+    one_step = {"n_steps": 1, "step_size": 0.1, "random_start": False}
+    net = AdversarialNet(
+        SeeingNet,
+        criterion=criterion,
+        **{f"criterion__{key}": value for key, value in options.items()},
+        epsilon=0.1,
+        alpha=alpha,
+        attack=attack,
+        attack_params=one_step if attack == "pgd" else None,
+    ).initialize()
+    X, y = 3 * torch.randn(300, 4), torch.randint(0, 3, (300,))
+    net.train_step_single((X, y))
+    copies = net.module_.seen[-1]
+    ascent = gradient_on(X, y, net.module_, criterion(**options))
+    torch.testing.assert_close(copies, X + 0.1 * ascent.sign())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"label_smoothing": 0.3}, {"weight": torch.tensor([1.0, 2.0, 5.0])}, {"ignore_index": 1}, {}],
+)
+def test_the_default_loss_is_the_cross_entropy_with_its_options(options):
+    torch.manual_seed(0)
+    logits, y = torch.randn(30, 3, requires_grad=True), torch.randint(0, 3, (30,))
+    for reduction in ("mean", "sum", "none"):
+        losses = [
+            loss(**options, reduction=reduction)(logits, y)
+            for loss in (LogOddsCrossEntropy, nn.CrossEntropyLoss)
+        ]
+        torch.testing.assert_close(*losses)
+        torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), logits)[0] for loss in losses))
