@@ -101,6 +101,27 @@ def test_onnx_gives_the_probabilities_of_a_net_of_any_module(tmp_path):
     np.testing.assert_allclose(run(runtime(path), X), net.predict_proba(X), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("nonlinearity", ["auto", None, torch.sigmoid])
+@pytest.mark.parametrize("is_in_a_search", [False, True])
+def test_onnx_gives_what_the_nonlinearity_of_a_net_makes_of_its_outputs(
+    nonlinearity, is_in_a_search, tmp_path
+):
+    X, y = IRIS[0].astype(np.float32), IRIS[1]
+    net = AdversarialNet(
+        torch.nn.Linear(4, 3),
+        criterion=torch.nn.MultiMarginLoss,
+        predict_nonlinearity=nonlinearity,
+        max_epochs=1,
+        verbose=0,
+    )
+    if is_in_a_search:
+        net = GridSearchCV(make_pipeline(StandardScaler(), net), {"memory": [None]}, cv=2)
+    net.fit(X, y)
+    to_onnx(net, tmp_path / "net.onnx", sample_shape=(4,))
+    found = run(runtime(tmp_path / "net.onnx"), X)
+    np.testing.assert_allclose(found, net.predict_proba(X), rtol=0, atol=1e-5)
+
+
 def test_onnx_is_one_valid_file_with_the_labels_and_the_opset_asked_for(tmp_path):
     X, y = IRIS
     words = np.array(["setosa", "versicolor", "virginica"])[y]

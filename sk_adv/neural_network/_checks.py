@@ -1,5 +1,7 @@
 """What can be told of a net and its data before the first epoch."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from skorch.callbacks import Callback
@@ -89,14 +91,20 @@ def _first_sample(X, dtype):
 
 
 def _check_pass(module, sample, n_labels, dtype):
-    with torch.no_grad(), evaluating(module):
-        try:
-            # What is NaN in X shows in the loss.
-            checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
-        except ValueError as error:
-            if sample.is_floating_point() and sample.dtype != dtype:
-                raise TypeError(
-                    f"X is of type {sample.dtype}, the module of {dtype}: convert X, or choose "
-                    f"the precision that fits. ({error})"
-                ) from error
+    with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
+        # What is NaN in X shows in the loss.
+        checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
+
+
+@contextmanager
+def naming_types(X, dtype):
+    """Turn what a module of some type says of samples of another into an error that names both."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not (isinstance(X, torch.Tensor) and X.is_floating_point() and X.dtype != dtype):
             raise
+        raise TypeError(
+            f"X is of type {X.dtype}, the module of {dtype}: convert X, or choose the precision "
+            f"that fits. ({error})"
+        ) from error

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import one_hot, softplus
+from torch.nn.functional import logsigmoid, one_hot, softplus
 
 from sk_adv.attacks import log_odds_against
 
@@ -46,6 +46,11 @@ def is_softmax_cross_entropy(criterion):
     """Whether a loss is an increasing function of the log-odds against the true class."""
     criterion = getattr(criterion, "_orig_mod", criterion)
     return isinstance(criterion, nn.CrossEntropyLoss) and not _has_options(criterion)
+
+
+def scaled_sigmoids(logits):
+    """Independent sigmoids, scaled to a sum of 1, as probabilities of the classes."""
+    return logsigmoid(logits).softmax(1)
 
 
 def _has_options(criterion):

@@ -10,10 +10,11 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from sk_adv._devices import to_numpy
+from sk_adv._devices import module_device_and_dtype, to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.attacks import log_odds_against
 from sk_adv.differentiable import as_module
+from sk_adv.neural_network._checks import naming_types
 from sk_adv.neural_network._crafting import along, check_attack, craft
 from sk_adv.neural_network._loop import QuietNet, dtype_of, plain_module
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
@@ -301,6 +302,32 @@ class AdversarialNet(QuietNet):
             return super().get_loss(y_pred, labels, *args, **kwargs)
         finally:
             self.criterion_.reduction = reduction
+
+    def evaluation_step(self, batch, training=False):
+        """The module's output for one batch, without a gradient unless in training mode.
+
+        Parameters
+        ----------
+        batch : tuple
+            X and y of the batch.
+
+        training : bool, default=False
+            Whether the module is put in training mode.
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            The output.
+
+        Raises
+        ------
+        TypeError
+            If X is of another floating type than the module.
+        """
+        X, _ = unpack_data(batch)
+        _, dtype = module_device_and_dtype(self.module_)
+        with naming_types(X, dtype):
+            return super().evaluation_step(batch, training=training)
 
     def predict(self, X):
         """The most probable class of each sample.

@@ -21,7 +21,11 @@ from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._early_stopping import Plateau, Validation
 from sk_adv.neural_network._layers import MaxoutNet
 from sk_adv.neural_network._loop import plain_module
-from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
+from sk_adv.neural_network._losses import (
+    LogOddsCrossEntropy,
+    SigmoidCrossEntropy,
+    scaled_sigmoids,
+)
 from sk_adv.neural_network._net import AdversarialNet
 from sk_adv.neural_network._schedules import Progress, Schedule
 
@@ -176,6 +180,7 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
         module__max_norm=model.max_norm,
         module__output_activation=model.output_activation,
         criterion=LogOddsCrossEntropy if is_softmax else SigmoidCrossEntropy,
+        predict_nonlinearity="auto" if is_softmax else scaled_sigmoids,
         epsilon=model.epsilon,
         alpha=model.alpha,
         norm=model.norm,

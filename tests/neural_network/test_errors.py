@@ -110,3 +110,10 @@ def test_modules_and_callbacks_that_are_right_are_left_alone():
         net.set_params(callbacks=callbacks).fit(X, Y)
         net.partial_fit(X, Y, scale=2.0)
         assert len(net.history) == 2
+
+
+def test_a_net_names_the_types_when_it_predicts_in_another_precision():
+    net = AdversarialNet(torch.nn.Linear(4, 3), max_epochs=1, verbose=0).fit(X_SINGLE, Y)
+    for predict in (net.predict, net.predict_proba):
+        with pytest.raises(TypeError, match=r"X is of type torch.float64, the module of.*float32"):
+            predict(X)

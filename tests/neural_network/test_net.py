@@ -152,3 +152,9 @@ def test_the_default_loss_is_the_cross_entropy_with_its_options(options):
         ]
         torch.testing.assert_close(*losses)
         torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), logits)[0] for loss in losses))
+
+
+def test_the_net_of_independent_sigmoids_gives_the_probabilities_of_its_classifier(digits, small):
+    X, y = digits[0].astype(np.float32), digits[1]
+    model = small(output_activation="sigmoid", max_iter=1).fit(X, y)
+    np.testing.assert_allclose(model.net_.predict_proba(X), model.predict_proba(X), rtol=1e-5)
