@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochScoring, PassthroughScoring
+from skorch.callbacks import EpochScoring, LRScheduler, PassthroughScoring
 from skorch.callbacks.base import Callback
 from torch.utils.data import DataLoader
 
@@ -244,9 +244,10 @@ class QuietNet(NeuralNetClassifier):
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]
             raise FloatingPointError(
-                f"{what} in epoch {epoch}. The weights are those of the epoch before. Lower the "
-                f"learning rate (now {self._learning_rate():g}), scale the features to similar "
-                "ranges, or limit the weights (max_norm)."
+                f"{what} in epoch {epoch}. The weights are those of the epoch before, or of the "
+                "best one with early_stopping. Lower the learning rate (now "
+                f"{self._learning_rate():g}), scale the features to similar ranges, or limit the "
+                "weights (max_norm)."
             )
         if not is_heard:
             best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
@@ -279,13 +280,15 @@ class QuietNet(NeuralNetClassifier):
             if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
                 return True
         for _, callback in self.callbacks_:
+            # These have the methods, but nothing to do in them.
+            is_idle = (isinstance(callback, EpochScoring) and not callback.on_train) or (
+                type(callback) is LRScheduler and callback.step_every == "epoch"
+            )
             if isinstance(callback, PassthroughScoring):
                 # Of a score of batches other than the loss, which is recorded in any case.
                 if callback.on_train and callback.name != "train_loss":
                     return True
-            elif isinstance(callback, EpochScoring) and not callback.on_train:
-                continue
-            elif any(
+            elif not is_idle and any(
                 getattr(type(callback), name) is not getattr(Callback, name) for name in events
             ):
                 return True
