@@ -26,6 +26,11 @@ from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_n
 
 __all__ = ["fgsm", "log_odds_against", "pgd"]
 
+NO_GRADIENT = (
+    "The module's output does not depend on its input by differentiable torch operations, "
+    "so it has no gradient to attack along."
+)
+
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     """Log-odds against the true class, log((1 - p_y) / p_y), where p is the softmax of the logits.
@@ -325,10 +330,7 @@ def _gradient(loss, logits, X, y):
     with torch.enable_grad():
         total = loss(logits(X), y).sum()
     if not total.requires_grad:
-        raise TypeError(
-            "The module's output does not depend on its input by differentiable torch operations, "
-            "so it has no gradient to attack along."
-        )
+        raise TypeError(NO_GRADIENT)
     (gradient,) = torch.autograd.grad(total, X, allow_unused=True, materialize_grads=True)
     return gradient
 
@@ -353,6 +355,8 @@ def checked_logits(module, X, *, n_labels):
         raise ValueError(
             f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
         ) from error
+    # As skorch does, the first of several outputs.
+    logits = logits[0] if isinstance(logits, tuple) else logits
     if logits.isnan().any():
         raise ValueError("module returned NaN for a finite X, so there is no loss to increase.")
     if logits.ndim != 2 or logits.shape[1] < max(n_labels, 2):

@@ -1,9 +1,12 @@
 """What can be told of a net and its data before the first epoch."""
 
+import inspect
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset
@@ -41,6 +44,36 @@ def check_callbacks(callbacks):
             )
 
 
+def check_criterion(criterion):
+    """Raise `TypeError` if a loss is a function, which skorch would call without arguments."""
+    if inspect.isroutine(criterion):
+        raise TypeError(
+            "criterion must be a torch.nn.Module, its class or an instance, such as "
+            f"torch.nn.CrossEntropyLoss; got the function {criterion!r}."
+        )
+
+
+def check_counts(net):
+    """Raise an error if the batch size or the number of epochs of a net is no count."""
+    # skorch takes -1 for all samples at once.
+    if net.batch_size != -1:
+        check_scalar(net.batch_size, "batch_size", Integral, min_val=1)
+    check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
+
+
+def raise_if_out_of_range(labels, logits, error):
+    """Raise `ValueError` if labels without a logit are what caused an error."""
+    if not isinstance(labels, torch.Tensor) or logits.ndim != 2:
+        return
+    n_classes = logits.shape[1]
+    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module gives "
+            f"{n_classes} logits; got {wrong.unique().tolist()}."
+        ) from error
+
+
 def check_samples(net, module, X, y, *, is_complete):
     """Raise an error if a net can't be trained on some data, as far as one sample tells.
 
@@ -63,12 +96,24 @@ def check_samples(net, module, X, y, *, is_complete):
         # Its estimator has looked at it.
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
-    sample = _first_sample(X, dtype)
-    if sample is None:
+    if isinstance(X, IterableDataset):
         return None
+    sample, label = _first_sample(X, dtype)
+    if sample is None:
+        if net.alpha < 1:
+            raise TypeError(
+                "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
+                f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
+                "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
+            )
+        return None
+    if net.alpha < 1 and not sample.is_floating_point():
+        sample = sample.to(dtype)
     shape = tuple(sample.shape[1:])
     check_epsilon(net.epsilon, shape)
     check_bounds(net.bounds, shape)
+    if y is None and label is not None and not np.ndim(label):
+        y, X = np.asarray(label)[None], sample
     n_labels = 0 if y is None else int(check_labels(y, len(X)).max()) + 1
     if is_complete:
         _check_pass(module, to_device(sample, net.device), n_labels, dtype)
@@ -76,18 +121,19 @@ def check_samples(net, module, X, y, *, is_complete):
 
 
 def _first_sample(X, dtype):
-    """A batch of one sample; None where it is no tensor."""
+    """A batch of one sample, and what a Dataset says of its label; None where it is no tensor."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
             raise ValueError("X holds no samples; training needs one at least.")
         sample = torch.as_tensor(np.array(X[:1]) if isinstance(X, np.ndarray) else X[:1])
         # Batches of a memory map are converted as they are read.
-        return sample.to(dtype) if isinstance(X, np.memmap) else sample
-    if isinstance(X, Dataset) and not isinstance(X, IterableDataset):
-        sample = X[0][0]
+        return sample.to(dtype) if isinstance(X, np.memmap) else sample, None
+    if isinstance(X, Dataset):
+        sample, label = X[0]
+        label = label[0] if isinstance(label, (tuple, list)) else label
         if isinstance(sample, (np.ndarray, torch.Tensor)):
-            return torch.as_tensor(sample)[None]
-    return None
+            return torch.as_tensor(sample)[None], label
+    return None, None
 
 
 def _check_pass(module, sample, n_labels, dtype):

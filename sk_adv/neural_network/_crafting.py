@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import contextmanager
+from types import NoneType
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ def check_attack(attack, attack_params):
     dict
         The parameters of the attack.
     """
+    if not isinstance(attack_params, (dict, NoneType)):
+        raise TypeError(f"attack_params must be a dict or None; got {attack_params!r}.")
     params = dict(attack_params or {})
     if callable(attack):
         _check_signature(attack, params)
@@ -92,7 +95,9 @@ def craft(attack, params, module, X, y, *, loss, epsilon, norm, bounds):
 
 
 def along(gradient, X, *, epsilon, norm, bounds):
-    """Copies one step along a gradient that is known already."""
+    """Copies one step along a gradient that is known already; None where there is none."""
+    if gradient is None:
+        raise TypeError(attacks.NO_GRADIENT)
     return clip(X.detach() + steepest_step(gradient, epsilon, norm), bounds)
 
 

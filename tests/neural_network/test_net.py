@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sk_adv.attacks import fgsm
 from sk_adv.neural_network import AdversarialNet
@@ -158,3 +159,65 @@ def test_the_net_of_independent_sigmoids_gives_the_probabilities_of_its_classifi
     X, y = digits[0].astype(np.float32), digits[1]
     model = small(output_activation="sigmoid", max_iter=1).fit(X, y)
     np.testing.assert_allclose(model.net_.predict_proba(X), model.predict_proba(X), rtol=1e-5)
+
+
+def fitted(module, X, y, **params):
+    torch.manual_seed(0)
+    net = AdversarialNet(module, max_epochs=2, train_split=None, verbose=0, **params).fit(X, y)
+    return net.module_.state_dict()
+
+
+class TwoOutputs(nn.Linear):
+    def forward(self, X):
+        return super().forward(X), X
+
+
+class Converting(nn.Linear):
+    def forward(self, X):
+        return super().forward(X.float() / 16)
+
+
+OPTIONS = {"module__in_features": 64, "module__out_features": 10}
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+def test_of_several_outputs_the_first_is_trained_and_predicted(attack, digits, are_equal):
+    X, y = digits[0].astype(np.float32), digits[1]
+    one, two = (
+        fitted(module, X, y, attack=attack, **OPTIONS) for module in (nn.Linear, TwoOutputs)
+    )
+    assert are_equal(one, two)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.5, 1])
+def test_integers_are_trained_on_as_the_floating_point_numbers_that_they_are(
+    alpha, digits, are_equal
+):
+    pixels, y = (16 * digits[0]).astype(np.uint8), digits[1]
+    whole, real = (
+        fitted(Converting, X, y, alpha=alpha, epsilon=2.0, **OPTIONS)
+        for X in (pixels, pixels.astype(np.float32))
+    )
+    assert are_equal(whole, real)
+
+
+def test_labels_of_a_dataset_may_be_integers_of_any_kind(digits, are_equal):
+    X, y = torch.from_numpy(digits[0].astype(np.float32)), torch.from_numpy(digits[1])
+    byte, whole = (
+        fitted(nn.Linear, TensorDataset(X, labels), None, **OPTIONS) for labels in (y.byte(), y)
+    )
+    assert are_equal(byte, whole)
+
+
+def test_the_loss_of_an_epoch_weighs_the_batches_of_several_inputs_by_their_samples():
+    class Sum(nn.Linear):
+        def forward(self, one, other):
+            return super().forward(one + other)
+
+    torch.manual_seed(0)
+    one, other, y = torch.randn(30, 4), torch.randn(30, 4), torch.randint(0, 3, (30,))
+    net = AdversarialNet(
+        Sum(4, 3), alpha=1, lr=0, batch_size=20, max_epochs=1, train_split=None, verbose=0
+    ).fit({"one": one, "other": other}, y)
+    expected = nn.functional.cross_entropy(net.module_(one, other), y).detach()
+    np.testing.assert_allclose(net.history[-1, "train_loss"], float(expected), rtol=1e-6)
