@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_adv._devices import module_device_and_dtype
 from sk_adv._validation import check_bounds, check_epsilon
 from sk_adv.attacks import check_labels, checked_logits
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._crafting import evaluating
 
 
@@ -125,7 +125,7 @@ def _first_sample(X, dtype):
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
             raise ValueError("X holds no samples; training needs one at least.")
-        sample = torch.as_tensor(np.array(X[:1]) if isinstance(X, np.ndarray) else X[:1])
+        sample = torch.as_tensor(read_rows(X, [0]) if isinstance(X, np.ndarray) else X[:1])
         # Batches of a memory map are converted as they are read.
         return sample.to(dtype) if isinstance(X, np.memmap) else sample, None
     if isinstance(X, Dataset):

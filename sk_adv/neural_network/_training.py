@@ -9,14 +9,11 @@ import torch
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_n_features,
-    validate_data,
-)
+from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, joint_weight
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import WeightedData, check_finite
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._early_stopping import Plateau, Validation
 from sk_adv.neural_network._layers import MaxoutNet
@@ -134,15 +131,11 @@ def _check_memory_map(model, X, y, reset):
             "A memory map must hold numbers in shape (n_samples, n_features); "
             f"got {X.dtype} in shape {X.shape}."
         )
-    _check_n_features(model, X, reset=reset)
+    validate_data(model, X, reset=reset, skip_check_array=True)
     y = column_or_1d(to_numpy(y), warn=True)
     check_consistent_length(X, y)
     for start in range(0, len(X), _BLOCK):
-        if not np.isfinite(X[start : start + _BLOCK]).all():
-            raise ValueError(
-                "Input X contains NaN or infinity, somewhere in rows "
-                f"{start} to {min(start + _BLOCK, len(X)) - 1} of the memory map."
-            )
+        check_finite(X[start : start + _BLOCK], start)
     return X, y
 
 
