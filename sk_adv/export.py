@@ -8,6 +8,7 @@ import functools
 import importlib
 import json
 import os
+from pathlib import Path
 
 import torch
 from sklearn.base import is_classifier
@@ -147,6 +148,8 @@ def save_weights(
         If the estimator is of another type.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+    FileNotFoundError
+        If the folder of the file is not there.
 
     See Also
     --------
@@ -169,7 +172,11 @@ def save_weights(
     True
     """
     safetensors = _require("save_weights", "safetensors.torch")
-    safetensors.save_model(_trained_module(estimator), os.fspath(path))
+    module = _trained_module(estimator)
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write to: make it first.")
+    safetensors.save_model(module, os.fspath(path))
 
 
 def load_weights(
@@ -198,6 +205,8 @@ def load_weights(
         If the estimator is not fitted.
     FileNotFoundError
         If there is no such file.
+    IsADirectoryError
+        If there is a folder in its place.
     ValueError
         If the file is no safetensors file, or its tensors are not those of the network, which is
         then left as it was.
@@ -222,6 +231,10 @@ def load_weights(
     from safetensors import SafetensorError
 
     module = _trained_module(estimator)
+    if Path(path).is_dir():
+        raise IsADirectoryError(
+            f"path must name a file that save_weights wrote; {path} is a folder."
+        )
     before = copy.deepcopy(module.state_dict())
     try:
         safetensors.load_model(module, os.fspath(path))

@@ -216,6 +216,14 @@ def test_weights_that_do_not_fit_are_refused_and_the_network_keeps_its_own(tmp_p
         load_weights(model, tmp_path / "nowhere")
 
 
+def test_weights_go_to_a_folder_that_is_there_and_come_from_a_file(tmp_path):
+    net = AdversarialNet(torch.nn.Linear(4, 3)).initialize()
+    with pytest.raises(FileNotFoundError, match="no folder .*absent"):
+        save_weights(net, tmp_path / "absent" / "net.safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_weights(net, tmp_path)
+
+
 def test_weights_are_those_of_fitted_networks_only(tmp_path):
     X, y = IRIS
     for transfer in (save_weights, load_weights):

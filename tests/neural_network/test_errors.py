@@ -11,7 +11,7 @@ from skorch.callbacks import EpochTimer
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from sk_adv.neural_network import AdversarialNet, Checkpoint
+from sk_adv.neural_network import AdversarialNet, Checkpoint, MaxoutNet
 from sk_adv.neural_network import _training as training
 
 X, Y = load_iris(return_X_y=True)
@@ -51,6 +51,7 @@ CLASSIFIERS = {
     "word": ({"callbacks": ["EpochTimer"]}, TypeError, "'EpochTimer' of type str"),
     "every": ({"callbacks": [Checkpoint("a", every=0)]}, ValueError, "every == 0, must be >= 1"),
     "folder": ({"callbacks": [Checkpoint(".")]}, ValueError, "path must name a file"),
+    "no path": ({"callbacks": [Checkpoint(None)]}, TypeError, "path must be an instance of.*None"),
 }
 
 
@@ -160,3 +161,18 @@ def test_a_precision_that_is_set_too_late_asks_for_a_new_module():
     with pytest.raises(ValueError, match="call fit or initialize"):
         net.partial_fit(X, Y)
     assert len(net.fit(X, Y).history) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_features": 0}, "n_features == 0, must be >= 1"),
+        ({"n_classes": 0}, "n_classes == 0, must be >= 1"),
+        ({"n_pieces": 0}, "n_pieces == 0, must be >= 1"),
+        ({"hidden_layer_sizes": (8, 0)}, "n_units == 0, must be >= 1"),
+        ({"max_norm": -1}, "max_norm == -1, must be > 0"),
+    ],
+)
+def test_a_maxout_network_wants_sizes_and_norms_above_zero(params, message):
+    with pytest.raises(ValueError, match=message):
+        MaxoutNet(**{"n_features": 4, "n_classes": 3, **params})
