@@ -62,7 +62,7 @@ def _has_options(criterion):
 def _softplus(values):
     """log(1 + exp(t)), with a slope that stays positive where that of exp(t) underflows.
 
-    What is added for it is too small to show in the value, or in the slope for t > -25.
+    What is added for it is less than 1e-15, and too little to show in the slope for t > -25.
     """
     tiny = torch.finfo(values.dtype).tiny ** 0.5
     return torch.add(softplus(values), softplus(values, beta=1e-4), alpha=tiny)

@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 from sk_adv.attacks import fgsm
 from sk_adv.neural_network import AdversarialNet
 from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._early_stopping import Validation
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 
 
@@ -221,3 +222,12 @@ def test_the_loss_of_an_epoch_weighs_the_batches_of_several_inputs_by_their_samp
     ).fit({"one": one, "other": other}, y)
     expected = nn.functional.cross_entropy(net.module_(one, other), y).detach()
     np.testing.assert_allclose(net.history[-1, "train_loss"], float(expected), rtol=1e-6)
+
+
+def test_held_out_copies_go_up_the_criterion(digits, small):
+    X, y = torch.from_numpy(digits[0].astype(np.float32)), torch.from_numpy(digits[1])
+    net = small(output_activation="sigmoid", epsilon=0.1).fit(X, y).net_
+    figures = Validation(WeightedData(X, y), "loss", 0.0, 1)._measure(net)
+    copies = X + 0.1 * gradient_on(X, y, net.module_, SigmoidCrossEntropy()).sign()
+    errors = (net.module_(copies).argmax(1) != y).float().mean()
+    np.testing.assert_allclose(figures["adversarial_error"], float(errors), rtol=1e-6)
