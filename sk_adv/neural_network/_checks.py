@@ -54,10 +54,11 @@ def check_criterion(criterion):
 
 
 def check_counts(net):
-    """Raise an error if the batch size or the number of epochs of a net is no count."""
-    # skorch takes -1 for all samples at once.
-    if net.batch_size != -1:
-        check_scalar(net.batch_size, "batch_size", Integral, min_val=1)
+    """Raise an error if a batch size or the number of epochs of a net is no count."""
+    for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
+        # skorch takes -1 for all samples at once.
+        if getattr(net, name, -1) != -1:
+            check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
 
