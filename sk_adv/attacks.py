@@ -1,6 +1,6 @@
 """Attacks: functions of a torch module and data that return adversarial copies of the data.
 
-Each attack maximises, over ‖η / ε‖ ≤ 1, the log-odds against the true class,
+Each attack maximises, over ‖η / ε‖ ≤ 1, a loss; by default the log-odds against the true class,
 
     t(x) = log((1 - p_y) / p_y) = log Σ_{k≠y} exp z_k - z_y ,
 
@@ -11,6 +11,7 @@ cross-entropy is lost in floating point.
 """
 
 import functools
+from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
@@ -24,6 +25,11 @@ from sk_adv._perturbations import clip, project, steepest_step, uniform_sample
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 
 __all__ = ["fgsm", "log_odds_against", "pgd"]
+
+NO_GRADIENT = (
+    "The module's output does not depend on its input by differentiable torch operations, "
+    "so it has no gradient to attack along."
+)
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
@@ -63,10 +69,11 @@ def fgsm(
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     batch_size: int = 1000,
+    loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
 ) -> np.ndarray | Tensor:
     """Fast gradient sign method: one step of radius ε along the gradient of the loss.
 
-    With J the cross-entropy of the module's logits,
+    With J the cross-entropy of the module's logits, or another `loss`,
 
         η = ε sign(∇ₓ J(x, y))                      for the max-norm,
         η = ε ∘ (ε ∘ ∇ₓJ) / ‖ε ∘ ∇ₓJ‖₂               for the Euclidean norm,
@@ -101,6 +108,10 @@ def fgsm(
     batch_size : int, default=1000
         Samples that go through the module at once.
 
+    loss : callable, default=log_odds_against
+        A function of logits and class indices that gives the loss J of each sample. The default
+        has the direction of the cross-entropy.
+
     Returns
     -------
     ndarray or torch.Tensor of the shape of X
@@ -130,7 +141,7 @@ def fgsm(
     """
 
     def step(logits, clean, target, radius):
-        return steepest_step(_gradient(logits, clean, target), radius, norm)
+        return steepest_step(_gradient(loss, logits, clean, target), radius, norm)
 
     return _perturb(module, X, y, epsilon, norm, bounds, batch_size, step)
 
@@ -149,6 +160,7 @@ def pgd(
     n_restarts: int = 1,
     random_state: int | np.random.RandomState | None = None,
     batch_size: int = 1000,
+    loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
 ) -> np.ndarray | Tensor:
     """Projected gradient descent: small steps of `fgsm`, kept within the radius ε of X.
 
@@ -193,6 +205,10 @@ def pgd(
 
     batch_size : int, default=1000
         Samples that go through the module at once.
+
+    loss : callable, default=log_odds_against
+        A function of logits and class indices that gives the loss J of each sample. The default
+        has the direction of the cross-entropy.
 
     Returns
     -------
@@ -241,7 +257,7 @@ def pgd(
             )
             perturbation = clip(clean + perturbation, low_high) - clean
         for _ in range(n_steps):
-            gradient = _gradient(logits, clean + perturbation, target)
+            gradient = _gradient(loss, logits, clean + perturbation, target)
             perturbation = perturbation + steepest_step(gradient, length, norm)
             perturbation = project(perturbation, radius, norm)
             perturbation = clip(clean + perturbation, low_high) - clean
@@ -257,14 +273,14 @@ def pgd(
         if n_restarts == 1:
             return worst
         with torch.no_grad():
-            worst_loss = log_odds_against(logits(clean + worst), target)
+            worst_loss = loss(logits(clean + worst), target)
         for _ in range(n_restarts - 1):
             candidate = one_start(logits, clean, target, radius, length, low_high)
             with torch.no_grad():
-                loss = log_odds_against(logits(clean + candidate), target)
-            better = (loss > worst_loss).reshape(-1, *[1] * (clean.ndim - 1))
+                candidate_loss = loss(logits(clean + candidate), target)
+            better = (candidate_loss > worst_loss).reshape(-1, *[1] * (clean.ndim - 1))
             worst = torch.where(better, candidate, worst)
-            worst_loss = torch.maximum(loss, worst_loss)
+            worst_loss = torch.maximum(candidate_loss, worst_loss)
         return worst
 
     return _perturb(module, X, y, epsilon, norm, bounds, batch_size, step)
@@ -308,17 +324,14 @@ def _perturb(module, X, y, epsilon, norm, bounds, batch_size, step):
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 
-def _gradient(logits, X, y):
-    """∇ₓ t(x), up to a positive factor a sample the gradient of the cross-entropy."""
+def _gradient(loss, logits, X, y):
+    """∇ₓJ(x); of the log-odds it is the gradient of the cross-entropy up to a positive factor."""
     X = X.detach().requires_grad_(True)
     with torch.enable_grad():
-        loss = log_odds_against(logits(X), y).sum()
-    if not loss.requires_grad:
-        raise TypeError(
-            "The module's output does not depend on its input by differentiable torch operations, "
-            "so it has no gradient to attack along."
-        )
-    (gradient,) = torch.autograd.grad(loss, X, allow_unused=True, materialize_grads=True)
+        total = loss(logits(X), y).sum()
+    if not total.requires_grad:
+        raise TypeError(NO_GRADIENT)
+    (gradient,) = torch.autograd.grad(total, X, allow_unused=True, materialize_grads=True)
     return gradient
 
 
@@ -342,6 +355,8 @@ def checked_logits(module, X, *, n_labels):
         raise ValueError(
             f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
         ) from error
+    # As skorch does, the first of several outputs.
+    logits = logits[0] if isinstance(logits, tuple) else logits
     if logits.isnan().any():
         raise ValueError("module returned NaN for a finite X, so there is no loss to increase.")
     if logits.ndim != 2 or logits.shape[1] < max(n_labels, 2):

@@ -4,12 +4,17 @@ What is needed beyond sk_adv itself comes with ``pip install sk-adv[export]``.
 """
 
 import copy
+import functools
 import importlib
 import json
 import os
+from pathlib import Path
 
 import torch
 from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -33,7 +38,8 @@ def to_onnx(
     The graph has one input, ``X`` of shape (n_samples, n_features) in float32, in the units that
     the estimator takes: the scalers of a `Pipeline` are part of it. For an `AdversarialNet` the
     samples have the shape that they had in training. The graph's one output,
-    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`. The number
+    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`, also where a
+    net's `predict_nonlinearity` makes that something else than a softmax. The number
     of samples is free. The class labels are in the file's metadata under ``classes``, as JSON, in
     the order of the columns.
 
@@ -99,7 +105,8 @@ def to_onnx(
             "to_onnx writes the probabilities of a classifier; got "
             f"{estimator!r}, which is none. A torch.nn.Module goes through torch.onnx.export."
         )
-    module = Probabilities(as_module(estimator, device="cpu")).eval()
+    nonlinearity = _nonlinearity(estimator)
+    module = Probabilities(as_module(estimator, device="cpu"), nonlinearity).eval()
     # Two rows: torch takes a single one for a constant.
     example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)))
     program = torch.onnx.export(
@@ -141,6 +148,8 @@ def save_weights(
         If the estimator is of another type.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+    FileNotFoundError
+        If the folder of the file is not there.
 
     See Also
     --------
@@ -163,7 +172,11 @@ def save_weights(
     True
     """
     safetensors = _require("save_weights", "safetensors.torch")
-    safetensors.save_model(_trained_module(estimator), os.fspath(path))
+    module = _trained_module(estimator)
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write to: make it first.")
+    safetensors.save_model(module, os.fspath(path))
 
 
 def load_weights(
@@ -192,6 +205,8 @@ def load_weights(
         If the estimator is not fitted.
     FileNotFoundError
         If there is no such file.
+    IsADirectoryError
+        If there is a folder in its place.
     ValueError
         If the file is no safetensors file, or its tensors are not those of the network, which is
         then left as it was.
@@ -216,6 +231,10 @@ def load_weights(
     from safetensors import SafetensorError
 
     module = _trained_module(estimator)
+    if Path(path).is_dir():
+        raise IsADirectoryError(
+            f"path must name a file that save_weights wrote; {path} is a folder."
+        )
     before = copy.deepcopy(module.state_dict())
     try:
         safetensors.load_model(module, os.fspath(path))
@@ -228,16 +247,33 @@ def load_weights(
 
 
 class Probabilities(nn.Module):
-    """Probabilities of the classes, in the precision of X, from a module that gives logits."""
+    """What `predict_proba` gives, in the precision of X, from a module that gives logits."""
 
-    def __init__(self, logits):
+    def __init__(self, logits, nonlinearity):
         super().__init__()
-        self.logits = logits
+        self.logits, self.nonlinearity = logits, nonlinearity
         _, self.dtype = module_device_and_dtype(logits)
 
     def forward(self, X):
         """Map X of shape (n_samples, ...) to (n_samples, n_classes)."""
-        return self.logits(X.to(self.dtype)).softmax(1).to(X.dtype)
+        logits = self.logits(X.to(self.dtype))
+        # skorch takes the first of several outputs.
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        return self.nonlinearity(logits).to(X.dtype)
+
+
+def _nonlinearity(estimator):
+    """The function that turns the outputs of a classifier's module into its `predict_proba`."""
+    if isinstance(estimator, Pipeline):
+        return _nonlinearity(estimator[-1])
+    if isinstance(estimator, BaseSearchCV):
+        return _nonlinearity(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return _nonlinearity(estimator.estimator)
+    if isinstance(estimator, AdversarialNet):
+        # Of a loss that is not the softmax's it is the identity, or predict_nonlinearity.
+        return estimator._get_predict_nonlinearity()
+    return functools.partial(torch.softmax, dim=1)
 
 
 def _sample_shape(estimator):

@@ -284,3 +284,25 @@ def test_module_that_returns_nan_is_refused(data):
 
     with pytest.raises(ValueError, match="NaN"):
         fgsm(Broken(), *data, 0.1)
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+def test_attacks_raise_the_loss_that_they_are_given(network, data, attack):
+    def margins(logits, labels):
+        return nn.functional.multi_margin_loss(logits, labels, reduction="none")
+
+    X, y = data
+    labels, params = torch.as_tensor(y), {}
+    if attack is pgd:
+        params = {"n_steps": 1, "step_size": 0.1, "random_start": False}
+    clean = torch.as_tensor(X).requires_grad_()
+    (ascent,) = torch.autograd.grad(margins(network(clean), labels).sum(), clean)
+    expected = X + 0.1 * ascent.sign().numpy()
+    np.testing.assert_allclose(attack(network, X, y, 0.1, loss=margins, **params), expected)
+    losses = [
+        margins(network(torch.as_tensor(copies)), labels).detach()
+        for copies in (
+            pgd(network, X, y, 2.0, loss=margins, n_restarts=n, random_state=0) for n in (1, 5)
+        )
+    ]
+    assert (losses[1] >= losses[0]).all() and losses[1].sum() > losses[0].sum()

@@ -101,6 +101,27 @@ def test_onnx_gives_the_probabilities_of_a_net_of_any_module(tmp_path):
     np.testing.assert_allclose(run(runtime(path), X), net.predict_proba(X), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("nonlinearity", ["auto", None, torch.sigmoid])
+@pytest.mark.parametrize("is_in_a_search", [False, True])
+def test_onnx_gives_what_the_nonlinearity_of_a_net_makes_of_its_outputs(
+    nonlinearity, is_in_a_search, tmp_path
+):
+    X, y = IRIS[0].astype(np.float32), IRIS[1]
+    net = AdversarialNet(
+        torch.nn.Linear(4, 3),
+        criterion=torch.nn.MultiMarginLoss,
+        predict_nonlinearity=nonlinearity,
+        max_epochs=1,
+        verbose=0,
+    )
+    if is_in_a_search:
+        net = GridSearchCV(make_pipeline(StandardScaler(), net), {"memory": [None]}, cv=2)
+    net.fit(X, y)
+    to_onnx(net, tmp_path / "net.onnx", sample_shape=(4,))
+    found = run(runtime(tmp_path / "net.onnx"), X)
+    np.testing.assert_allclose(found, net.predict_proba(X), rtol=0, atol=1e-5)
+
+
 def test_onnx_is_one_valid_file_with_the_labels_and_the_opset_asked_for(tmp_path):
     X, y = IRIS
     words = np.array(["setosa", "versicolor", "virginica"])[y]
@@ -193,6 +214,14 @@ def test_weights_that_do_not_fit_are_refused_and_the_network_keeps_its_own(tmp_p
     np.testing.assert_array_equal(model.predict_proba(X), before)
     with pytest.raises(FileNotFoundError):
         load_weights(model, tmp_path / "nowhere")
+
+
+def test_weights_go_to_a_folder_that_is_there_and_come_from_a_file(tmp_path):
+    net = AdversarialNet(torch.nn.Linear(4, 3)).initialize()
+    with pytest.raises(FileNotFoundError, match="no folder .*absent"):
+        save_weights(net, tmp_path / "absent" / "net.safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_weights(net, tmp_path)
 
 
 def test_weights_are_those_of_fitted_networks_only(tmp_path):

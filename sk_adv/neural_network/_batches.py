@@ -35,7 +35,7 @@ class WeightedData(torch.utils.data.Dataset):
             X = self.X[rows]
         else:
             read = to_numpy(rows) if self.rows is None else self.rows[to_numpy(rows)]
-            X = torch.from_numpy(np.array(self.X[read])).to(self.dtype)
+            X = torch.from_numpy(read_rows(self.X, read)).to(self.dtype)
         y = self.y[rows]
         return X, y if self.weight is None else (y, self.weight[rows])
 
@@ -79,6 +79,20 @@ class TensorBatches:
             yield self.data[rows]
 
 
+def read_rows(X, rows):
+    """Some rows of a memory map, in the byte order of this machine."""
+    return np.array(X[rows], dtype=X.dtype.newbyteorder("="))
+
+
+def check_finite(block, start):
+    """Raise `ValueError` if rows of a memory map hold NaN or infinity, `start` being the first."""
+    if not np.isfinite(block).all():
+        raise ValueError(
+            "Input X contains NaN or infinity, somewhere in rows "
+            f"{start} to {start + len(block) - 1} of the memory map."
+        )
+
+
 def as_weighted_data(dataset, device, dtype=torch.float32):
     """The tensors of a skorch dataset on a device, or None where it is no pair of arrays.
 
@@ -92,6 +106,9 @@ def as_weighted_data(dataset, device, dtype=torch.float32):
     if type(dataset) is not Dataset or dataset.transform.__func__ is not Dataset.transform:
         return None
     X, y = dataset.X, dataset.y
+    if y is None and isinstance(X, np.memmap):
+        # Predictions know no labels.
+        y = np.zeros(len(X), dtype=np.int64)
     if not _is_numeric(X) or not _is_numeric(y):
         return None
     y = torch.as_tensor(y)[rows].long()

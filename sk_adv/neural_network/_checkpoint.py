@@ -120,7 +120,10 @@ class Checkpoint(Callback):
         ------
         ValueError
             If `every` is less than 1, or `path` is a folder.
+        TypeError
+            If `path` is no path, or `every` no integer.
         """
+        check_scalar(self.path, "path", (str, os.PathLike))
         check_scalar(self.every, "every", Integral, min_val=1)
         path = Path(self.path)
         if path.is_dir():

@@ -1,7 +1,12 @@
 """What can be told of a net and its data before the first epoch."""
 
+import inspect
+from contextlib import contextmanager
+from numbers import Integral
+
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset
@@ -9,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_adv._devices import module_device_and_dtype
 from sk_adv._validation import check_bounds, check_epsilon
 from sk_adv.attacks import check_labels, checked_logits
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._crafting import evaluating
 
 
@@ -39,6 +44,37 @@ def check_callbacks(callbacks):
             )
 
 
+def check_criterion(criterion):
+    """Raise `TypeError` if a loss is a function, which skorch would call without arguments."""
+    if inspect.isroutine(criterion):
+        raise TypeError(
+            "criterion must be a torch.nn.Module, its class or an instance, such as "
+            f"torch.nn.CrossEntropyLoss; got the function {criterion!r}."
+        )
+
+
+def check_counts(net):
+    """Raise an error if a batch size or the number of epochs of a net is no count."""
+    for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
+        # skorch takes -1 for all samples at once.
+        if getattr(net, name, -1) != -1:
+            check_scalar(getattr(net, name), name, Integral, min_val=1)
+    check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
+
+
+def raise_if_out_of_range(labels, logits, error):
+    """Raise `ValueError` if labels without a logit are what caused an error."""
+    if not isinstance(labels, torch.Tensor) or logits.ndim != 2:
+        return
+    n_classes = logits.shape[1]
+    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module gives "
+            f"{n_classes} logits; got {wrong.unique().tolist()}."
+        ) from error
+
+
 def check_samples(net, module, X, y, *, is_complete):
     """Raise an error if a net can't be trained on some data, as far as one sample tells.
 
@@ -61,12 +97,24 @@ def check_samples(net, module, X, y, *, is_complete):
         # Its estimator has looked at it.
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
-    sample = _first_sample(X, dtype)
-    if sample is None:
+    if isinstance(X, IterableDataset):
         return None
+    sample, label = _first_sample(X, dtype)
+    if sample is None:
+        if net.alpha < 1:
+            raise TypeError(
+                "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
+                f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
+                "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
+            )
+        return None
+    if net.alpha < 1 and not sample.is_floating_point():
+        sample = sample.to(dtype)
     shape = tuple(sample.shape[1:])
     check_epsilon(net.epsilon, shape)
     check_bounds(net.bounds, shape)
+    if y is None and label is not None and not np.ndim(label):
+        y, X = np.asarray(label)[None], sample
     n_labels = 0 if y is None else int(check_labels(y, len(X)).max()) + 1
     if is_complete:
         _check_pass(module, to_device(sample, net.device), n_labels, dtype)
@@ -74,29 +122,36 @@ def check_samples(net, module, X, y, *, is_complete):
 
 
 def _first_sample(X, dtype):
-    """A batch of one sample; None where it is no tensor."""
+    """A batch of one sample, and what a Dataset says of its label; None where it is no tensor."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
             raise ValueError("X holds no samples; training needs one at least.")
-        sample = torch.as_tensor(np.array(X[:1]) if isinstance(X, np.ndarray) else X[:1])
+        sample = torch.as_tensor(read_rows(X, [0]) if isinstance(X, np.ndarray) else X[:1])
         # Batches of a memory map are converted as they are read.
-        return sample.to(dtype) if isinstance(X, np.memmap) else sample
-    if isinstance(X, Dataset) and not isinstance(X, IterableDataset):
-        sample = X[0][0]
+        return sample.to(dtype) if isinstance(X, np.memmap) else sample, None
+    if isinstance(X, Dataset):
+        sample, label = X[0]
+        label = label[0] if isinstance(label, (tuple, list)) else label
         if isinstance(sample, (np.ndarray, torch.Tensor)):
-            return torch.as_tensor(sample)[None]
-    return None
+            return torch.as_tensor(sample)[None], label
+    return None, None
 
 
 def _check_pass(module, sample, n_labels, dtype):
-    with torch.no_grad(), evaluating(module):
-        try:
-            # What is NaN in X shows in the loss.
-            checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
-        except ValueError as error:
-            if sample.is_floating_point() and sample.dtype != dtype:
-                raise TypeError(
-                    f"X is of type {sample.dtype}, the module of {dtype}: convert X, or choose "
-                    f"the precision that fits. ({error})"
-                ) from error
+    with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
+        # What is NaN in X shows in the loss.
+        checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
+
+
+@contextmanager
+def naming_types(X, dtype):
+    """Turn what a module of some type says of samples of another into an error that names both."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not (isinstance(X, torch.Tensor) and X.is_floating_point() and X.dtype != dtype):
             raise
+        raise TypeError(
+            f"X is of type {X.dtype}, the module of {dtype}: convert X, or choose the precision "
+            f"that fits. ({error})"
+        ) from error

@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import contextmanager
+from types import NoneType
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ def check_attack(attack, attack_params):
     dict
         The parameters of the attack.
     """
+    if not isinstance(attack_params, (dict, NoneType)):
+        raise TypeError(f"attack_params must be a dict or None; got {attack_params!r}.")
     params = dict(attack_params or {})
     if callable(attack):
         _check_signature(attack, params)
@@ -67,8 +70,11 @@ def _name(attack):
     return getattr(attack, "__qualname__", type(attack).__name__)
 
 
-def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
-    """Adversarial copies by a pass of their own; the module is in evaluation mode meanwhile."""
+def craft(attack, params, module, X, y, *, loss, epsilon, norm, bounds):
+    """Adversarial copies by passes of their own; the module is in evaluation mode meanwhile.
+
+    The attacks that have a name raise `loss`.
+    """
     if attack == "noise":
         return clip(X + _noise(X, epsilon, norm, **params), bounds)
     method = getattr(attacks, attack) if isinstance(attack, str) else attack
@@ -76,7 +82,7 @@ def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
         # Drawn from torch's random state, so that the seed of the training fixes the starts.
         params = {"n_steps": 10, "random_state": int(torch.randint(2**31 - 1, ())), **params}
     if isinstance(attack, str):
-        params = {"batch_size": len(X), **params}
+        params = {"batch_size": len(X), "loss": loss, **params}
     with evaluating(module):
         copies = method(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
     if callable(attack) and not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):
@@ -89,7 +95,9 @@ def craft(attack, params, module, X, y, *, epsilon, norm, bounds):
 
 
 def along(gradient, X, *, epsilon, norm, bounds):
-    """Copies one step along a gradient that is known already."""
+    """Copies one step along a gradient that is known already; None where there is none."""
+    if gradient is None:
+        raise TypeError(attacks.NO_GRADIENT)
     return clip(X.detach() + steepest_step(gradient, epsilon, norm), bounds)
 
 

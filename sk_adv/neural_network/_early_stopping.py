@@ -5,7 +5,6 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 
 from sk_adv.neural_network._batches import TensorBatches
-from sk_adv.neural_network._crafting import craft
 from sk_adv.neural_network._layers import plain_module
 
 # Samples that go through the network at once.
@@ -52,6 +51,8 @@ class Plateau(Callback):
 class Validation(Callback):
     """Score held-out samples after each epoch, keep the best weights, stop when nothing improves.
 
+    Few samples give equal errors in many epochs; of these the one of the smallest loss is best.
+
     Parameters
     ----------
     data : WeightedData
@@ -73,7 +74,7 @@ class Validation(Callback):
     def on_train_begin(self, net, **kwargs):
         """Forget earlier training."""
         self.best_score_, self.best_epoch_, self.best_weights_ = -torch.inf, len(net.history), None
-        self.n_idle_ = 0
+        self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, **kwargs):
         """Score the net; with "loss" the score is its negative, else an accuracy."""
@@ -86,9 +87,14 @@ class Validation(Callback):
         if net.interrupt_.requested:
             # Half an epoch is none.
             return
-        self.n_idle_ = self.n_idle_ + 1 if score < self.best_score_ + self.tol else 0
-        if score > self.best_score_:
-            self.best_score_, self.best_epoch_ = score, len(net.history)
+        loss = figures["loss"]
+        is_tie = score == self.best_score_
+        is_progress = is_tie and loss <= self.best_loss_ - self.tol
+        is_idle = score < self.best_score_ + self.tol and not is_progress
+        self.n_idle_ = self.n_idle_ + 1 if is_idle else 0
+        if score > self.best_score_ or (is_tie and loss < self.best_loss_):
+            self.best_score_, self.best_loss_ = score, loss
+            self.best_epoch_ = len(net.history)
             self.best_weights_ = {k: v.clone() for k, v in plain_module(net).state_dict().items()}
         self.on_resume(net)
 
@@ -101,6 +107,7 @@ class Validation(Callback):
         """What a checkpoint needs."""
         return {
             "best_score_": self.best_score_,
+            "best_loss_": self.best_loss_,
             "best_epoch_": self.best_epoch_,
             "best_weights_": self.best_weights_,
             "n_idle_": self.n_idle_,
@@ -124,7 +131,7 @@ class Validation(Callback):
             # What does not fit on the device comes from the host.
             X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
-            copies = craft(attack, params, net.module_, X, labels, **net.perturbation_)
+            copies = net._craft(attack, params, X, y)
             for k, inputs in enumerate((X, copies)):
                 with torch.no_grad():
                     logits, loss = net._loss(inputs, y)

@@ -137,6 +137,10 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
             net.partial_fit(data.on(device, dtype), None)
         except (FloatingPointError, KeyboardInterrupt) as error:
             failure = error
+        finally:
+            # skorch says nothing of the end of a training that an error breaks off.
+            if "progress" in dict(net.callbacks_):
+                dict(net.callbacks_)["progress"].on_train_end(net)
     return net, failure
 
 

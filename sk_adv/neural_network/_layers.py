@@ -1,8 +1,10 @@
 """Maxout layers and networks as plain torch modules."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
+from sklearn.utils import check_scalar
 from torch import nn
 from torch.nn.functional import linear
 
@@ -42,6 +44,9 @@ class Maxout(nn.Module):
 
     def __init__(self, n_features: int, n_units: int, n_pieces: int = 5):
         super().__init__()
+        check_scalar(n_features, "n_features", Integral, min_val=1)
+        check_scalar(n_units, "n_units", Integral, min_val=1)
+        check_scalar(n_pieces, "n_pieces", Integral, min_val=1)
         self.weight = nn.Parameter(torch.empty(n_pieces, n_units, n_features))
         self.bias = nn.Parameter(torch.empty(n_pieces, n_units))
         reach = n_features**-0.5
@@ -136,6 +141,10 @@ class MaxoutNet(nn.Module):
             raise ValueError(
                 f"output_activation must be 'softmax' or 'sigmoid'; got {output_activation!r}."
             )
+        if max_norm is not None:
+            check_scalar(max_norm, "max_norm", Real, min_val=0, include_boundaries="neither")
+        check_scalar(n_features, "n_features", Integral, min_val=1)
+        check_scalar(n_classes, "n_classes", Integral, min_val=1)
         self.max_norm = max_norm
         self.output_activation = output_activation
         sizes = (n_features, *hidden_layer_sizes)

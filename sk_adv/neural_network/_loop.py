@@ -8,13 +8,20 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochScoring, PassthroughScoring
+from skorch.callbacks import EpochScoring, LRScheduler, PassthroughScoring
 from skorch.callbacks.base import Callback
+from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
-from sk_adv.neural_network._checks import check_callbacks, check_device, check_samples
+from sk_adv.neural_network._checks import (
+    check_callbacks,
+    check_counts,
+    check_criterion,
+    check_device,
+    check_samples,
+)
 from sk_adv.neural_network._interrupts import DeferredInterrupt
 from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
@@ -43,10 +50,12 @@ class QuietNet(NeuralNetClassifier):
         ValueError
             If a parameter of the attack is invalid, or the device is not on this machine.
         TypeError
-            If there is something else than a callback among the callbacks.
+            If there is something else than a callback among the callbacks, or the criterion is a
+            function.
         """
         check_device(self.device)
         check_callbacks(self.callbacks)
+        check_criterion(self.criterion)
         super().initialize()
         # skorch moves these when a net from a GPU is loaded where there is none.
         self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
@@ -55,6 +64,7 @@ class QuietNet(NeuralNetClassifier):
 
     def prepare(self):
         """Get ready for a training, with the parameters as they are now."""
+        check_counts(self)
         self.interrupt_, self.stop_ = DeferredInterrupt(), False
         # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
         self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
@@ -228,6 +238,8 @@ class QuietNet(NeuralNetClassifier):
 
         Raises
         ------
+        ValueError
+            If there is no batch.
         FloatingPointError
             If the training loss or a weight becomes NaN or infinite; the weights are then those
             of the epoch before, and the optimizer begins anew.
@@ -240,10 +252,16 @@ class QuietNet(NeuralNetClassifier):
         if is_heard:
             batches = self.interrupt_.until_requested(iterator)
             super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
-            loss = np.mean(self.history[-1, "batches", :, "train_loss"])
+            losses = [batch["train_loss"] for batch in self.history[-1, "batches"]]
+            total, n_samples = sum(losses), len(losses)
         else:
             total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
-            loss = float(total) / n_samples
+        if not n_samples:
+            raise ValueError(
+                "There is no batch to train on: pass more samples, lower the batch size "
+                f"(batch_size={self.batch_size}), or turn iterator_train__drop_last off."
+            )
+        loss = float(total) / n_samples
         are_finite = all(bool(part.isfinite().all()) for part in self.module_.parameters())
         if not (np.isfinite(loss) and are_finite):
             self.module_.load_state_dict(before)
@@ -253,9 +271,10 @@ class QuietNet(NeuralNetClassifier):
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]
             raise FloatingPointError(
-                f"{what} in epoch {epoch}. The weights are those of the epoch before. Lower the "
-                f"learning rate (now {self._learning_rate():g}), scale the features to similar "
-                "ranges, or limit the weights (max_norm)."
+                f"{what} in epoch {epoch}. The weights are those of the epoch before, or of the "
+                "best one with early_stopping. Lower the learning rate (now "
+                f"{self._learning_rate():g}), scale the features to similar ranges, or limit the "
+                "weights (max_norm)."
             )
         if not is_heard:
             best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
@@ -275,7 +294,8 @@ class QuietNet(NeuralNetClassifier):
                 n_batches += 1
             return total, n_samples, n_batches
         for batch in self.interrupt_.until_requested(iterator):
-            size = len(batch[0])
+            X = batch[0]
+            size = len(X) if isinstance(X, torch.Tensor) else get_len(X)
             total += size * step_fn(batch, **fit_params)["loss"].detach()
             n_samples += size
             n_batches += 1
@@ -288,13 +308,15 @@ class QuietNet(NeuralNetClassifier):
             if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
                 return True
         for _, callback in self.callbacks_:
+            # These have the methods, but nothing to do in them.
+            is_idle = (isinstance(callback, EpochScoring) and not callback.on_train) or (
+                type(callback) is LRScheduler and callback.step_every == "epoch"
+            )
             if isinstance(callback, PassthroughScoring):
                 # Of a score of batches other than the loss, which is recorded in any case.
                 if callback.on_train and callback.name != "train_loss":
                     return True
-            elif isinstance(callback, EpochScoring) and not callback.on_train:
-                continue
-            elif any(
+            elif not is_idle and any(
                 getattr(type(callback), name) is not getattr(Callback, name) for name in events
             ):
                 return True

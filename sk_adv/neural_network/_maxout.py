@@ -107,7 +107,7 @@ class AdversarialMaxoutClassifier(
 
     monitor : {"adversarial_error", "clean_error", "loss"}, default="adversarial_error"
         What is watched: the error under the training attack (under "fgsm" if that is noise), the
-        clean error, or J̄.
+        clean error, or J̄. Of equal errors the one with the smaller J̄ is the better.
 
     refit_full : bool, default=False
         After early stopping, train anew on all data for `best_iteration_` epochs, as the paper
@@ -335,7 +335,7 @@ class AdversarialMaxoutClassifier(
             If a parameter or the data is invalid. A previous fit is then left as it was.
         FloatingPointError
             If the training loss becomes NaN or infinite. The estimator is then fitted, with the
-            weights of the epoch before.
+            weights of the epoch before, or of the best one with `early_stopping`.
         MemoryError
             If the device is full.
         KeyboardInterrupt

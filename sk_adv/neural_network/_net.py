@@ -10,13 +10,15 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from sk_adv._devices import to_numpy
+from sk_adv._devices import module_device_and_dtype, to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv.attacks import log_odds_against
 from sk_adv.differentiable import as_module
+from sk_adv.neural_network._checks import naming_types, raise_if_out_of_range
 from sk_adv.neural_network._crafting import along, check_attack, craft
 from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._loop import QuietNet, dtype_of
-from sk_adv.neural_network._losses import LogOddsCrossEntropy
+from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 
 
 class AdversarialNet(QuietNet):
@@ -32,14 +34,16 @@ class AdversarialNet(QuietNet):
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        Maps (n_samples, ...) to logits of shape (n_samples, n_classes). If it has a method
-        `constrain_weights()`, that is called after each step of the optimizer.
+        Maps (n_samples, ...) to logits of shape (n_samples, n_classes), or to a tuple that begins
+        with them. If it has a method `constrain_weights()`, that is called after each step of the
+        optimizer.
 
     *args : tuple
         Passed to `skorch.NeuralNetClassifier`.
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
-        The loss J of logits and class indices; the default is the cross-entropy of the softmax.
+        The loss J of logits and class indices, which the attacks "fgsm" and "pgd" raise as well;
+        the default is the cross-entropy of the softmax.
         `torch.nn.NLLLoss`, which is no loss of logits, is refused.
 
     epsilon : float or array-like of the shape of one sample, default=0.25
@@ -57,7 +61,9 @@ class AdversarialNet(QuietNet):
     attack : {"fgsm", "pgd", "noise"} or callable, default="fgsm"
         How the copies are made. "pgd" takes several steps (`sk_adv.attacks.pgd`); "noise" draws
         them at random, which is no adversary but the control experiment. A function is called
-        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`.
+        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`, and raises
+        what it likes: those of `sk_adv.attacks` the log-odds, unless a `loss` is among its
+        parameters.
 
     attack_params : dict or None, default=None
         Of "pgd": `n_steps` (default 10), `step_size`, `random_start`, `n_restarts`. Of "noise":
@@ -88,10 +94,11 @@ class AdversarialNet(QuietNet):
 
     *Randomness* comes from torch's global generators; `torch.manual_seed` fixes it.
 
-    *Data.* Arrays and tensors are moved to the device once and batched by index, without work
-    a sample; the loss is read back once an epoch. A `numpy.memmap` is read a batch at a time, and
-    any other torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches
-    or gradients are served, at the price of reading the loss back after each batch.
+    *Data.* Copies are made of one array or tensor; integers become floating point numbers for it.
+    Arrays and tensors are moved to the device once and batched by index, without work a sample;
+    the loss is read back once an epoch. A `numpy.memmap` is read a batch at a time, and any other
+    torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches or
+    gradients are served, at the price of reading the loss back after each batch.
 
     *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net with a
     `ConvergenceWarning`; a second one raises `KeyboardInterrupt` at once. A loss or a weight that
@@ -173,8 +180,19 @@ class AdversarialNet(QuietNet):
                 "criterion=NLLLoss takes the logarithms of probabilities, where the module gives "
                 "logits: pass torch.nn.CrossEntropyLoss, or leave the default."
             )
+        if getattr(self.criterion_, "reduction", None) == "none":
+            raise ValueError(
+                "criterion__reduction='none' gives a loss a sample, where training needs that of a "
+                "batch: leave it at 'mean'."
+            )
         params = check_attack(self.attack, self.attack_params)
         dtype = dtype_of(self.precision)
+        _, present = module_device_and_dtype(self.module_, dtype)
+        if dtype == torch.float64 and present != dtype:
+            raise ValueError(
+                "precision='float64' was set after the module was made: call fit or initialize, "
+                "which make a new one."
+            )
 
         def place(values):
             return torch.as_tensor(values, dtype=dtype, device=self.device)
@@ -230,11 +248,13 @@ class AdversarialNet(QuietNet):
             self._set_training(True)
         X, y = unpack_data(batch)
         X, alpha = to_device(X, self.device), self.alpha
+        if alpha < 1 and not X.is_floating_point():
+            X = X.to(dtype_of(self.precision))
         serves_both = self.attack == "fgsm" and 0 < alpha < 1
         if serves_both:
             X = X.detach().requires_grad_(True)
         elif alpha < 1:
-            copies = self._craft(X, y)
+            copies = self._craft(self.attack, self.attack_params_, X, y)
         loss, y_pred = 0, None
         if alpha > 0:
             y_pred, clean = self._loss(X, y, **fit_params)
@@ -249,11 +269,14 @@ class AdversarialNet(QuietNet):
             y_pred = output if y_pred is None else y_pred
         return {"loss": loss, "y_pred": y_pred}
 
-    def _craft(self, X, y):
+    def _craft(self, attack, params, X, y):
+        """Copies by an attack that raises the criterion, in passes of its own."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
-        return craft(
-            self.attack, self.attack_params_, self.module_, X, labels, **self.perturbation_
-        )
+        if is_softmax_cross_entropy(self.criterion_):
+            loss = log_odds_against
+        else:
+            loss = self._loss_of_each if hasattr(self.criterion_, "reduction") else self.get_loss
+        return craft(attack, params, self.module_, X, labels, loss=loss, **self.perturbation_)
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its present mode."""
@@ -270,7 +293,7 @@ class AdversarialNet(QuietNet):
 
         Parameters
         ----------
-        y_pred : torch.Tensor of shape (n_samples, n_classes)
+        y_pred : torch.Tensor of shape (n_samples, n_classes), or tuple that begins with it
             Logits.
 
         y_true : torch.Tensor of shape (n_samples,), or pair of it and weights of that shape
@@ -283,16 +306,57 @@ class AdversarialNet(QuietNet):
         -------
         torch.Tensor of shape ()
             The mean over the batch of loss times weight.
+
+        Raises
+        ------
+        ValueError
+            If there is a label without a logit.
         """
-        if not isinstance(y_true, (tuple, list)):
-            return super().get_loss(y_pred, y_true, *args, **kwargs)
-        labels, weight = (to_device(part, self.device) for part in y_true)
+        if isinstance(y_true, (tuple, list)):
+            labels, weight = (to_device(part, self.device) for part in y_true)
+            return (weight * self._loss_of_each(y_pred, labels, *args, **kwargs)).mean()
+        if isinstance(y_true, Tensor) and not y_true.is_floating_point():
+            y_true = y_true.long()
+        # As skorch does when it predicts.
+        logits = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        try:
+            return super().get_loss(logits, y_true, *args, **kwargs)
+        except (IndexError, RuntimeError) as error:
+            raise_if_out_of_range(y_true, logits, error)
+            raise
+
+    def _loss_of_each(self, y_pred, labels, *args, **kwargs):
         reduction, self.criterion_.reduction = self.criterion_.reduction, "none"
         try:
-            losses = super().get_loss(y_pred, labels, *args, **kwargs)
+            return self.get_loss(y_pred, labels, *args, **kwargs)
         finally:
             self.criterion_.reduction = reduction
-        return (weight * losses).mean()
+
+    def evaluation_step(self, batch, training=False):
+        """The module's output for one batch, without a gradient unless in training mode.
+
+        Parameters
+        ----------
+        batch : tuple
+            X and y of the batch.
+
+        training : bool, default=False
+            Whether the module is put in training mode.
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            The output.
+
+        Raises
+        ------
+        TypeError
+            If X is of another floating type than the module.
+        """
+        X, _ = unpack_data(batch)
+        _, dtype = module_device_and_dtype(self.module_)
+        with naming_types(X, dtype):
+            return super().evaluation_step(batch, training=training)
 
     def predict(self, X):
         """The most probable class of each sample.

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._devices import (
     floating_types,
@@ -14,6 +14,7 @@ from sk_adv._devices import (
     to_tensor,
 )
 from sk_adv.differentiable import as_module
+from sk_adv.neural_network._batches import check_finite, read_rows
 
 # Samples that go through the network at once when it predicts.
 _PREDICT_BATCH = 2048
@@ -76,16 +77,25 @@ class NetworkPredictions:
 
     def _logits(self, X):
         check_is_fitted(self)
-        if isinstance(X, np.memmap):
-            _check_n_features(self, X, reset=False)
+        is_on_disk = isinstance(X, np.memmap)
+        if is_on_disk:
+            validate_data(self, X, reset=False, skip_check_array=True)
         else:
             X = validate_data(self, for_sklearn(X), dtype=floating_types(X), reset=False)
         device = torch.device(self.net_.device)
+        values = X.dtype.newbyteorder("=") if is_on_disk else X.dtype
         # Apple's GPUs know no float64.
-        is_double = X.dtype in (np.float64, torch.float64) and device.type != "mps"
+        is_double = values in (np.float64, torch.float64) and device.type != "mps"
         dtype = torch.float64 if is_double else torch.float32
         module = as_module(self, dtype=dtype)
+        logits = []
         with torch.no_grad():
-            starts = range(0, len(X), _PREDICT_BATCH)
-            batches = (to_tensor(X[start : start + _PREDICT_BATCH]) for start in starts)
-            return torch.cat([module(batch.to(device, dtype)) for batch in batches])
+            for start in range(0, len(X), _PREDICT_BATCH):
+                rows = slice(start, start + _PREDICT_BATCH)
+                if is_on_disk:
+                    batch = read_rows(X, rows)
+                    check_finite(batch, start)
+                else:
+                    batch = X[rows]
+                logits.append(module(to_tensor(batch).to(device, dtype)))
+        return torch.cat(logits)

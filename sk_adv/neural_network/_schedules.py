@@ -37,6 +37,8 @@ class Schedule(Callback):
 class Progress(Callback):
     """A bar with one tick an epoch, and the last figures beside it."""
 
+    bar_ = None
+
     def on_train_begin(self, net, **kwargs):
         """Draw the bar."""
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="training")
@@ -50,5 +52,6 @@ class Progress(Callback):
 
     def on_train_end(self, net, **kwargs):
         """Leave the bar as it is."""
-        self.bar_.close()
-        self.bar_ = None
+        if self.bar_ is not None:
+            self.bar_.close()
+            self.bar_ = None

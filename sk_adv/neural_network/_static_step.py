@@ -15,6 +15,8 @@ def may_be_captured(net, batches):
         torch.device(net.device).type == "cuda"
         and isinstance(batches, TensorBatches)
         and isinstance(batches.data.X, torch.Tensor)
+        # Data that does not fit stays in the host's memory.
+        and batches.data.X.device.type == "cuda"
         and (net.attack in ("fgsm", "noise") or net.alpha == 1)
         and not is_random_start
         and not net.compile
@@ -29,6 +31,9 @@ class StaticStep:
 
     On CUDA the first steps run eagerly, then one is captured in a CUDA graph and replayed for
     each batch, at the cost of a single launch. Elsewhere all steps run eagerly.
+
+    The graph holds numbers such as the learning rate as they are at the capture, so an object
+    serves one epoch, within which they may not change.
 
     Parameters
     ----------

@@ -8,18 +8,19 @@ import torch
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_n_features,
-    validate_data,
-)
+from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, joint_weight
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import WeightedData, check_finite
 from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
 from sk_adv.neural_network._early_stopping import Plateau, Validation
 from sk_adv.neural_network._layers import MaxoutNet, plain_module
-from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
+from sk_adv.neural_network._losses import (
+    LogOddsCrossEntropy,
+    SigmoidCrossEntropy,
+    scaled_sigmoids,
+)
 from sk_adv.neural_network._net import AdversarialNet
 from sk_adv.neural_network._schedules import Progress, Schedule
 
@@ -133,15 +134,11 @@ def _check_memory_map(model, X, y, reset):
             "A memory map must hold numbers in shape (n_samples, n_features); "
             f"got {X.dtype} in shape {X.shape}."
         )
-    _check_n_features(model, X, reset=reset)
+    validate_data(model, X, reset=reset, skip_check_array=True)
     y = column_or_1d(to_numpy(y), warn=True)
     check_consistent_length(X, y)
     for start in range(0, len(X), _BLOCK):
-        if not np.isfinite(X[start : start + _BLOCK]).all():
-            raise ValueError(
-                "Input X contains NaN or infinity, somewhere in rows "
-                f"{start} to {min(start + _BLOCK, len(X)) - 1} of the memory map."
-            )
+        check_finite(X[start : start + _BLOCK], start)
     return X, y
 
 
@@ -179,6 +176,7 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
         module__max_norm=model.max_norm,
         module__output_activation=model.output_activation,
         criterion=LogOddsCrossEntropy if is_softmax else SigmoidCrossEntropy,
+        predict_nonlinearity="auto" if is_softmax else scaled_sigmoids,
         epsilon=model.epsilon,
         alpha=model.alpha,
         norm=model.norm,

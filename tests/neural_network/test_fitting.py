@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -14,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.metrics import adversarial_accuracy_score
+from sk_adv.neural_network import AdversarialNet
 from sk_adv.neural_network._losses import SigmoidCrossEntropy
 
 
@@ -373,3 +375,37 @@ def test_partial_fit_refuses_class_weights_that_a_chunk_can_not_tell(digits, sma
         small(class_weight={0: 5.0}).partial_fit(*digits, classes=range(3))
     with pytest.raises(ValueError, match="not in class_weight"):
         small(class_weight={"zero": 5.0}).partial_fit(*digits, classes=range(10))
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_memory_map_may_have_either_byte_order(kind, digits, tmp_path, small, weights, are_equal):
+    X, y = digits
+    native, swapped = (memory_map(tmp_path / order, X, order + kind) for order in "<>")
+    models = [small(max_iter=1).fit(mapped, y) for mapped in (native, swapped)]
+    assert are_equal(*map(weights, models))
+    for predict in (models[0].predict_proba, models[0].predict):
+        np.testing.assert_array_equal(predict(native), predict(swapped))
+    nets = [
+        AdversarialNet(nn.Linear(64, 10), max_epochs=1, lr=0, verbose=0).fit(mapped, y)
+        for mapped in (native, swapped)
+    ]
+    assert len(nets[0].predict(native)) == len(nets[1].predict(swapped)) == len(y)
+
+
+def test_predictions_refuse_nan_in_a_memory_map_as_in_an_array(digits, tmp_path, small):
+    X, y = digits
+    model = small(max_iter=1).fit(X, y)
+    X = X.copy()
+    X[77, 3] = np.nan
+    for spoilt in (X, memory_map(tmp_path / "X", X, np.float64)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            model.predict(spoilt)
+
+
+def test_names_of_features_are_those_of_the_last_fit(digits, tmp_path, small):
+    X, y = digits
+    mapped = memory_map(tmp_path / "X", X, np.float64)
+    names = [f"pixel{k}" for k in range(64)]
+    model = small(max_iter=1).fit(pd.DataFrame(X, columns=names), y)
+    assert list(model.feature_names_in_) == names
+    assert not hasattr(model.fit(mapped, y), "feature_names_in_")

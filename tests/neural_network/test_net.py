@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sk_adv.attacks import fgsm
 from sk_adv.neural_network import AdversarialNet
 from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._early_stopping import Validation
+from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 
 
 class CountingNet(nn.Sequential):
@@ -19,6 +22,14 @@ class CountingNet(nn.Sequential):
 
     def forward(self, X):
         self.n_passes += 1
+        return super().forward(X)
+
+
+class SeeingNet(CountingNet):
+    """One that keeps what it is shown."""
+
+    def forward(self, X):
+        self.seen = [*getattr(self, "seen", []), X.detach().clone()]
         return super().forward(X)
 
 
@@ -51,13 +62,14 @@ def test_step_has_the_gradient_of_the_mixed_loss_with_constant_copies(alpha, nor
 
 
 @pytest.mark.parametrize("alpha", [0, 0.5])
-def test_copies_of_samples_that_the_network_is_sure_of_go_the_right_way(alpha):
+@pytest.mark.parametrize("log_odds", [60.0, 1000.0])
+def test_copies_of_samples_that_the_network_is_sure_of_go_the_right_way(alpha, log_odds):
     # The probability of the true class rounds to 1 in float32; its cross-entropy has no gradient.
     class Sure(nn.Linear):
         def __init__(self):
             super().__init__(2, 2)
             self.weight.data = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
-            self.bias.data = torch.tensor([0.0, 60.0])
+            self.bias.data = torch.tensor([0.0, log_odds])
             self.seen = []
 
         def forward(self, X):
@@ -90,3 +102,132 @@ def test_batches_hold_every_sample_once_in_an_order_that_the_seed_fixes():
     assert torch.equal(epoch(shuffle=True), epoch(shuffle=True))
     assert not torch.equal(epoch(shuffle=True), data.y)
     assert len(TensorBatches(data, batch_size=4)) == 3
+
+
+CRITERIA = {
+    "softmax": (nn.CrossEntropyLoss, {}),
+    "smoothed": (nn.CrossEntropyLoss, {"label_smoothing": 0.9}),
+    "sigmoids": (SigmoidCrossEntropy, {}),
+    "margins": (nn.MultiMarginLoss, {}),
+}
+
+
+def gradient_on(X, y, module, loss):
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(loss(module(X), y), X)[0]
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_copies_go_up_the_criterion(name, attack, alpha):
+    criterion, options = CRITERIA[name]
+    torch.manual_seed(0)
+    one_step = {"n_steps": 1, "step_size": 0.1, "random_start": False}
+    net = AdversarialNet(
+        SeeingNet,
+        criterion=criterion,
+        **{f"criterion__{key}": value for key, value in options.items()},
+        epsilon=0.1,
+        alpha=alpha,
+        attack=attack,
+        attack_params=one_step if attack == "pgd" else None,
+    ).initialize()
+    X, y = 3 * torch.randn(300, 4), torch.randint(0, 3, (300,))
+    net.train_step_single((X, y))
+    copies = net.module_.seen[-1]
+    ascent = gradient_on(X, y, net.module_, criterion(**options))
+    torch.testing.assert_close(copies, X + 0.1 * ascent.sign())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"label_smoothing": 0.3}, {"weight": torch.tensor([1.0, 2.0, 5.0])}, {"ignore_index": 1}, {}],
+)
+def test_the_default_loss_is_the_cross_entropy_with_its_options(options):
+    torch.manual_seed(0)
+    logits, y = torch.randn(30, 3, requires_grad=True), torch.randint(0, 3, (30,))
+    for reduction in ("mean", "sum", "none"):
+        losses = [
+            loss(**options, reduction=reduction)(logits, y)
+            for loss in (LogOddsCrossEntropy, nn.CrossEntropyLoss)
+        ]
+        torch.testing.assert_close(*losses)
+        torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), logits)[0] for loss in losses))
+
+
+def test_the_net_of_independent_sigmoids_gives_the_probabilities_of_its_classifier(digits, small):
+    X, y = digits[0].astype(np.float32), digits[1]
+    model = small(output_activation="sigmoid", max_iter=1).fit(X, y)
+    np.testing.assert_allclose(model.net_.predict_proba(X), model.predict_proba(X), rtol=1e-5)
+
+
+def fitted(module, X, y, **params):
+    torch.manual_seed(0)
+    net = AdversarialNet(module, max_epochs=2, train_split=None, verbose=0, **params).fit(X, y)
+    return net.module_.state_dict()
+
+
+class TwoOutputs(nn.Linear):
+    def forward(self, X):
+        return super().forward(X), X
+
+
+class Converting(nn.Linear):
+    def forward(self, X):
+        return super().forward(X.float() / 16)
+
+
+OPTIONS = {"module__in_features": 64, "module__out_features": 10}
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+def test_of_several_outputs_the_first_is_trained_and_predicted(attack, digits, are_equal):
+    X, y = digits[0].astype(np.float32), digits[1]
+    one, two = (
+        fitted(module, X, y, attack=attack, **OPTIONS) for module in (nn.Linear, TwoOutputs)
+    )
+    assert are_equal(one, two)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.5, 1])
+def test_integers_are_trained_on_as_the_floating_point_numbers_that_they_are(
+    alpha, digits, are_equal
+):
+    pixels, y = (16 * digits[0]).astype(np.uint8), digits[1]
+    whole, real = (
+        fitted(Converting, X, y, alpha=alpha, epsilon=2.0, **OPTIONS)
+        for X in (pixels, pixels.astype(np.float32))
+    )
+    assert are_equal(whole, real)
+
+
+def test_labels_of_a_dataset_may_be_integers_of_any_kind(digits, are_equal):
+    X, y = torch.from_numpy(digits[0].astype(np.float32)), torch.from_numpy(digits[1])
+    byte, whole = (
+        fitted(nn.Linear, TensorDataset(X, labels), None, **OPTIONS) for labels in (y.byte(), y)
+    )
+    assert are_equal(byte, whole)
+
+
+def test_the_loss_of_an_epoch_weighs_the_batches_of_several_inputs_by_their_samples():
+    class Sum(nn.Linear):
+        def forward(self, one, other):
+            return super().forward(one + other)
+
+    torch.manual_seed(0)
+    one, other, y = torch.randn(30, 4), torch.randn(30, 4), torch.randint(0, 3, (30,))
+    net = AdversarialNet(
+        Sum(4, 3), alpha=1, lr=0, batch_size=20, max_epochs=1, train_split=None, verbose=0
+    ).fit({"one": one, "other": other}, y)
+    expected = nn.functional.cross_entropy(net.module_(one, other), y).detach()
+    np.testing.assert_allclose(net.history[-1, "train_loss"], float(expected), rtol=1e-6)
+
+
+def test_held_out_copies_go_up_the_criterion(digits, small):
+    X, y = torch.from_numpy(digits[0].astype(np.float32)), torch.from_numpy(digits[1])
+    net = small(output_activation="sigmoid", epsilon=0.1).fit(X, y).net_
+    figures = Validation(WeightedData(X, y), "loss", 0.0, 1)._measure(net)
+    copies = X + 0.1 * gradient_on(X, y, net.module_, SigmoidCrossEntropy()).sign()
+    errors = (net.module_(copies).argmax(1) != y).float().mean()
+    np.testing.assert_allclose(figures["adversarial_error"], float(errors), rtol=1e-6)

@@ -175,3 +175,21 @@ def test_training_without_trouble_warns_of_nothing(digits, small):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small(max_iter=2).fit(*digits)
+
+
+def test_of_equal_errors_the_smaller_loss_is_best_and_lets_training_go_on(digits, small):
+    params = {"epsilon": 0.5, "early_stopping": True, "n_iter_no_change": 2, "max_iter": 9}
+    model = small(**params).fit(*digits)
+    history = model.net_.history
+    errors, losses = (history[:, f"valid_{name}"] for name in ("adversarial_error", "loss"))
+    assert errors[:5] == [1.0] * 5 and model.n_iter_ == 9
+    best = min(range(9), key=lambda epoch: (errors[epoch], losses[epoch]))
+    assert model.best_iteration_ == best + 1
+
+
+def test_a_failure_closes_the_bar_and_says_whose_weights_are_kept(digits, small, capsys):
+    with pytest.raises(
+        FloatingPointError, match="epoch before, or of the best one with early_stop"
+    ):
+        small(learning_rate_init=1e38, verbose=1).fit(*digits)
+    assert capsys.readouterr().err.endswith("\n")

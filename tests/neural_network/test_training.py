@@ -8,6 +8,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EpochScoring, Freezer, GradientNormClipping, LRScheduler
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.nn.functional import cross_entropy
 
 from sk_adv.attacks import fgsm, pgd
@@ -180,16 +181,25 @@ def test_listening_to_batches_changes_neither_weights_nor_losses(alpha, digits, 
 
 def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits, weights, are_equal):
     X, y = single(digits)
-    ordinary = net_of(optimizer=torch.optim.Adam, lr=0.01, train_split=None).fit(X, y)
-    net = net_of(optimizer=torch.optim.Adam, lr=0.01, train_split=None).initialize()
+    options = {"optimizer": torch.optim.Adam, "lr": 0.01, "train_split": None}
+    falling = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    ordinary = net_of(**options, callbacks=[falling]).fit(X, y)
+    net = net_of(**options).initialize()
     data = WeightedData(torch.as_tensor(X), torch.as_tensor(y))
     batches = net.get_iterator(data, training=True)
     losses = []
-    for _ in range(3):
+    for epoch in range(3):
+        net.optimizer_.param_groups[0]["lr"] = 0.01 * 0.5**epoch
         static = StaticStep(net, data, net.batch_size)
         losses.append(sum(float(static(rows)) for rows in batches.rows()) / len(X))
     assert are_equal(weights(net), weights(ordinary))
     np.testing.assert_allclose(losses, ordinary.history[:, "train_loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("step_every", "is_heard"), [("epoch", False), ("batch", True)])
+def test_a_schedule_of_epochs_leaves_the_batches_unheard(step_every, is_heard):
+    net = net_of(callbacks=[LRScheduler("StepLR", step_size=1, step_every=step_every)])
+    assert net.initialize()._have_listeners() == is_heard
 
 
 UNIFORM = {"attack": "noise", "attack_params": {"distribution": "uniform"}}
@@ -217,6 +227,10 @@ def test_only_steps_that_do_the_same_for_each_batch_may_be_captured(params, is_c
     assert not may_be_captured(net, batches)
     # What is decided for CUDA can be seen without it.
     net.device = "cuda"
+    # The data has stayed on the host.
+    assert not may_be_captured(net, batches)
+    with FakeTensorMode():
+        data.X = torch.zeros(6, 64, device="cuda")
     assert may_be_captured(net, batches) == is_captured
     on_disk = WeightedData(np.zeros((6, 64)), data.y)
     for streamed in (TensorBatches(on_disk, 2), torch.utils.data.DataLoader(data, 2)):
