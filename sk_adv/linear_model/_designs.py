@@ -182,30 +182,38 @@ class SparseDesign:
 
     def mean_square(self, weight, offset=None):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
-        n_features = self.shape[1]
-        offset = np.zeros(n_features) if offset is None else offset.numpy()
-        square, stored, count = np.zeros((3, n_features))
+        offset = np.zeros(self.shape[1]) if offset is None else offset.numpy()
+        weight = weight.numpy()
+        square, stored = np.zeros((2, self.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
-            for rows, columns, values in self._entries():
-                share = weight.numpy()[rows]
-                values -= offset[columns]
-                square += np.bincount(columns, share * values**2, minlength=n_features)
-                stored += np.bincount(columns, share, minlength=n_features)
-                count += np.bincount(columns, minlength=n_features)
-            missing = np.where(count < self.shape[0], float(weight.sum()) - stored, 0)
-            return torch.from_numpy(square + missing.clip(min=0) * offset**2)
+            for block, rows, columns in self._blocks():
+                if block.format == "csr":
+                    block.data -= offset[block.indices]
+                else:
+                    block.data -= np.repeat(offset[columns], np.diff(block.indptr))
+                block.data *= block.data
+                square[columns] += block.T @ weight[rows]
+                block.data[:] = 1
+                stored[columns] += block.T @ weight[rows]
+            missing = weight.sum() - stored
+            # Less is the rounding of a column that is stored in full.
+            missing[missing < 1e-12 * weight.sum()] = 0
+            return torch.from_numpy(square + missing * offset**2)
 
-    def _entries(self):
-        """Yield rows, columns and values (float64) of the stored entries, in blocks."""
-        ends = self.X.indptr
-        blocks = np.searchsorted(ends, np.arange(0, ends[-1], _BLOCK_ENTRIES), side="right") - 1
-        blocks = np.unique(np.append(blocks, len(ends) - 1))
-        for first, last in itertools.pairwise(blocks):
+    def _blocks(self):
+        """Yield X in blocks of rows (CSR) or columns (CSC) with data of their own, in float64."""
+        ends, every = self.X.indptr, slice(None)
+        cuts = np.searchsorted(ends, np.arange(0, ends[-1], _BLOCK_ENTRIES), side="right") - 1
+        for first, last in itertools.pairwise(np.unique(np.append(cuts, len(ends) - 1))):
             entries = slice(ends[first], ends[last])
-            outer = np.repeat(np.arange(first, last), np.diff(ends[first : last + 1]))
-            inner, values = self.X.indices[entries], self.X.data[entries].astype(float)
-            rows, columns = (outer, inner) if self.X.format == "csr" else (inner, outer)
-            yield rows, columns, values
+            parts = self.X.data[entries].astype(float), self.X.indices[entries]
+            parts = *parts, ends[first : last + 1] - ends[first]
+            if self.X.format == "csr":
+                block = sparse.csr_array(parts, shape=(last - first, self.shape[1]))
+                yield block, slice(first, last), every
+            else:
+                block = sparse.csc_array(parts, shape=(self.shape[0], last - first))
+                yield block, every, slice(first, last)
 
     def restricted(self, columns):
         """A design of a copy of some columns."""
