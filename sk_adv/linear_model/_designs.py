@@ -115,6 +115,10 @@ class DenseDesign:
         """A design of a copy of some columns."""
         return DenseDesign(_take_columns(self.X, columns), self.is_rough)
 
+    def joined(self, other):
+        """A design of these columns and another's."""
+        return DenseDesign(torch.cat([self.X, other.X], dim=1), self.is_rough)
+
     def _are_few(self, columns):
         return 8 * len(columns) < self.shape[1]
 
@@ -184,21 +188,37 @@ class SparseDesign:
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
         offset = np.zeros(self.shape[1]) if offset is None else offset.numpy()
         weight = weight.numpy()
-        square, stored = np.zeros((2, self.shape[1]))
+        square = np.zeros(self.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
             for block, rows, columns in self._blocks():
-                if block.format == "csr":
-                    block.data -= offset[block.indices]
-                else:
-                    block.data -= np.repeat(offset[columns], np.diff(block.indptr))
                 block.data *= block.data
                 square[columns] += block.T @ weight[rows]
-                block.data[:] = 1
-                stored[columns] += block.T @ weight[rows]
-            missing = weight.sum() - stored
-            # Less is the rounding of a column that is stored in full.
-            missing[missing < 1e-12 * weight.sum()] = 0
-            return torch.from_numpy(square + missing * offset**2)
+            if offset.any():
+                far = offset**2 * weight.sum()
+                spread = square - 2 * offset * (self.X.T @ weight) + far
+                # Where the offset is large, the difference would be rounding.
+                cancelled = spread < 1e-3 * (square + far)
+                if cancelled.any():
+                    spread[cancelled] = self._spread(weight, offset)[cancelled]
+                square = spread
+        return torch.from_numpy(square)
+
+    def _spread(self, weight, offset):
+        """Σ_i weight_i (x_ij - offset_j)² from the differences themselves."""
+        square, stored = np.zeros((2, self.shape[1]))
+        for block, rows, columns in self._blocks():
+            if block.format == "csr":
+                block.data -= offset[block.indices]
+            else:
+                block.data -= np.repeat(offset[columns], np.diff(block.indptr))
+            block.data *= block.data
+            square[columns] += block.T @ weight[rows]
+            block.data[:] = 1
+            stored[columns] += block.T @ weight[rows]
+        missing = weight.sum() - stored
+        # Less is the rounding of a column that is stored in full.
+        missing[missing < 1e-12 * weight.sum()] = 0
+        return square + missing * offset**2
 
     def _blocks(self):
         """Yield X in blocks of rows (CSR) or columns (CSC) with data of their own, in float64."""
@@ -218,6 +238,10 @@ class SparseDesign:
     def restricted(self, columns):
         """A design of a copy of some columns."""
         return SparseDesign(self.X[:, columns.numpy()])
+
+    def joined(self, other):
+        """A design of these columns and another's."""
+        return SparseDesign(sparse.hstack([self.X, other.X], format=self.X.format))
 
 
 class StandardisedDesign:
@@ -261,6 +285,14 @@ class StandardisedDesign:
         """A design of a copy of some columns."""
         return StandardisedDesign(
             self.design.restricted(columns), self.offset[columns], self.scale[columns]
+        )
+
+    def joined(self, other):
+        """A design of these columns and another's."""
+        return StandardisedDesign(
+            self.design.joined(other.design),
+            torch.cat([self.offset, other.offset]),
+            torch.cat([self.scale, other.scale]),
         )
 
     def product(self, coef, columns=None):

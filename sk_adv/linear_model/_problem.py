@@ -156,7 +156,7 @@ class Step:
 def evaluate(problem, coef, intercept, margin=None):
     """The point of some weights, whose margins may be known."""
     if margin is None:
-        margin = problem.margin(coef, intercept)
+        margin = problem.margin(coef, intercept) if coef.any() else problem.y * intercept
     penalty = problem.penalty(coef)
     return Point(coef, intercept, margin, penalty, problem.objective(coef, margin, penalty))
 
@@ -170,8 +170,7 @@ def without_weights(problem):
     """The point w = 0, with the intercept that is best there."""
     positive = problem.loss.weight @ (problem.y > 0).to(problem.y)
     intercept = positive.logit() * problem.fit_intercept
-    coef = torch.zeros_like(problem.epsilon)
-    return evaluate(problem, coef, intercept, problem.y * intercept)
+    return evaluate(problem, torch.zeros_like(problem.epsilon), intercept)
 
 
 def first_derivatives(problem, point):

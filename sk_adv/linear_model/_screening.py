@@ -23,7 +23,7 @@ class Screen:
     Attributes
     ----------
     columns : torch.Tensor of shape (n_screened,)
-        The features, in rising order.
+        The features, in the order in which they were taken in.
     X : StandardisedDesign of shape (n_samples, n_screened)
         A copy of their columns.
     slopes : Slopes
@@ -51,15 +51,20 @@ class Screen:
         pressing = (gradient > _PRESSING * threshold) | (point.coef != 0)
         if not (pressing & ~inside).any():
             return self
-        near = inside | pressing | (gradient > _NEAR * threshold)
-        near |= near.sum() > _WIDEST * len(near)
-        columns = near.nonzero().squeeze(1)
-        X = problem.X if near.all() else problem.X.restricted(columns)
+        near = pressing | (gradient > _NEAR * threshold)
+        if (near | inside).sum() > _WIDEST * len(near):
+            return self._of_all(problem)
+        new = (near & ~inside).nonzero().squeeze(1)
+        X = self.X.joined(problem.X.restricted(new))
+        return replace(self, columns=torch.cat([self.columns, new]), X=X)
+
+    def _of_all(self, problem):
+        """A screen of all features, on X itself."""
         curvature = self.curvature
         if curvature is not None:
-            known = self.columns[curvature.columns]
-            curvature = replace(curvature, columns=torch.searchsorted(columns, known))
-        return Screen(columns, X, self.slopes, curvature)
+            curvature = replace(curvature, columns=self.columns[curvature.columns])
+        columns = torch.arange(len(problem.epsilon), device=problem.epsilon.device)
+        return Screen(columns, problem.X, self.slopes, curvature)
 
     def solve(self, problem, point, tol, max_iter):
         """Minimise over the weights of these features only; the others stay 0."""
