@@ -37,12 +37,17 @@ def resolve_device(device, X=None, *, prefer_accelerator=False):
         if prefer_accelerator and torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
+    return check_device(device, choices=("'auto'", "'cpu'"))
+
+
+def check_device(device, choices=("'cpu'",)):
+    """The `torch.device` of that name, or a `ValueError` that names those of this machine."""
     try:
         resolved = torch.device(device)
         # A tensor that is read back is the cheapest proof that the device is really there.
         torch.zeros(1, device=resolved).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        available = ["'auto'", "'cpu'"]
+        available = list(choices)
         available += ["'cuda'"] if torch.cuda.is_available() else []
         available += ["'mps'"] if torch.backends.mps.is_available() else []
         raise ValueError(

@@ -106,13 +106,16 @@ def check_bounds(bounds, feature_shape):
     return low, high
 
 
-def joint_weight(y, sample_weight, class_weight):
+def joint_weight(y, sample_weight, class_weight, classes=None):
     """Weights of samples times those of their classes, float64, or None if there are none.
+
+    `class_weight` may name `classes` that y lacks, as a chunk of the data does.
 
     Raises
     ------
     ValueError
-        If a weight is negative, NaN or infinite, or `class_weight` names a class that y lacks.
+        If a weight is negative, NaN or infinite, or `class_weight` names a class that is in
+        neither y nor `classes`.
     """
     sample_weight = to_numpy(sample_weight)
     if sample_weight is None and class_weight is None:
@@ -123,11 +126,11 @@ def joint_weight(y, sample_weight, class_weight):
     if class_weight is not None:
         # A class without weight has none to balance.
         used = np.flatnonzero(weight)
-        classes, labels = np.unique(y[used], return_inverse=True)
+        known = np.unique(y[used]) if classes is None else np.union1d(y[used], classes)
         try:
             factors = compute_class_weight(
                 class_weight,
-                classes=classes,
+                classes=known,
                 y=y[used],
                 sample_weight=None if sample_weight is None else weight[used],
             )
@@ -136,7 +139,7 @@ def joint_weight(y, sample_weight, class_weight):
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
         weight = weight.copy()
-        weight[used] *= factors[labels]
+        weight[used] *= factors[np.searchsorted(known, y[used])]
     if not np.isfinite(weight.sum()):
         raise ValueError("The sum of the weights is not finite: make them smaller.")
     return weight

@@ -18,16 +18,6 @@ from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._crafting import evaluating
 
 
-def check_device(device):
-    """Raise `ValueError` if a torch device is not on this machine."""
-    try:
-        torch.zeros(1, device=torch.device(device))
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"device={device!r} can't be used on this machine, where 'cpu' can. ({error})"
-        ) from error
-
-
 def check_callbacks(callbacks):
     """Raise `TypeError` if something else than a callback is among skorch's `callbacks`."""
     if callbacks is None or callbacks == "disable":

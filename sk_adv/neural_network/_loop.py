@@ -13,13 +13,13 @@ from skorch.callbacks.base import Callback
 from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
+from sk_adv._devices import check_device
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._checks import (
     check_callbacks,
     check_counts,
     check_criterion,
-    check_device,
     check_samples,
 )
 from sk_adv.neural_network._interrupts import DeferredInterrupt

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
@@ -99,14 +99,7 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    class_weight = model.class_weight
-    if classes is not None and class_weight is not None:
-        # A chunk need not hold all classes that have weights; labels of no class are refused below.
-        known = np.unique(classes)
-        factors = compute_class_weight(class_weight, classes=known, y=known)
-        class_weight = dict.fromkeys(np.unique(y).tolist(), 1.0)
-        class_weight |= zip(known.tolist(), factors, strict=True)
-    weight = joint_weight(y, sample_weight, class_weight)
+    weight = joint_weight(y, sample_weight, model.class_weight, classes)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)

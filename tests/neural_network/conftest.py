@@ -32,6 +32,19 @@ def are_equal():
     return are_equal_states
 
 
+@pytest.fixture(scope="package")
+def early():
+    """Parameters of a fit with early stopping, a second training and dropout."""
+    return {
+        "early_stopping": True,
+        "refit_full": True,
+        "n_iter_no_change": 3,
+        "input_dropout": 0.2,
+        "hidden_dropout": 0.5,
+        "max_iter": 24,
+    }
+
+
 def make_small(**params):
     return AdversarialMaxoutClassifier(
         **{"hidden_layer_sizes": (16,), "n_pieces": 2, "random_state": 0, "max_iter": 5} | params

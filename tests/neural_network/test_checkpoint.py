@@ -16,14 +16,6 @@ from skorch.dataset import ValidSplit
 
 from sk_adv.neural_network import AdversarialNet, Checkpoint
 
-EARLY = {
-    "early_stopping": True,
-    "refit_full": True,
-    "n_iter_no_change": 3,
-    "input_dropout": 0.2,
-    "hidden_dropout": 0.5,
-    "max_iter": 24,
-}
 SGD = {
     "solver": "sgd",
     "learning_rate": "cosine",
@@ -130,13 +122,13 @@ print(json.dumps(counts))
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
+def nursery(tmp_path_factory, early):
     """What the trainings above came to, and the folder of their results."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork")
     folder = tmp_path_factory.mktemp("nursery")
     run = subprocess.run(
-        [sys.executable, "-c", NURSERY, str(folder), json.dumps({"early": EARLY, "sgd": SGD})],
+        [sys.executable, "-c", NURSERY, str(folder), json.dumps({"early": early, "sgd": SGD})],
         capture_output=True,
         text=True,
         timeout=300,
@@ -361,9 +353,11 @@ def test_figures_of_any_type_in_the_history_can_be_saved(digits, tmp_path, small
     assert row["kind"] == repr(Figures)
 
 
-def test_a_second_training_never_takes_up_a_longer_one(digits, tmp_path, small, weights, are_equal):
+def test_a_second_training_never_takes_up_a_longer_one(
+    digits, tmp_path, small, early, weights, are_equal
+):
     X, y = digits
-    path, params = tmp_path / "a", {**EARLY, "monitor": "loss", "tol": -np.inf}
+    path, params = tmp_path / "a", {**early, "monitor": "loss", "tol": -np.inf}
     params["callbacks"] = [Checkpoint(path, resume=True)]
     assert small(**params | {"max_iter": 9}).fit(X, y).best_iteration_ > 4
     path.unlink()
