@@ -15,7 +15,8 @@ from sk_adv._adversary import check_samples, perturb, resolve_attack
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import dual_norm
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
-from sk_adv.differentiable import as_module, fold_linear
+from sk_adv.differentiable import as_module
+from sk_adv.differentiable._linear import fold_linear
 
 __all__ = [
     "adversarial_accuracy_score",
@@ -261,9 +262,9 @@ def certified_accuracy_score(
         check_consistent_length(y, sample_weight)
     classes, values, y = check_samples(estimator, X, y)
     radius = torch.as_tensor(check_epsilon(epsilon, values.shape[1:]))
-    module = fold_linear(as_module(estimator, device="cpu", dtype=torch.float64))
-    coef = module.coef if len(module.coef) > 1 else torch.cat([0 * module.coef, module.coef])
-    logits = module(torch.as_tensor(np.array(to_numpy(values), dtype=np.float64)))
+    module = as_module(estimator, device="cpu", dtype=torch.float64)
+    coef, intercept = fold_linear(module, values.shape[1])
+    logits = torch.as_tensor(np.array(to_numpy(values), dtype=np.float64)) @ coef.T + intercept
     known = np.isin(y, classes)
     label = torch.as_tensor(np.searchsorted(classes, y).clip(max=len(classes) - 1))
     reach = dual_norm(coef[:, None] - coef[None], radius, norm)[label]

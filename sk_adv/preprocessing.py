@@ -18,7 +18,7 @@ from sk_adv._validation import (
     check_epsilon,
     unchanged_on_error,
 )
-from sk_adv.differentiable import check_has_rule
+from sk_adv.differentiable._core import check_has_rule
 
 __all__ = ["FGSMTransformer"]
 

@@ -17,7 +17,8 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from sk_adv._devices import floating_types, for_sklearn, resolve_device, to_numpy
 from sk_adv._validation import unchanged_on_error
-from sk_adv.differentiable import LinearLogits, as_module
+from sk_adv.differentiable import as_module
+from sk_adv.differentiable._linear import LinearLogits
 from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (
     AdversarialLogisticRegression,

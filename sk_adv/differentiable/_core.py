@@ -1,0 +1,172 @@
+"""as_module, the registry of its rules, and what all rules have in common."""
+
+import functools
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from sk_adv._devices import module_device_and_dtype, resolve_device
+
+
+def as_module(
+    estimator: object,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Turn a fitted estimator into a torch module from raw inputs to logits.
+
+    The softmax of the module's output is the estimator's `predict_proba`; column k belongs to
+    `estimator.classes_[k]`. For two classes the logits are `(0, decision_function(X))`. A
+    `Pipeline` becomes the chain of its steps, so gradients, and attacks, are in the units of the
+    raw input. Transformers become modules from their input to their output.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted `AdversarialLogisticRegression`, `AdversarialMaxoutClassifier`,
+        `LogisticRegression`, `StandardScaler`, `MinMaxScaler`, or a `Pipeline`, a search such as
+        `GridSearchCV`, or a `FrozenEstimator` of these; a `torch.nn.Module`; or any type for
+        which a rule is registered (see Notes).
+
+    device : str or torch.device, default=None
+        Where the module computes. None leaves it where the estimator's own weights are.
+
+    dtype : torch.dtype, default=None
+        Floating type of the module's weights. None keeps the estimator's own precision.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, without trainable parameters. It is a copy: later changes of the
+        estimator do not reach it.
+
+    Raises
+    ------
+    TypeError
+        If there is no rule for the estimator's type.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If the device is not available.
+
+    Notes
+    -----
+    A rule is a function from a fitted estimator to a module, registered by
+    `as_module.register(Type)`. It serves subclasses too, unless they have a rule of their own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_adv import as_module
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    >>> probabilities = as_module(model)(torch.from_numpy(X)).softmax(1)
+    >>> bool(abs(probabilities.numpy() - model.predict_proba(X)).max() < 1e-12)
+    True
+    """
+    device = None if device is None else resolve_device(device)
+    module = _rule(estimator)
+    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+@functools.singledispatch
+def _rule(estimator):
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"as_module takes a fitted estimator; got the class {estimator.__name__} itself."
+        )
+    name = type(estimator).__name__
+    raise TypeError(
+        f"as_module has no rule for {name}. Either register one with "
+        f"`as_module.register({name})`, or attack a differentiable surrogate trained on the "
+        "model's own predictions (the parameter `surrogate`), or pass a torch.nn.Module."
+    )
+
+
+def _register(estimator_type):
+    """Register a rule for a type of estimator; the rule sees fitted estimators only."""
+
+    def decorator(rule):
+        @functools.wraps(rule)
+        def checked(estimator):
+            if not isinstance(estimator, nn.Module):
+                check_is_fitted(estimator)
+            return rule(estimator)
+
+        _rule.register(estimator_type, checked)
+        return rule
+
+    return decorator
+
+
+as_module.register = _register
+
+
+@functools.singledispatch
+def parts_of(estimator):
+    """The estimators inside an unfitted one that need rules of their own."""
+    return []
+
+
+def check_has_rule(estimator):
+    """Raise `TypeError` if `as_module` could not take this estimator once it is fitted."""
+    if _rule.dispatch(type(estimator)) is _rule.dispatch(object):
+        _rule(estimator)
+    for part in parts_of(estimator):
+        check_has_rule(part)
+
+
+def run(module: nn.Module, X: Tensor) -> Tensor:
+    """Call a module on X in the module's own precision."""
+    _, dtype = module_device_and_dtype(module, X.dtype)
+    return module(X.to(dtype))
+
+
+# scikit-learn's meta-estimators combine `decision_function`s or `predict_proba`s. Both follow from
+# the logits, unless a module says otherwise by a method of the name below.
+
+
+def decision_values(module: nn.Module, X: Tensor) -> Tensor:
+    """The estimator's `decision_function`, (n_samples, n_classes); of two classes (0, d)."""
+    return _face(module, "decision_values", X)
+
+
+def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
+    """The logarithm of the estimator's `predict_proba`, (n_samples, n_classes)."""
+    if hasattr(module, "log_probabilities"):
+        return _face(module, "log_probabilities", X)
+    return run(module, X).log_softmax(1)
+
+
+def _face(module, name, X):
+    _, dtype = module_device_and_dtype(module, X.dtype)
+    return getattr(module, name, module)(X.to(dtype))
+
+
+class Chain(nn.Sequential):
+    """Modules one after another, each in its own precision."""
+
+    def forward(self, X):
+        """Apply all steps to X."""
+        for step in self:
+            X = run(step, X)
+        return X
+
+    def decision_values(self, X):
+        """The last step's, of what comes out of the others."""
+        return decision_values(self[-1], self._before_last(X))
+
+    def log_probabilities(self, X):
+        """The last step's, of what comes out of the others."""
+        return log_probabilities(self[-1], self._before_last(X))
+
+    def _before_last(self, X):
+        for step in self[:-1]:
+            X = run(step, X)
+        return X
