@@ -57,12 +57,33 @@ def uniform_sample(shape, epsilon, norm, *, generator, dtype):
     return epsilon * direction * radius.reshape(-1, *[1] * (len(shape) - 1))
 
 
+def sign_sample(shape, epsilon, norm, *, generator, dtype):
+    """Draw the signs of a perturbation of full radius: ε ∘ s, and ε ∘ s / √d in the Euclidean norm.
+
+    d is the number of positive radii.
+    """
+    options = {"generator": generator, "dtype": dtype, "device": generator.device}
+    signs = 2 * torch.randint(2, shape, **options) - 1
+    if norm == np.inf:
+        return epsilon * signs
+    dimension = int((epsilon > 0).expand(shape[1:]).sum())
+    return epsilon * signs / max(dimension, 1) ** 0.5
+
+
 def clip(X, bounds):
     """Bring X into its valid range: None, or a pair (low, high) of tensors or numbers."""
     if bounds is None:
         return X
     low, high = (torch.as_tensor(bound, dtype=X.dtype, device=X.device) for bound in bounds)
     return torch.clamp(X, low, high)
+
+
+def primal_norm(perturbation, epsilon, norm):
+    """‖η / ε‖ of each sample, with the feature axes kept; features of radius 0 don't count."""
+    scaled = _in_radii(perturbation, epsilon)
+    if norm == 2:
+        return _flat_norm(scaled)
+    return scaled.abs().flatten(1).amax(1).reshape(-1, *[1] * (scaled.ndim - 1))
 
 
 def dual_norm(weights, epsilon, norm):

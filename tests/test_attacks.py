@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from sk_adv.attacks import fgsm, log_odds_against, pgd
+from sk_adv.attacks import (
+    fgsm,
+    log_odds_against,
+    pgd,
+    rotate_towards_gradient,
+    sign_noise,
+    uniform_noise,
+)
 
 NORMS = [np.inf, 2]
 
@@ -306,3 +313,150 @@ def test_attacks_raise_the_loss_that_they_are_given(network, data, attack):
         )
     ]
     assert (losses[1] >= losses[0]).all() and losses[1].sum() > losses[0].sum()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_targeted_attacks_of_a_linear_model_go_straight_to_the_target(norm):
+    rng = np.random.default_rng(2)
+    coef, X, target = rng.normal(size=8), rng.normal(size=(10, 8)), rng.integers(0, 2, size=10)
+    direction = np.sign(coef) if norm == np.inf else coef / np.linalg.norm(coef)
+    expected = X + 0.3 * direction * np.where(target == 1, 1, -1)[:, None]
+    module = linear_module(coef)
+    for attack, params in ((fgsm, {}), (pgd, {"step_size": 0.3, "random_state": 0})):
+        copies = attack(module, X, target, 0.3, norm=norm, targeted=True, **params)
+        np.testing.assert_allclose(copies, expected, rtol=1e-9)
+
+
+def test_targeted_copies_of_a_network_are_classified_as_the_target(network, data):
+    X, _ = data
+    target = np.full(len(X), 2)
+    before = (network(torch.as_tensor(X)).argmax(1) == 2).double().mean()
+    for attack, reached in ((fgsm, 0.7), (pgd, 0.8), (rotate_towards_gradient, 0.7)):
+        copies = attack(network, X, target, 2.0, norm=2, targeted=True)
+        assert (network(torch.as_tensor(copies)).argmax(1) == 2).double().mean() >= reached > before
+
+
+def test_a_restart_that_fools_the_module_beats_one_of_higher_loss():
+    class Trap(nn.Module):
+        """At 1 two rivals add up to a high loss; at -1 a single one wins, at a lower loss."""
+
+        def forward(self, X):
+            two, one = (0.9 * X).expand(-1, 2), -1.2 * X
+            return torch.cat([torch.ones_like(X), two, one], 1)
+
+    X, y = np.zeros((8, 1)), np.zeros(8, int)
+    copies = pgd(Trap(), X, y, 1.0, n_steps=5, n_restarts=20, random_state=0)
+    assert (Trap()(torch.as_tensor(copies)).argmax(1) != 0).all()
+    losses = [cross_entropy(Trap(), np.full((1, 1), x), [0]) for x in (1.0, -1.0)]
+    assert losses[0] > losses[1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_uniform_noise_fills_the_set_and_has_no_direction(network, norm):
+    epsilon = np.array([0.5, 2.0, 0.0, *[1.0] * 5])
+    X = np.ones((20_000, 8))
+    noise = uniform_noise(network, X, np.zeros(len(X), int), epsilon, norm=norm) - 1
+    used = radius_used(X, X + noise, epsilon, norm)
+    # The share of the volume within a radius r of the unit ball in d dimensions is r^d.
+    counts, _ = np.histogram(used**7, bins=10, range=(0, 1))
+    assert abs(counts - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
+    deviation = noise.std(0)
+    assert (abs(noise.mean(0)) <= 5 * deviation / np.sqrt(len(X))).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_sign_noise_has_the_full_radius_and_even_signs(network, norm):
+    epsilon = np.array([0.5, 2.0, 0.0, *[1.0] * 5])
+    X = np.ones((20_000, 8))
+    noise = sign_noise(network, X, np.zeros(len(X), int), epsilon, norm=norm) - 1
+    np.testing.assert_allclose(radius_used(X, X + noise, epsilon, norm), 1)
+    expected = epsilon if norm == np.inf else epsilon / np.sqrt(7)
+    np.testing.assert_allclose(abs(noise), np.broadcast_to(expected, X.shape))
+    positive = (noise[:, epsilon > 0] > 0).mean(0)
+    assert (abs(positive - 0.5) < 5 * 0.5 / np.sqrt(len(X))).all()
+
+
+@pytest.mark.parametrize("noise", [uniform_noise, sign_noise])
+def test_noise_is_reproducible_and_bounded(network, data, noise):
+    copies = [
+        noise(network, *data, 0.3, bounds=(-0.5, 0.5), random_state=seed) for seed in (0, 0, 1)
+    ]
+    assert np.array_equal(copies[0], copies[1])
+    assert not np.array_equal(copies[0], copies[2])
+    assert abs(copies[0]).max() <= 0.5
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("epsilon", [0.3, np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])])
+def test_rotation_stays_in_the_plane_of_sample_and_gradient_and_uses_the_radius(
+    network, data, norm, epsilon
+):
+    X, y = data
+    copies = rotate_towards_gradient(network, X, y, epsilon, norm=norm)
+    radii = np.broadcast_to(epsilon, 8)
+    np.testing.assert_allclose(radius_used(X, copies, radii, norm), 1)
+    np.testing.assert_allclose(np.linalg.norm(copies, axis=1), np.linalg.norm(X, axis=1))
+    # One tiny FGSM step in the Euclidean norm is along the gradient on the free features.
+    free = (radii > 0).astype(float)
+    along = fgsm(network, X, y, 1e-3 * free, norm=2) - X
+    for x, copy, gradient in zip(X, copies, along, strict=True):
+        plane = np.stack([x * free, gradient], 1)
+        shares, residual, *_ = np.linalg.lstsq(plane, (copy - x) * free, rcond=None)
+        assert residual.sum() < 1e-18 and shares[1] > 0
+
+
+def test_rotation_in_the_euclidean_norm_has_the_angle_of_the_chord(network, data):
+    X, y = data
+    copies = rotate_towards_gradient(network, X, y, 0.3)
+    length = np.linalg.norm(X, axis=1)
+    angle = np.arccos((X * copies).sum(1) / length**2)
+    np.testing.assert_allclose(angle, 2 * np.arcsin(0.3 / (2 * length)), rtol=1e-9)
+
+
+def test_rotation_leaves_what_has_no_direction(network, data):
+    X, y = data
+    np.testing.assert_array_equal(rotate_towards_gradient(network, 0 * X, y, 0.3), 0 * X)
+    constant = linear_module(np.zeros(8))
+    np.testing.assert_array_equal(rotate_towards_gradient(constant, X, y % 2, 0.3), X)
+
+
+def test_missing_values_stay_missing_and_the_rest_is_attacked_as_if_they_were_filled(data):
+    X, y = data
+    coef = np.linspace(-1, 1, 8)
+
+    class Filling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear_module(coef)
+
+        def forward(self, X):
+            return self.linear(torch.where(X.isnan(), 0.7, X))
+
+    holes = np.random.default_rng(0).random(X.shape) < 0.2
+    filled, X = np.where(holes, 0.7, X), np.where(holes, np.nan, X)
+    for attack in (fgsm, pgd):
+        params = {"random_start": False} if attack is pgd else {}
+        expected = attack(linear_module(coef), filled, y % 2, 0.3, **params)
+        found = attack(Filling(), X, y % 2, 0.3, **params)
+        np.testing.assert_allclose(found, np.where(holes, np.nan, expected), atol=1e-12)
+    with pytest.raises(ValueError, match="NaN.*SimpleImputer"):
+        fgsm(linear_module(coef), X, y % 2, 0.3)
+
+
+def test_batches_shrink_as_samples_and_layers_grow():
+    sizes = []
+
+    class Counting(nn.Linear):
+        def forward(self, X):
+            sizes.append(len(X))
+            return super().forward(X)[:, :2]
+
+    for n_features, width in ((10, 2), (10_000, 2), (10, 50_000)):
+        X = np.zeros((3000, n_features), np.float32)
+        fgsm(Counting(n_features, width), X, np.zeros(3000, int), 0.1)
+        sizes.append("|")
+    text = " ".join(map(str, sizes)).split(" | ")
+    assert text[0] == "3000"
+    for batches in (text[1], text[2].removesuffix(" |")):
+        counts = list(map(int, batches.split()))
+        assert sum(counts) == 3000 and max(counts) < 500

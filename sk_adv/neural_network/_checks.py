@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._devices import module_device_and_dtype
 from sk_adv._validation import check_bounds, check_epsilon
-from sk_adv.attacks import check_labels, checked_logits
+from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._crafting import evaluating
 
@@ -130,7 +130,7 @@ def _first_sample(X, dtype):
 def _check_pass(module, sample, n_labels, dtype):
     with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
         # What is NaN in X shows in the loss.
-        checked_logits(module, sample.nan_to_num(), n_labels=n_labels)
+        checked_logits(module, sample.nan_to_num(), n_classes=n_labels)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ import inspect
 from contextlib import contextmanager
 from types import NoneType
 
-import numpy as np
 import torch
 
 from sk_adv import attacks
-from sk_adv._perturbations import clip, steepest_step, uniform_sample
+from sk_adv._perturbations import clip, sign_sample, steepest_step, uniform_sample
+from sk_adv.attacks._objective import NO_GRADIENT
 
 ATTACKS = ("fgsm", "pgd", "noise")
 
@@ -97,18 +97,15 @@ def craft(attack, params, module, X, y, *, loss, epsilon, norm, bounds):
 def along(gradient, X, *, epsilon, norm, bounds):
     """Copies one step along a gradient that is known already; None where there is none."""
     if gradient is None:
-        raise TypeError(attacks.NO_GRADIENT)
+        raise TypeError(NO_GRADIENT)
     return clip(X.detach() + steepest_step(gradient, epsilon, norm), bounds)
 
 
 def _noise(X, epsilon, norm, distribution="sign"):
-    if distribution == "uniform":
-        generator = torch.Generator(device=X.device)
-        generator.manual_seed(int(torch.randint(2**31 - 1, ())))
-        return uniform_sample(X.shape, epsilon, norm, generator=generator, dtype=X.dtype)
-    if norm != np.inf:
-        raise ValueError("Noise of random signs needs norm=numpy.inf; take distribution='uniform'.")
-    return epsilon * (2 * torch.randint_like(X, 2) - 1)
+    generator = torch.Generator(device=X.device)
+    generator.manual_seed(int(torch.randint(2**31 - 1, ())))
+    sample = {"sign": sign_sample, "uniform": uniform_sample}[distribution]
+    return sample(X.shape, epsilon, norm, generator=generator, dtype=X.dtype)
 
 
 @contextmanager
