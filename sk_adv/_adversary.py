@@ -1,16 +1,29 @@
 """Attacks on fitted estimators: labels and containers in, adversarial copies out."""
 
+import inspect
+
 import numpy as np
 import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_y, check_is_fitted
+from sklearn.utils.validation import _check_y, _num_features, _num_samples, check_is_fitted
 
+from sk_adv import attacks
+from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
-from sk_adv.attacks import fgsm, pgd
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._columns import report_fixed_columns, split_columns
+from sk_adv.differentiable._core import check_has_rule
 
-ATTACKS = {"fgsm": fgsm, "pgd": pgd}
+ATTACKS = {
+    "fgsm": attacks.fgsm,
+    "pgd": attacks.pgd,
+    "rotate_towards_gradient": attacks.rotate_towards_gradient,
+    "sign_noise": attacks.sign_noise,
+    "uniform_noise": attacks.uniform_noise,
+}
 
 
 def resolve_attack(attack):
@@ -31,6 +44,11 @@ def resolve_attack(attack):
     )
 
 
+def takes_random_state(attack):
+    """Whether an attack, by name or function, draws random numbers that can be seeded."""
+    return "random_state" in inspect.signature(resolve_attack(attack)).parameters
+
+
 def perturb(
     estimator,
     X,
@@ -41,6 +59,8 @@ def perturb(
     norm=np.inf,
     bounds=None,
     device=None,
+    surrogate=None,
+    target=None,
     **attack_params,
 ):
     """Adversarial copies of X against a fitted classifier, in X's units and container.
@@ -48,10 +68,11 @@ def perturb(
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule.
+        A fitted classifier for which `as_module` has a rule, or any with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
-        Clean samples.
+        Clean samples. NaN is passed on to the estimator, and stays NaN. Columns that do not reach
+        the classifier by differentiable steps stay as they are, and a warning names them.
 
     y : array-like of shape (n_samples,)
         Labels to move away from. Samples with a label that the estimator has never seen stay
@@ -59,11 +80,17 @@ def perturb(
 
     epsilon, norm, bounds : see sk_adv.attacks.fgsm
 
-    attack : {"fgsm", "pgd"} or callable, default="fgsm"
-        A name, or a function like `sk_adv.attacks.fgsm`.
+    attack : str or callable, default="fgsm"
+        A key of `ATTACKS`, or a function like `sk_adv.attacks.fgsm`.
 
     device : str or torch.device, default=None
         Where the attack runs; None is where the estimator's weights are.
+
+    surrogate : object, default=None
+        A classifier through which the copies are made instead, see `fit_surrogate`.
+
+    target : label, default=None
+        The class to move towards, in place of away from y.
 
     **attack_params : dict
         Further arguments of the attack.
@@ -74,29 +101,82 @@ def perturb(
     """
     run = resolve_attack(attack)
     check_norm(norm)
-    classes, values, y = check_samples(estimator, X, y)
-    check_epsilon(epsilon, values.shape[1:])
-    check_bounds(bounds, values.shape[1:])
-    known = np.isin(y, classes)
-    indices = np.searchsorted(classes, y[known])
-    module = as_module(estimator, device=device)
+    classes, y = check_classifier(estimator, X, y)
+    feature_shape = (_num_features(X),)
+    epsilon = check_epsilon(epsilon, feature_shape)
+    bounds = check_bounds(bounds, feature_shape)
+    if surrogate is not None:
+        estimator = fit_surrogate(surrogate, estimator, X)
+        classes = np.asarray(estimator.classes_)
+    attacked = np.isin(y, classes)
+    indices = np.searchsorted(classes, y[attacked])
+    if target is not None:
+        attacked = np.ones(len(y), dtype=bool)
+        indices = np.full(len(y), _index_of_target(target, classes))
+        attack_params["targeted"] = True
+
+    split = split_columns(estimator, X)
+    if split is None:
+        values, module = _numeric(X), as_module(estimator, device=device)
+    else:
+        values, module = split.values, split.module.to(device=device)
+        report_fixed_columns(split, epsilon)
+        epsilon, bounds = split.only_free(epsilon, bounds)
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
-    if known.any():
-        rows = torch.from_numpy(known).to(values.device) if torch.is_tensor(values) else known
+    if attacked.any():
+        rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
         copies[rows] = run(
             module, values[rows], indices, epsilon, norm=norm, bounds=bounds, **attack_params
         )
-    return _in_container_of(X, copies)
+    return in_container_of(X, copies, free=None if split is None else split.free)
 
 
-def check_samples(estimator, X, y):
-    """Validate samples and labels against a fitted classifier.
+def fit_surrogate(surrogate, estimator, X):
+    """A differentiable classifier that has learned a fitted one's own predictions on X.
+
+    Parameters
+    ----------
+    surrogate : object
+        A classifier for which `as_module` has a rule. It is cloned and fitted; a `FrozenEstimator`
+        around a fitted one is used as it is.
+
+    estimator : object
+        The fitted classifier.
+
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+
+    Returns
+    -------
+    object
+        The fitted surrogate.
+
+    Raises
+    ------
+    TypeError
+        If `as_module` has no rule for the surrogate.
+    ValueError
+        If the classifier predicts a single class on X.
+    """
+    check_has_rule(surrogate)
+    if isinstance(surrogate, FrozenEstimator):
+        check_is_fitted(surrogate)
+        return surrogate
+    predicted = estimator.predict(X)
+    if len(np.unique(predicted)) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} predicts class {predicted[0]!r} for all samples, so there "
+            "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
+            "around a fitted surrogate."
+        )
+    return clone(surrogate).fit(X, predicted)
+
+
+def check_classifier(estimator, X, y):
+    """Validate labels, and the number of features of X, against a fitted classifier.
 
     Returns
     -------
     classes : ndarray of shape (n_classes,)
-    values : ndarray or torch.Tensor of shape (n_samples, n_features)
-        X as floating point numbers.
     y : ndarray of shape (n_samples,)
     """
     check_dense(X, "An attack")
@@ -106,32 +186,47 @@ def check_samples(estimator, X, y):
             f"estimator must be a classifier with the attribute classes_; "
             f"got {type(estimator).__name__}."
         )
-    values = _numeric(X)
-    n_features = getattr(estimator, "n_features_in_", values.shape[1])
-    if values.shape[1] != n_features:
+    if isinstance(X, torch.Tensor) and X.ndim != 2:
+        raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(X.shape)}.")
+    n_features = getattr(estimator, "n_features_in_", _num_features(X))
+    if _num_features(X) != n_features:
         raise ValueError(
-            f"X has {values.shape[1]} features, but {type(estimator).__name__} was fitted with "
+            f"X has {_num_features(X)} features, but {type(estimator).__name__} was fitted with "
             f"{n_features}."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
-    if len(y) != len(values):
-        raise ValueError(f"y must have one label a sample of X: got {len(y)} for {len(values)}.")
-    return np.asarray(estimator.classes_), values, y
+    if len(y) != _num_samples(X):
+        raise ValueError(
+            f"y must have one label a sample of X: got {len(y)} for {_num_samples(X)}."
+        )
+    return np.asarray(estimator.classes_), y
+
+
+def check_samples(estimator, X, y):
+    """Validate samples and labels against a fitted classifier that takes numbers only.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    values : ndarray or torch.Tensor of shape (n_samples, n_features)
+        X as floating point numbers.
+    y : ndarray of shape (n_samples,)
+    """
+    classes, y = check_classifier(estimator, X, y)
+    return classes, _numeric(X), y
 
 
 def _numeric(X):
-    """X as a two-dimensional array, or tensor, of floating point numbers."""
+    """X as a two-dimensional array, or tensor, of floating point numbers or NaN."""
     if not isinstance(X, torch.Tensor):
-        return check_array(X, dtype=[np.float64, np.float32], input_name="X")
-    if X.ndim != 2:
-        raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(X.shape)}.")
+        return check_array(
+            X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name="X"
+        )
     return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
 
 
-def _in_container_of(X, copies):
-    """Give back a frame for a frame, with its columns and index; else the copies as they are."""
-    if not hasattr(X, "columns"):
-        return copies
-    if hasattr(X, "iloc"):
-        return type(X)(copies, index=X.index, columns=X.columns)
-    return type(X)(copies, schema=list(X.columns))
+def _index_of_target(target, classes):
+    found = np.flatnonzero(classes == target)
+    if len(found) != 1:
+        raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
+    return found[0]

@@ -1,24 +1,37 @@
 """Rules for transformers of numbers."""
 
+import numpy as np
 import torch
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.decomposition import TruncatedSVD
+from sklearn.decomposition._base import _BasePCA
+from sklearn.feature_selection import SelectorMixin
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
 from torch import nn
 
 from sk_adv.differentiable._core import as_module
 
 
 class Affine(nn.Module):
-    """x ∘ scale + shift, clamped to `limits` if they are given."""
+    """(x - center) ∘ scale + shift, clamped to `limits` if they are given."""
 
-    def __init__(self, scale, shift, limits=None):
+    def __init__(self, *, center=0.0, scale=1.0, shift=0.0, limits=None):
         super().__init__()
-        self.register_buffer("scale", torch.as_tensor(scale).clone())
-        self.register_buffer("shift", torch.as_tensor(shift).clone())
+        for name, value in (("center", center), ("scale", scale), ("shift", shift)):
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
         self.limits = limits
 
     def forward(self, X):
         """Transform X of shape (n_samples, n_features)."""
-        result = X * self.scale + self.shift
+        result = (X - self.center) * self.scale + self.shift
         return result if self.limits is None else torch.clamp(result, *self.limits)
 
     @property
@@ -27,14 +40,192 @@ class Affine(nn.Module):
         return self.limits is None
 
 
+class Projection(nn.Module):
+    """W (x - center)."""
+
+    is_affine = True
+
+    def __init__(self, weight, center):
+        super().__init__()
+        self.register_buffer("weight", torch.as_tensor(weight).clone())
+        self.register_buffer("center", torch.as_tensor(center).clone())
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_components)."""
+        return (X - self.center) @ self.weight.T
+
+
+class Select(nn.Module):
+    """Some columns of x, by their numbers."""
+
+    is_affine = True
+
+    def __init__(self, indices):
+        super().__init__()
+        self.register_buffer("indices", torch.as_tensor(indices, dtype=torch.int64).clone())
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_selected)."""
+        return X[:, self.indices]
+
+
+class UnitNorm(nn.Module):
+    """x / ‖x‖; a sample of norm 0 stays as it is."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, X):
+        """Transform X of shape (n_samples, n_features)."""
+        norm = torch.linalg.vector_norm(X, ord=self.order, dim=1, keepdim=True)
+        return X / torch.where(norm == 0, 1, norm)
+
+
+class Monomials(nn.Module):
+    """Products of powers: Π_j x_j^{p_j}, for each row p of `powers`."""
+
+    def __init__(self, powers):
+        super().__init__()
+        n_features = powers.shape[1]
+        degree = max(1, powers.sum(1).max())
+        # The factors of each product; a constant 1 behind the features fills up the short ones.
+        factors = [np.repeat(np.arange(n_features), row) for row in powers]
+        factors = [
+            np.pad(row, (0, degree - len(row)), constant_values=n_features) for row in factors
+        ]
+        self.register_buffer("factors", torch.as_tensor(np.array(factors)))
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_products)."""
+        return torch.cat([X, torch.ones_like(X[:, :1])], dim=1)[:, self.factors].prod(2)
+
+
+class Fill(nn.Module):
+    """A feature's `fill` in place of missing values, then columns that say what was missing.
+
+    Features whose fill is NaN are left out.
+    """
+
+    def __init__(self, missing_value, fill, indicated):
+        super().__init__()
+        self.missing_value = missing_value
+        self.kept = Select(np.flatnonzero(~np.isnan(fill)))
+        self.indicated = Select(indicated)
+        self.register_buffer("fill", torch.as_tensor(fill[~np.isnan(fill)]))
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_kept + n_indicated)."""
+        missing = X.isnan() if np.isnan(self.missing_value) else X.eq(self.missing_value)
+        filled = torch.where(self.kept(missing), self.fill, self.kept(X))
+        return torch.cat([filled, self.indicated(missing).to(filled)], dim=1)
+
+
+class Function(nn.Module):
+    """A function of tensors."""
+
+    def __init__(self, function, keywords):
+        super().__init__()
+        self.function = function
+        self.keywords = keywords
+
+    def forward(self, X):
+        """The function's value at X."""
+        return self.function(X, **self.keywords)
+
+
 @as_module.register(StandardScaler)
 def _(scaler):
-    one = torch.ones(scaler.n_features_in_, dtype=torch.float64)
-    scale = one / torch.as_tensor(scaler.scale_) if scaler.with_std else one
-    shift = -torch.as_tensor(scaler.mean_) * scale if scaler.with_mean else 0 * one
-    return Affine(scale, shift)
+    return Affine(
+        center=scaler.mean_ if scaler.with_mean else 0.0,
+        scale=1 / scaler.scale_ if scaler.with_std else 1.0,
+    )
+
+
+@as_module.register(RobustScaler)
+def _(scaler):
+    return Affine(
+        center=scaler.center_ if scaler.with_centering else 0.0,
+        scale=1 / scaler.scale_ if scaler.with_scaling else 1.0,
+    )
 
 
 @as_module.register(MinMaxScaler)
 def _(scaler):
-    return Affine(scaler.scale_, scaler.min_, scaler.feature_range if scaler.clip else None)
+    limits = scaler.feature_range if scaler.clip else None
+    return Affine(scale=scaler.scale_, shift=scaler.min_, limits=limits)
+
+
+@as_module.register(MaxAbsScaler)
+def _(scaler):
+    # Clipping came with scikit-learn 1.8.
+    return Affine(
+        scale=1 / scaler.scale_, limits=(-1, 1) if getattr(scaler, "clip", False) else None
+    )
+
+
+@as_module.register(Normalizer)
+def _(normalizer):
+    return UnitNorm({"l1": 1, "l2": 2, "max": np.inf}[normalizer.norm])
+
+
+@as_module.register(PolynomialFeatures)
+def _(expansion):
+    return Monomials(expansion.powers_)
+
+
+@as_module.register(_BasePCA)
+def _(pca):
+    weight = pca.components_
+    if pca.whiten:
+        deviation = np.sqrt(pca.explained_variance_)
+        weight = weight / np.maximum(deviation, np.finfo(deviation.dtype).eps)[:, None]
+    return Projection(weight, pca.mean_)
+
+
+@as_module.register(TruncatedSVD)
+def _(svd):
+    return Projection(svd.components_, np.zeros(svd.components_.shape[1], svd.components_.dtype))
+
+
+@as_module.register(SelectorMixin)
+def _(selector):
+    return Select(selector.get_support(indices=True))
+
+
+@as_module.register(SimpleImputer)
+def _(imputer):
+    try:
+        fill = np.asarray(imputer.statistics_, dtype=np.float64)
+        missing_value = float(imputer.missing_values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"as_module takes a SimpleImputer of numbers only; this one fills in "
+            f"{imputer.statistics_!r} for {imputer.missing_values!r}."
+        ) from error
+    return Fill(missing_value, fill, imputer.indicator_.features_ if imputer.add_indicator else [])
+
+
+@as_module.register(FunctionTransformer)
+def _(transformer):
+    function = transformer.func
+    if function is None:
+        return nn.Identity()
+    if isinstance(function, np.ufunc):
+        function = getattr(torch, function.__name__, function)
+    module = Function(function, transformer.kw_args or {})
+    X = torch.ones(1, getattr(transformer, "n_features_in_", 1), requires_grad=True)
+    try:
+        is_differentiable = module(X).requires_grad
+    except Exception as error:
+        raise TypeError(_NOT_OF_TENSORS.format(transformer, error)) from error
+    if not is_differentiable:
+        raise TypeError(_NOT_OF_TENSORS.format(transformer, "its result has no gradient"))
+    return module
+
+
+_NOT_OF_TENSORS = (
+    "as_module takes a FunctionTransformer whose function is differentiable on torch tensors, or a "
+    "NumPy ufunc of a name that torch has; {} is not: {}. Write it with operators that arrays and "
+    "tensors share, or pass a differentiable surrogate (the parameter `surrogate`)."
+)

@@ -1,0 +1,33 @@
+"""Results in the container of the input: arrays, tensors, pandas and polars frames."""
+
+
+def in_container_of(X, copies, free=None):
+    """Give back a frame for a frame, with its columns and index; else the copies as they are.
+
+    Parameters
+    ----------
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+    copies : ndarray or torch.Tensor of shape (n_samples, n_features)
+    free : ndarray of bool of shape (n_features,), default=None
+        The columns to take from the copies; all others are those of X. None: all.
+    """
+    if free is not None and not free.all():
+        return _with_columns(X, copies, free)
+    if not hasattr(X, "columns"):
+        return copies
+    if hasattr(X, "iloc"):
+        return type(X)(copies, index=X.index, columns=X.columns)
+    return type(X)(copies, schema=list(X.columns))
+
+
+def _with_columns(X, copies, free):
+    if not hasattr(X, "columns"):
+        mixed = X.copy()
+        mixed[:, free] = copies[:, free]
+        return mixed
+    names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]
+    if hasattr(X, "iloc"):
+        mixed = X.copy()
+        mixed[names] = copies[:, free]
+        return mixed
+    return X.with_columns(type(X)(copies[:, free], schema=names).get_columns())

@@ -1,0 +1,192 @@
+"""ColumnTransformer: its rule for numbers, and frames in which some columns are no numbers."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from torch import nn
+
+from sk_adv.differentiable._core import Chain, as_module, parts_of, run
+from sk_adv.differentiable._linear import is_affine
+from sk_adv.differentiable._maps import Select
+from sk_adv.differentiable._wrappers import active_steps
+
+
+class Columns(nn.Module):
+    """Parts that each see some columns of X, their outputs side by side."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, X):
+        """Transform X of shape (n_samples, n_features)."""
+        outputs = [run(part, X) for part in self.parts]
+        dtype = torch.promote_types(outputs[0].dtype, outputs[-1].dtype)
+        return torch.cat([output.to(dtype) for output in outputs], dim=1)
+
+    @property
+    def is_affine(self):
+        """Whether all parts are."""
+        return all(map(is_affine, self.parts))
+
+
+class Table(nn.Module):
+    """Rows that were computed beforehand; X holds their numbers in one of its columns."""
+
+    def __init__(self, rows, column):
+        super().__init__()
+        self.register_buffer("rows", torch.as_tensor(rows))
+        self.column = column
+
+    def forward(self, X):
+        """Rows of the numbers in X."""
+        return self.rows[X[:, self.column].long()]
+
+
+@dataclass(frozen=True)
+class SplitColumns:
+    """X as numbers for a module, where the columns that are not `free` stand for rows of X.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples, n_features), float64
+    module : torch.nn.Module
+        The estimator, for these samples only.
+    free : ndarray of bool of shape (n_features,)
+        The columns that reach the classifier by differentiable steps alone.
+    names : list
+        Names, or numbers, of all columns.
+    transformers : list of str
+        What the other columns go through.
+    """
+
+    values: np.ndarray
+    module: nn.Module
+    free: np.ndarray
+    names: list
+    transformers: list
+
+    def only_free(self, epsilon, bounds):
+        """Radius and bounds under which nothing but the free columns can change."""
+        epsilon = np.where(self.free, epsilon, 0.0)
+        if bounds is None:
+            return epsilon, None
+        low, high = bounds
+        return epsilon, (np.where(self.free, low, -np.inf), np.where(self.free, high, np.inf))
+
+
+def split_columns(estimator, X):
+    """Numbers and a module for X if a ColumnTransformer has to take it apart, else None.
+
+    Columns that go through a transformer without a rule, such as an encoder of categories, or that
+    are no numbers, are transformed here, once; the module looks the results up.
+    """
+    steps = _steps(estimator)
+    if not steps or not isinstance(steps[0], ColumnTransformer) or isinstance(X, torch.Tensor):
+        return None
+    transformer = steps[0]
+    names = list(X.columns) if hasattr(X, "columns") else list(range(np.shape(X)[1]))
+    fitted = getattr(transformer, "feature_names_in_", None)
+    if fitted is not None and hasattr(X, "columns") and list(fitted) != names:
+        raise ValueError(
+            f"X must have the columns that {type(estimator).__name__} was fitted on, in their "
+            f"order, {list(fitted)}; got {names}."
+        )
+    columns = [_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
+    is_number = np.array([column is not None for column in columns])
+    free, parts, through = is_number.copy(), [], []
+    for part, indices in _parts(transformer):
+        module = _module_or_none(part) if is_number[indices].all() else None
+        if module is None:
+            rows = part.transform(_safe_indexing(X, indices, axis=1))
+            rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
+            module = Table(rows.astype(np.float64), int(indices[0]))
+            free[indices] = False
+            through.append(type(part).__name__)
+        else:
+            module = Chain(Select(indices), module)
+        parts.append(module)
+    if free.all():
+        return None
+    values = np.empty((len(X), len(names)))
+    for j, column in enumerate(columns):
+        values[:, j] = column if free[j] else np.arange(len(X))
+    module = Chain(Columns(parts), *map(as_module, steps[1:])).eval().requires_grad_(False)
+    return SplitColumns(values, module, free, names, through)
+
+
+def report_fixed_columns(split, epsilon):
+    """Warn of columns that a perturbation of this radius should change, but can't."""
+    fixed = ~split.free & (np.broadcast_to(epsilon, split.free.shape) > 0)
+    if fixed.any():
+        names = [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
+        warnings.warn(
+            f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
+            f"through steps without a gradient{through}. A radius of 0 for them silences this.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _steps(estimator):
+    """The steps of an estimator, out of searches, frozen estimators and nested pipelines."""
+    if isinstance(estimator, BaseSearchCV):
+        return _steps(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return _steps(estimator.estimator)
+    if isinstance(estimator, Pipeline):
+        first, *others = active_steps(estimator) or [None]
+        return [*_steps(first), *others]
+    return [estimator]
+
+
+def _parts(transformer):
+    """The fitted transformers that are in use, in the order of their outputs, and their columns."""
+    for name, part, _ in transformer.transformers_:
+        indices = np.asarray(transformer._transformer_to_input_indices[name], dtype=int)
+        if part == "passthrough":
+            part = nn.Identity()
+        if not (isinstance(part, str) and part == "drop") and len(indices):
+            yield part, indices
+
+
+def _module_or_none(part):
+    try:
+        return as_module(part)
+    except TypeError:
+        return None
+
+
+def _as_numbers(column):
+    """A column as floating point numbers, or None if it is of another kind."""
+    array = np.asarray(column)
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    try:
+        # Columns of an array of mixed types, and numbers with gaps.
+        kinds = {type(value) for value in array if value is not None}
+        if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds):
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    return None
+
+
+@as_module.register(ColumnTransformer)
+def _(transformer):
+    return Columns(Chain(Select(indices), as_module(part)) for part, indices in _parts(transformer))
+
+
+@parts_of.register(ColumnTransformer)
+def _(transformer):
+    # Without a rule its columns just stay unperturbed.
+    return []
