@@ -33,32 +33,17 @@ ESTIMATORS = [
 ]
 
 
-@pytest.fixture(params=[2, 3], ids="{} classes".format)
-def data(request):
-    X, y = make_classification(
-        120, 8, n_informative=5, n_classes=request.param, class_sep=0.5, random_state=0
-    )
-    return 3 * X + np.arange(8), np.array(["ant", "bee", "cat"])[y]
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_softmax_of_the_module_is_predict_proba(estimator, data):
+def test_softmax_of_the_module_is_predict_proba(estimator, data, assert_agrees):
     X, y = data
-    estimator.fit(X[:80], y[:80])
     # Beyond the training range too, where a clipping scaler clips.
-    X = 1.5 * X
-    module = as_module(estimator, dtype=torch.float64)
-    found = module(torch.from_numpy(X)).softmax(1).numpy()
-    np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-6)
+    assert_agrees(estimator.fit(X[:80], y[:80]), 1.5 * X)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_gradient_of_the_module_matches_finite_differences(estimator, data):
+def test_gradient_of_the_module_matches_finite_differences(estimator, data, assert_gradients):
     X, y = data
-    module = as_module(estimator.fit(X, y), dtype=torch.float64)
-    # Shifted off the training points, where a clipping scaler has its kinks.
-    X = torch.from_numpy(X[:10] * 0.9 + 0.01).requires_grad_(True)
-    assert torch.autograd.gradcheck(module, X)
+    assert_gradients(estimator.fit(X, y), 0.9 * X)
 
 
 def test_two_class_logits_are_zero_and_the_decision_function():
