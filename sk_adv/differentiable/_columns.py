@@ -103,10 +103,10 @@ def split_columns(estimator, X):
     columns = [_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
     is_number = np.array([column is not None for column in columns])
     free, parts, through = is_number.copy(), [], []
-    for part, indices in _parts(transformer):
+    for part, indices, is_single in _parts(transformer):
         module = _module_or_none(part) if is_number[indices].all() else None
         if module is None:
-            rows = part.transform(_safe_indexing(X, indices, axis=1))
+            rows = part.transform(_safe_indexing(X, indices[0] if is_single else indices, axis=1))
             rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
             module = Table(rows.astype(np.float64), int(indices[0]))
             free[indices] = False
@@ -150,13 +150,16 @@ def _steps(estimator):
 
 
 def _parts(transformer):
-    """The fitted transformers that are in use, in the order of their outputs, and their columns."""
-    for name, part, _ in transformer.transformers_:
+    """The fitted transformers in use, in the order of their outputs; the columns of each.
+
+    The last entry says whether the transformer takes its one column as a vector.
+    """
+    for name, part, columns in transformer.transformers_:
         indices = np.asarray(transformer._transformer_to_input_indices[name], dtype=int)
         if part == "passthrough":
             part = nn.Identity()
         if not (isinstance(part, str) and part == "drop") and len(indices):
-            yield part, indices
+            yield part, indices, np.isscalar(columns)
 
 
 def _module_or_none(part):
@@ -183,7 +186,9 @@ def _as_numbers(column):
 
 @as_module.register(ColumnTransformer)
 def _(transformer):
-    return Columns(Chain(Select(indices), as_module(part)) for part, indices in _parts(transformer))
+    return Columns(
+        Chain(Select(indices), as_module(part)) for part, indices, _ in _parts(transformer)
+    )
 
 
 @parts_of.register(ColumnTransformer)
