@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch import NeuralNet
 
@@ -15,7 +16,12 @@ import sk_adv
 import sk_adv.linear_model
 import sk_adv.neural_network
 import sk_adv.preprocessing
-from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, FGSMTransformer
+from sk_adv import (
+    AdversarialLogisticRegression,
+    AdversarialMaxoutClassifier,
+    FGSMSampler,
+    FGSMTransformer,
+)
 from sk_adv.linear_model import AdversarialLogisticRegressionCV
 
 ESTIMATORS = [
@@ -25,6 +31,8 @@ ESTIMATORS = [
     AdversarialMaxoutClassifier(),
     FGSMTransformer(LogisticRegression()),
     FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),
+    FGSMTransformer(DecisionTreeClassifier(), surrogate=LogisticRegression()),
+    FGSMSampler(LogisticRegression()),
 ]
 
 

@@ -1,0 +1,204 @@
+"""A sampler that puts adversarial copies beside the data."""
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import OneToOneFeatureMixin, _fit_context
+from sklearn.utils import _safe_indexing
+
+from sk_adv.preprocessing._attacking import AttackingEstimator
+
+
+class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
+    """Append adversarial copies to the data, each with the label of its original.
+
+    A sampler in the sense of imbalanced-learn: a step of an `imblearn.pipeline.Pipeline` that
+    acts when the pipeline is fitted, and not when it predicts. What comes after is trained on
+    clean samples and copies in equal number, the mixture of the paper with α = ½, except that the
+    copies are made once, against the `estimator` and not against the model in training.
+
+    Parameters
+    ----------
+    estimator : object
+        The classifier to attack: one for which `as_module` has a rule, such as a `Pipeline`, or
+        any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
+        one is used as it is.
+
+    epsilon : float or array-like of shape (n_features,), default=0.25
+        Radius of the perturbation in the units of X, one for all features or one a feature.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, scalars or arrays of shape (n_features,), to which the copies are
+        clipped.
+
+    labels : {"predicted", "true"}, default="true"
+        Which labels to move away from: the true ones, or the classifier's predictions. The copies
+        bear the true ones either way.
+
+    attack : str or callable, default="fgsm"
+        The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
+        `sk_adv.attacks.fgsm`.
+
+    surrogate : object or None, default=None
+        A classifier for which `as_module` has a rule. `fit` fits a clone of it to the
+        predictions of the fitted `estimator` on the training data, and the copies are made
+        against it. It serves models without gradients: forests, boosting, neighbours. A
+        `FrozenEstimator` around a fitted one is used as it is.
+
+    target : label or None, default=None
+        A class to move towards, in place of away from the labels.
+
+    batch_size : int or None, default=None
+        Samples that are attacked at once; None is the attack's own default.
+
+    device : str or torch.device, default="auto"
+        Where the attack runs. "auto" is where the classifier's weights are.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers, such as "pgd"; the others ignore it.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The fitted classifier.
+
+    surrogate_ : object or None
+        The fitted surrogate; None without one.
+
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X has string column names.
+
+    sample_indices_ : ndarray of shape (2 * n_samples,)
+        For each sample that `fit_resample` gave, the row of X that it is or was made from.
+
+    See Also
+    --------
+    FGSMTransformer : Copies in place of the samples, in training, at prediction or both.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
+    sections 4 to 6.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv import FGSMSampler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> sampler = FGSMSampler(LogisticRegression(), epsilon=0.5)
+    >>> X_resampled, y_resampled = sampler.fit_resample(X, y)
+    >>> X.shape, X_resampled.shape, y_resampled.shape
+    ((150, 4), (300, 4), (300,))
+    """
+
+    def __init__(
+        self,
+        estimator: object,
+        *,
+        epsilon: ArrayLike = 0.25,
+        norm: float = np.inf,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        labels: str = "true",
+        attack: str | Callable = "fgsm",
+        surrogate: object | None = None,
+        target: object = None,
+        batch_size: int | None = None,
+        device: str | torch.device = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        super().__init__(
+            estimator,
+            epsilon=epsilon,
+            norm=norm,
+            bounds=bounds,
+            labels=labels,
+            attack=attack,
+            surrogate=surrogate,
+            target=target,
+            batch_size=batch_size,
+            device=device,
+            random_state=random_state,
+        )
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit the classifier that is to be attacked.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_samples, n_features)
+            Training data, dense.
+
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        self : FGSMSampler
+            The fitted sampler.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is invalid, or there is a surrogate to fit and the
+            classifier predicts one class only. A previous fit is then left as it was.
+        TypeError
+            If `as_module` has no rule for the classifier, and there is no surrogate.
+        """
+        self._fit_models(X, y)
+        return self
+
+    def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        """Fit the classifier, then give the samples followed by their adversarial copies.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_samples, n_features)
+            Training data, dense.
+
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        X_resampled : array, frame or tensor of shape (2 * n_samples, n_features)
+            X and below it the copies. Frames get a new index from 0 on, as imbalanced-learn's
+            samplers give them.
+        y_resampled : array, series or tensor of shape (2 * n_samples,)
+            y twice.
+        """
+        self.fit(X, y)
+        copies = self._copies(X, y)
+        self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
+        y_resampled = _safe_indexing(y, self.sample_indices_)
+        if hasattr(y_resampled, "reset_index"):
+            y_resampled = y_resampled.reset_index(drop=True)
+        return _stack(X, copies), y_resampled
+
+
+def _stack(X, copies):
+    """X and below it its copies, which may be floating point numbers where X holds integers."""
+    if isinstance(X, torch.Tensor):
+        return torch.cat([X, copies])
+    if not hasattr(X, "columns"):
+        return np.concatenate([X, copies])
+    if hasattr(X, "iloc"):
+        import pandas
+
+        return pandas.concat([X, copies], ignore_index=True)
+    import polars
+
+    return polars.concat([X, copies], how="vertical_relaxed")
