@@ -1,6 +1,5 @@
 """What the transformer and the sampler share: a fitted classifier, and an attack on it."""
 
-import inspect
 from numbers import Integral
 
 import numpy as np
@@ -12,7 +11,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from sk_adv._adversary import perturb, resolve_attack
+from sk_adv._adversary import (
+    fit_surrogate,
+    index_of_target,
+    perturb,
+    resolve_attack,
+    takes_random_state,
+)
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import (
     PERTURBATION_CONSTRAINTS,
@@ -83,24 +88,13 @@ class AttackingEstimator(BaseEstimator):
             classes = self.estimator.classes_ if is_frozen else np.unique(labels)
             if len(classes) < 2:
                 raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
-            if self.target is not None and self.target not in classes.tolist():
-                raise ValueError(
-                    f"target must be one of the classes {classes.tolist()}; got {self.target!r}."
-                )
+            if self.target is not None:
+                index_of_target(self.target, classes)
             self.estimator_ = clone(self.estimator).fit(X, y)
             self.classes_ = self.estimator_.classes_
-            self.surrogate_ = None if self.surrogate is None else self._fit_surrogate(X)
-
-    def _fit_surrogate(self, X):
-        predicted = self.estimator_.predict(X)
-        if len(np.unique(predicted)) < 2:
-            raise ValueError(
-                f"The surrogate learns from the predictions of the estimator, but "
-                f"{type(self.estimator_).__name__} predicts one class only on the training data: "
-                f"{predicted[0]!r}. Give it more data or weaker regularisation, or pass a fitted "
-                "surrogate in a FrozenEstimator."
-            )
-        return clone(self.surrogate).fit(X, predicted)
+            self.surrogate_ = None
+            if self.surrogate is not None:
+                self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X)
 
     def _copies(self, X, y=None):
         """Copies of X, away from the predictions, or from the true labels if wanted and given."""
@@ -115,14 +109,14 @@ class AttackingEstimator(BaseEstimator):
             norm=self.norm,
             bounds=self.bounds,
             device=self._resolve_device(),
-            **({} if self.target is None else {"target": self.target}),
+            target=self.target,
             **self._attack_params(),
         )
 
     def _attack_params(self):
         """`batch_size` if one is set, and `random_state` if the attack draws random numbers."""
         params = {} if self.batch_size is None else {"batch_size": self.batch_size}
-        if "random_state" in inspect.signature(resolve_attack(self.attack)).parameters:
+        if takes_random_state(self.attack):
             params["random_state"] = self.random_state
         return params
 
