@@ -112,7 +112,7 @@ def perturb(
     indices = np.searchsorted(classes, y[attacked])
     if target is not None:
         attacked = np.ones(len(y), dtype=bool)
-        indices = np.full(len(y), _index_of_target(target, classes))
+        indices = np.full(len(y), index_of_target(target, classes))
         attack_params["targeted"] = True
 
     split = split_columns(estimator, X)
@@ -225,7 +225,7 @@ def _numeric(X):
     return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
 
 
-def _index_of_target(target, classes):
+def index_of_target(target, classes):
     found = np.flatnonzero(classes == target)
     if len(found) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
