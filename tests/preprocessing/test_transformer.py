@@ -1,20 +1,27 @@
-"""FGSMTransformer against the closed form of a linear model, in pipelines and containers."""
+"""FGSMTransformer against the closed form of a linear model, in every container."""
+
+import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils import get_tags
 
-from sk_adv import FGSMTransformer
+from sk_adv import AdversarialMaxoutClassifier, FGSMTransformer
+from sk_adv.attacks import fgsm, pgd
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +34,15 @@ def model(cancer):
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(*cancer)
 
 
+def signs(y):
+    return np.where(y == 1, 1, -1)[:, None]
+
+
 def test_copies_of_a_linear_model_are_the_closed_form(cancer, model):
     X, y = cancer
     epsilon = 0.2 * X.std().to_numpy()
     direction = np.sign(model[-1].coef_)
-    predicted = np.where(model.predict(X) == 1, 1, -1)[:, None]
-    true = np.where(y == 1, 1, -1)[:, None]
+    predicted, true = signs(model.predict(X)), signs(y)
     assert (predicted != true).any()
     for labels, sign in (("predicted", predicted), ("true", true)):
         attack = FGSMTransformer(FrozenEstimator(model), epsilon=epsilon, labels=labels).fit(X, y)
@@ -94,18 +104,143 @@ def test_set_output_and_feature_names(cancer, model):
     assert list(copies.columns) == list(attack.get_feature_names_out()) == list(X.columns)
 
 
-def test_in_a_pipeline_it_attacks_what_comes_after(cancer):
+def test_pgd_by_name_or_as_a_function_reaches_the_same_corner_of_the_box(cancer, model):
     X, y = cancer
-    X = pd.DataFrame(StandardScaler().fit_transform(X), columns=X.columns)
-    clean = cross_val_score(DecisionTreeClassifier(random_state=0), X, y).mean()
-    attacked = make_pipeline(
-        FGSMTransformer(LogisticRegression(), epsilon=0.0), DecisionTreeClassifier(random_state=0)
+    epsilon = 0.2 * X.std().to_numpy()
+    corner = X - epsilon * np.sign(model[-1].coef_) * signs(y)
+    for attack in ("pgd", pgd, partial(pgd, n_steps=5)):
+        transformer = FGSMTransformer(
+            FrozenEstimator(model), epsilon=epsilon, attack=attack, labels="true", random_state=0
+        ).fit(X, y)
+        np.testing.assert_allclose(transformer.transform(X, y), corner)
+
+
+def test_targeted_copies_move_towards_the_class(cancer, model):
+    X, y = cancer
+    frozen, direction = FrozenEstimator(model), np.sign(model[-1].coef_)
+    for target, sign in ((0, -1), (1, 1)):
+        for labels in ("true", "predicted"):
+            attack = FGSMTransformer(frozen, epsilon=0.5, target=target, labels=labels).fit(X, y)
+            np.testing.assert_allclose(attack.transform(X, y), X + 0.5 * sign * direction)
+
+
+def test_targeted_copies_of_three_classes_follow_the_gradient_of_the_softmax():
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["a", "b", "c"])[y]
+    model = LogisticRegression(max_iter=1000).fit(X, names)
+    # ∇ log Σ_{k≠t} exp z_k - z_t, with q the softmax over the classes other than t = 1.
+    others = model.predict_proba(X)[:, [0, 2]]
+    q = others / others.sum(axis=1, keepdims=True)
+    gradient = q @ model.coef_[[0, 2]] - model.coef_[1]
+    attack = FGSMTransformer(FrozenEstimator(model), epsilon=0.3, target="b").fit(X, names)
+    np.testing.assert_allclose(attack.transform(X), X - 0.3 * np.sign(gradient))
+
+
+@pytest.mark.parametrize("attack", ["pgd", "uniform_noise", "sign_noise"])
+def test_random_attacks_are_seeded(cancer, attack):
+    X, y = cancer
+    X = StandardScaler().fit_transform(X)
+    network = AdversarialMaxoutClassifier((5,), alpha=1, max_iter=5, random_state=0).fit(X, y)
+    transformer = FGSMTransformer(
+        FrozenEstimator(network), epsilon=0.25, attack=attack, random_state=0
+    ).fit(X, y)
+    copies = transformer.transform(X)
+    np.testing.assert_array_equal(transformer.transform(X), copies)
+    np.testing.assert_array_equal(clone(transformer).fit_transform(X, y), copies)
+    assert (transformer.set_params(random_state=1).transform(X) != copies).any()
+    assert 0 < abs(copies - X).max() <= 0.25 * (1 + 1e-12)
+
+
+def test_attack_without_randomness_ignores_the_seed(cancer, model):
+    X, y = cancer
+    attack = FGSMTransformer(FrozenEstimator(model), random_state=0).fit(X, y)
+    copies = attack.transform(X)
+    assert attack.set_params(random_state=1).transform(X).equals(copies)
+
+
+def test_no_more_samples_than_batch_size_go_through_the_module_at_once(cancer, model):
+    X, y = cancer
+    sizes = []
+
+    def recorded_fgsm(module, *args, **kwargs):
+        module.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+        return fgsm(module, *args, **kwargs)
+
+    transformer = FGSMTransformer(FrozenEstimator(model), attack=recorded_fgsm).fit(X, y)
+    copies = transformer.transform(X)
+    assert max(sizes) > 100
+    sizes.clear()
+    assert transformer.set_params(batch_size=100).transform(X).equals(copies)
+    assert max(sizes) == 100
+
+
+def test_cloned_and_pickled_transformers_give_the_same_copies(cancer):
+    X, y = cancer
+    parameters = {
+        "epsilon": 0.2,
+        "norm": 2,
+        "bounds": (0, 5000),
+        "labels": "true",
+        "stage": "test",
+        "attack": "pgd",
+        "surrogate": make_pipeline(StandardScaler(), LogisticRegression()),
+        "target": 1,
+        "batch_size": 50,
+        "device": "cpu",
+        "random_state": 0,
+    }
+    attack = FGSMTransformer(DecisionTreeClassifier(random_state=0), **parameters)
+    assert attack.get_params(deep=False).items() >= parameters.items()
+    copies = clone(attack).fit(X, y).transform(X, y)
+    assert not copies.equals(X)
+    by_setting = FGSMTransformer(DecisionTreeClassifier(random_state=0)).set_params(**parameters)
+    assert by_setting.fit(X, y).transform(X, y).equals(copies)
+    assert pickle.loads(pickle.dumps(by_setting)).transform(X, y).equals(copies)
+
+
+@pytest.fixture(scope="module")
+def people():
+    """A frame with a category and missing numbers, and labels that depend on both."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.normal(size=200), "size": rng.normal(size=200)})
+    X["town"] = rng.choice(["Bonn", "Ulm"], size=200)
+    y = (X["age"] + X["size"] + (X["town"] == "Ulm") > 0.5).to_numpy()
+    X.loc[::10, "size"] = np.nan
+    return X, y
+
+
+def test_categories_and_missing_values_stay_as_they_are(people):
+    X, y = people
+    columns = ColumnTransformer(
+        [("number", SimpleImputer(), ["age", "size"]), ("name", OneHotEncoder(), ["town"])]
     )
-    assert cross_val_score(attacked, X, y).mean() == clean
-    attacked.set_params(fgsmtransformer__epsilon=0.5)
-    attacked.fit(X, y)
-    copies = attacked[0].transform(X)
-    assert np.isclose(abs(copies - X), 0.5).all()
+    attack = FGSMTransformer(make_pipeline(columns, LogisticRegression()), epsilon=0.25)
+    with pytest.warns(UserWarning, match="town"):
+        copies = attack.fit(X, y).transform(X)
+    assert copies["town"].equals(X["town"])
+    missing = X["size"].isna()
+    assert copies["size"].isna().equals(missing)
+    coef = attack.estimator_[-1].coef_[0, :2]
+    sign = np.where(attack.estimator_.predict(X), 1, -1)
+    np.testing.assert_allclose(copies["age"], X["age"] - 0.25 * sign * np.sign(coef[0]))
+    expected = (X["size"] - 0.25 * sign * np.sign(coef[1]))[~missing]
+    np.testing.assert_allclose(copies["size"][~missing], expected)
+
+
+def test_missing_values_are_refused_where_the_classifier_refuses_them(people):
+    X, y = people[0][["age", "size"]], people[1]
+    with pytest.raises(ValueError, match="LogisticRegression does not accept missing values"):
+        FGSMTransformer(LogisticRegression()).fit(X, y)
+
+
+def test_tag_allows_missing_values_where_classifier_and_surrogate_do():
+    def allows(*args, **kwargs):
+        return get_tags(FGSMTransformer(*args, **kwargs)).input_tags.allow_nan
+
+    tree, linear = DecisionTreeClassifier(), LogisticRegression()
+    assert allows(tree)
+    assert not allows(linear)
+    assert not allows(tree, surrogate=linear)
 
 
 def test_unfitted_transformer_is_refused(cancer):
@@ -113,11 +248,35 @@ def test_unfitted_transformer_is_refused(cancer):
         FGSMTransformer(LogisticRegression()).transform(cancer[0])
 
 
-def test_classifier_without_a_rule_is_refused_before_it_is_used(cancer):
-    with pytest.raises(TypeError, match="DecisionTreeClassifier.*register"):
-        FGSMTransformer(DecisionTreeClassifier()).fit(*cancer)
+class Untouchable(ClassifierMixin, BaseEstimator):
+    """A classifier that must not be fitted."""
+
+    def fit(self, X, y):
+        raise AssertionError("The classifier was fitted.")
+
+    def predict(self, X):
+        raise AssertionError("The classifier was asked.")
 
 
-def test_unknown_labels_parameter_is_named(cancer):
-    with pytest.raises(ValueError, match="labels.*guessed"):
-        FGSMTransformer(LogisticRegression(), labels="guessed").fit(*cancer)
+def test_classifier_without_a_rule_is_refused_before_it_is_fitted(cancer):
+    with pytest.raises(TypeError, match="Untouchable.*register.*surrogate"):
+        FGSMTransformer(Untouchable()).fit(*cancer)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"labels": "guessed"}, "labels.*guessed"),
+        ({"stage": "predict"}, "stage.*predict"),
+        ({"attack": "tickle"}, "attack.*fgsm.*tickle"),
+        ({"attack": 1}, "attack.*1"),
+        ({"target": 2}, r"target.*\[0, 1\].*2"),
+        ({"batch_size": 0}, "batch_size.*0"),
+        ({"random_state": "now"}, "random_state.*now"),
+        ({"surrogate": "logistic"}, "surrogate.*logistic"),
+    ],
+)
+def test_wrong_parameter_is_named_before_the_classifier_is_fitted(cancer, parameters, message):
+    parameters = {"surrogate": LogisticRegression(), **parameters}
+    with pytest.raises(ValueError, match=message):
+        FGSMTransformer(Untouchable(), **parameters).fit(*cancer)

@@ -1,0 +1,156 @@
+"""FGSMSampler against the closed form of a linear model and imbalanced-learn's own samplers."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from imblearn.over_sampling import RandomOverSampler
+from imblearn.pipeline import make_pipeline
+from imblearn.utils import estimator_checks
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from sk_adv import FGSMSampler, FGSMTransformer
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    return StandardScaler().set_output(transform="pandas").fit_transform(X), y
+
+
+@pytest.fixture(scope="module")
+def model(cancer):
+    return LogisticRegression(C=0.01).fit(*cancer)
+
+
+@pytest.mark.parametrize("labels", ["true", "predicted"])
+def test_worst_cases_follow_the_samples_with_their_true_labels(cancer, model, labels):
+    X, y = cancer
+    away_from = y if labels == "true" else model.predict(X)
+    copies = X - 0.5 * np.sign(model.coef_) * np.where(away_from == 1, 1, -1)[:, None]
+    sampler = FGSMSampler(LogisticRegression(C=0.01), epsilon=0.5, labels=labels)
+    resampled, y_resampled = sampler.fit_resample(X, y)
+    np.testing.assert_allclose(resampled, np.vstack([X, copies]))
+    np.testing.assert_array_equal(y_resampled, np.concatenate([y, y]))
+    np.testing.assert_array_equal(X.to_numpy()[sampler.sample_indices_], np.vstack([X, X]))
+    np.testing.assert_array_equal(sampler.classes_, [0, 1])
+
+
+PARAMETERS = [
+    {"norm": 2, "epsilon": 2.0},
+    {"bounds": (-1, 1)},
+    {"attack": "sign_noise", "random_state": 0},
+    {"attack": "pgd", "random_state": 0, "batch_size": 100},
+    {"target": 1},
+    {"surrogate": LogisticRegression(C=1e-4)},
+    {"device": "cpu", "epsilon": np.arange(30) / 30},
+]
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda parameters: next(iter(parameters)))
+def test_parameters_mean_what_they_mean_to_the_transformer(cancer, model, parameters):
+    X, y = cancer
+    transformer = FGSMTransformer(FrozenEstimator(model), labels="true", **parameters)
+    resampled, _ = FGSMSampler(FrozenEstimator(model), **parameters).fit_resample(X, y)
+    copies = transformer.fit_transform(X, y)
+    assert not copies.equals(X)
+    np.testing.assert_array_equal(resampled, np.vstack([X, copies]))
+
+
+def test_frames_and_series_are_given_as_imbalanced_learns_own_samplers_give_them(cancer):
+    X, y = cancer
+    X = X.sample(frac=1, random_state=0)
+    y = y[X.index].map({0: "malignant", 1: "benign"}).astype("category")
+    ours = FGSMSampler(LogisticRegression()).fit_resample(X, y)
+    theirs = RandomOverSampler(sampling_strategy={"malignant": 357}).fit_resample(X, y)
+    for own, other in zip(ours, theirs, strict=True):
+        assert type(own) is type(other)
+        assert own.index.equals(pd.RangeIndex(len(own)))
+        assert other.index.equals(pd.RangeIndex(len(other)))
+    assert list(ours[0].columns) == list(theirs[0].columns)
+    assert ours[0].dtypes.equals(theirs[0].dtypes)
+    assert (ours[1].name, ours[1].dtype) == (theirs[1].name, theirs[1].dtype)
+
+
+def test_polars_frames_and_tensors_stay_what_they_are():
+    X, y = load_iris(return_X_y=True)
+    model = FrozenEstimator(LogisticRegression(max_iter=1000).fit(X, y))
+    expected, _ = FGSMSampler(model).fit_resample(X, y)
+    frame = pl.DataFrame(X, schema=["a", "b", "c", "d"])
+    resampled, y_resampled = FGSMSampler(model).fit_resample(frame, pl.Series("kind", y))
+    assert isinstance(resampled, pl.DataFrame) and isinstance(y_resampled, pl.Series)
+    np.testing.assert_array_equal(resampled.to_numpy(), expected)
+    tensors = FGSMSampler(model).fit_resample(torch.tensor(X), torch.tensor(y))
+    assert all(isinstance(item, torch.Tensor) for item in tensors)
+    np.testing.assert_array_equal(tensors[0], expected)
+    np.testing.assert_array_equal(tensors[1], np.concatenate([y, y]))
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, pl.DataFrame, torch.as_tensor])
+def test_integers_become_floats_rather_than_lose_the_perturbation(container):
+    X, y = load_iris(return_X_y=True)
+    X = np.rint(10 * X).astype(int)
+    model = LogisticRegression(C=0.01)
+    resampled, _ = FGSMSampler(model, epsilon=0.5).fit_resample(container(X), y)
+    np.testing.assert_array_equal(abs(np.asarray(resampled)[150:] - X).max(axis=1), 0.5)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_target_type,
+        estimator_checks.check_samplers_one_label,
+        estimator_checks.check_samplers_pandas,
+        estimator_checks.check_samplers_preserve_dtype,
+        estimator_checks.check_samplers_2d_target,
+        estimator_checks.check_sampler_get_feature_names_out,
+        estimator_checks.check_sampler_get_feature_names_out_pandas,
+    ],
+)
+def test_sampler_passes_the_checks_of_imbalanced_learn(check):
+    check("FGSMSampler", FGSMSampler(LogisticRegression()))
+
+
+class Recorder(ClassifierMixin, BaseEstimator):
+    """A classifier that keeps what it is given."""
+
+    def fit(self, X, y):
+        self.classes_, self.fitted_on_ = np.unique(y), X
+        return self
+
+    def predict(self, X):
+        self.asked_ = X
+        return np.full(len(X), self.classes_[0])
+
+
+def test_in_a_pipeline_it_acts_in_training_only(cancer, model):
+    X, y = cancer
+    pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.5), Recorder())
+    pipeline.fit(X, y).predict(X)
+    copies = X - 0.5 * np.sign(model.coef_) * np.where(y == 1, 1, -1)[:, None]
+    np.testing.assert_allclose(pipeline[-1].fitted_on_, np.vstack([X, copies]))
+    assert pipeline[-1].asked_ is X
+
+
+def test_cross_validation_scores_on_clean_samples(cancer):
+    X, y = cancer
+    tree, folds = DecisionTreeClassifier(random_state=0), StratifiedKFold(3)
+    expected = []
+    for train, test in folds.split(X, y):
+        linear = LogisticRegression(C=0.01).fit(X.iloc[train], y.iloc[train])
+        sign = np.where(y.iloc[train] == 1, 1, -1)[:, None]
+        copies = X.iloc[train] - 0.5 * np.sign(linear.coef_) * sign
+        twice = clone(tree).fit(np.vstack([X.iloc[train], copies]), np.tile(y.iloc[train], 2))
+        expected.append(twice.score(X.iloc[test].to_numpy(), y.iloc[test]))
+    pipeline = make_pipeline(FGSMSampler(LogisticRegression(C=0.01), epsilon=0.5), tree)
+    scores = cross_validate(pipeline, X, y, cv=folds)["test_score"]
+    np.testing.assert_allclose(scores, expected)
+    search = GridSearchCV(pipeline, {"fgsmsampler__epsilon": [0.0, 0.5]}, cv=folds).fit(X, y)
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"][1], np.mean(expected))
