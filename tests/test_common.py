@@ -31,7 +31,7 @@ ESTIMATORS = [
     AdversarialMaxoutClassifier(),
     FGSMTransformer(LogisticRegression()),
     FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),
-    FGSMTransformer(DecisionTreeClassifier(), surrogate=LogisticRegression()),
+    FGSMTransformer(DecisionTreeClassifier(random_state=0), surrogate=LogisticRegression()),
     FGSMSampler(LogisticRegression()),
 ]
 

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 from sklearn.utils import _safe_indexing
+from torch import nn
 
+from sk_adv.differentiable import as_module
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 
@@ -178,7 +180,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
             X and below it the copies. Frames get a new index from 0 on, as imbalanced-learn's
             samplers give them.
         y_resampled : array, series or tensor of shape (2 * n_samples,)
-            y twice.
+            Twice y.
         """
         self.fit(X, y)
         copies = self._copies(X, y)
@@ -202,3 +204,9 @@ def _stack(X, copies):
     import polars
 
     return polars.concat([X, copies], how="vertical_relaxed")
+
+
+@as_module.register(FGSMSampler)
+def _(sampler):
+    # imbalanced-learn's pipelines leave samplers out when they predict.
+    return nn.Identity()

@@ -10,8 +10,10 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from sk_adv._devices import to_numpy
+from sk_adv.differentiable import as_module
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 
@@ -263,3 +265,13 @@ def _with_y_in_fit_transform(requests):
     own = _Requests(owner=None)
     vars(own).update(vars(requests))
     return own
+
+
+@as_module.register(FGSMTransformer)
+def _(transformer):
+    if transformer.stage == "train":
+        return nn.Identity()
+    raise TypeError(
+        f'A FGSMTransformer with stage="{transformer.stage}" attacks what it is given, which is no '
+        'differentiable map. Attack what comes after it, pipeline[-1], or set stage="train".'
+    )

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer
+from sk_adv.metrics import adversarial_accuracy_score
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +155,11 @@ def test_cross_validation_scores_on_clean_samples(cancer):
     np.testing.assert_allclose(scores, expected)
     search = GridSearchCV(pipeline, {"fgsmsampler__epsilon": [0.0, 0.5]}, cv=folds).fit(X, y)
     np.testing.assert_allclose(search.cv_results_["mean_test_score"][1], np.mean(expected))
+
+
+def test_pipeline_with_a_sampler_can_be_attacked(cancer, model):
+    X, y = cancer
+    after = LogisticRegression(C=0.01)
+    pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.1), after).fit(X, y)
+    worst = X - 0.3 * np.sign(pipeline[-1].coef_) * np.where(y == 1, 1, -1)[:, None]
+    assert adversarial_accuracy_score(pipeline, X, y, epsilon=0.3) == pipeline.score(worst, y)

@@ -124,6 +124,17 @@ def test_grid_search_over_the_radius_is_the_loop_over_it(cancer):
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], expected)
 
 
+def test_hardened_pipeline_can_be_attacked_and_one_that_attacks_can_not(cancer, model):
+    X, y = cancer
+    attack = FGSMTransformer(FrozenEstimator(model), epsilon=0.1, stage="train")
+    pipeline = make_pipeline(StandardScaler(), attack, LogisticRegression()).fit(X, y)
+    copies = worst_case(pipeline[-1], X, y, 0.3)
+    assert adversarial_accuracy_score(pipeline, X, y, epsilon=0.3) == pipeline.score(copies, y)
+    pipeline.set_params(fgsmtransformer__stage="both")
+    with pytest.raises(TypeError, match=r'stage="both".*pipeline\[-1\]'):
+        adversarial_accuracy_score(pipeline, X, y, epsilon=0.3)
+
+
 @pytest.fixture
 def routing():
     with config_context(enable_metadata_routing=True):
