@@ -93,7 +93,7 @@ groups = {
     "train": 'stage="train"\ntrained on copies',
     "both": 'stage="both"\ntrained on copies',
     "sampler": "FGSMSampler\ntrained on clean digits\nand copies",
-    "robust": "no step\ntrained on copies\nmade against itself",
+    "robust": "no step\ntrained on clean digits\nand copies against itself",
 }
 measures = {
     "clean digits": "#c6dbef",

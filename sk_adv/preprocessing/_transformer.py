@@ -100,6 +100,13 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
 
     Notes
     -----
+    What comes after is trained on copies against the classifier of this step, and not against
+    itself. It can learn to read the label off the perturbation, which is called label leaking: it
+    is then good on such copies and worse than before under an attack on itself. The guide shows it
+    in numbers. Measure robustness by an attack on the model that was trained, as
+    `sk_adv.metrics.adversarial_accuracy_score` does; it looks through this step with
+    `stage="train"`.
+
     A `Pipeline` does not hand y to the `transform` of its steps. With `labels="true"` the labels
     reach it through scikit-learn's metadata routing, under a name of their own:
     `FGSMTransformer(..., labels="true").set_transform_request(y="y_true")`, and then

@@ -8,6 +8,7 @@ import torch
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.frozen import FrozenEstimator
@@ -131,10 +132,12 @@ class Recorder(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
 
-def test_in_a_pipeline_it_acts_in_training_only(cancer, model):
+@pytest.mark.parametrize("routing", [False, True])
+def test_in_a_pipeline_it_acts_in_training_only(cancer, model, routing):
     X, y = cancer
     pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.5), Recorder())
-    pipeline.fit(X, y).predict(X)
+    with config_context(enable_metadata_routing=routing):
+        pipeline.fit(X, y).predict(X)
     copies = X - 0.5 * np.sign(model.coef_) * np.where(y == 1, 1, -1)[:, None]
     np.testing.assert_allclose(pipeline[-1].fitted_on_, np.vstack([X, copies]))
     assert pipeline[-1].asked_ is X
