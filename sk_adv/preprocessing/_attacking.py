@@ -4,12 +4,12 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._adversary import (
     fit_surrogate,
@@ -76,6 +76,9 @@ class AttackingEstimator(BaseEstimator):
         with unchanged_on_error(self):
             self._resolve_device()
             resolve_attack(self.attack)
+            if not is_classifier(self.estimator):
+                name = type(self.estimator).__name__
+                raise TypeError(f"estimator must be a classifier; got {name}.")
             check_has_rule(self.estimator if self.surrogate is None else self.surrogate)
             # What the features may be, text or NaN, is for the classifier to say.
             _, labels = validate_data(
@@ -84,8 +87,10 @@ class AttackingEstimator(BaseEstimator):
             check_classification_targets(labels)
             check_epsilon(self.epsilon, (self.n_features_in_,))
             check_bounds(self.bounds, (self.n_features_in_,))
-            is_frozen = isinstance(self.estimator, FrozenEstimator)
-            classes = self.estimator.classes_ if is_frozen else np.unique(labels)
+            classes = np.unique(labels)
+            if isinstance(self.estimator, FrozenEstimator):
+                check_is_fitted(self.estimator)
+                classes = self.estimator.classes_
             if len(classes) < 2:
                 raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
             if self.target is not None:

@@ -10,11 +10,13 @@ from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline as make_scikit_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer
@@ -102,6 +104,20 @@ def test_integers_become_floats_rather_than_lose_the_perturbation(container):
     model = LogisticRegression(C=0.01)
     resampled, _ = FGSMSampler(model, epsilon=0.5).fit_resample(container(X), y)
     np.testing.assert_array_equal(abs(np.asarray(resampled)[150:] - X).max(axis=1), 0.5)
+
+
+def test_categories_are_repeated_as_they_are():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=100), "town": rng.choice(["Bonn", "Ulm"], 100)})
+    X["town"] = X["town"].astype("category")
+    y = X["size"] > 0
+    columns = make_column_transformer(("passthrough", ["size"]), (OneHotEncoder(), ["town"]))
+    model = make_scikit_pipeline(columns, LogisticRegression())
+    with pytest.warns(UserWarning, match="town"):
+        resampled, _ = FGSMSampler(model, epsilon=0.25).fit_resample(X, y)
+    assert resampled["town"].equals(pd.concat([X["town"], X["town"]], ignore_index=True))
+    # The label is whether the number is positive, so its worst change is towards 0 and beyond.
+    np.testing.assert_allclose(resampled["size"][100:], X["size"] - 0.25 * np.where(y, 1, -1))
 
 
 @pytest.mark.parametrize(

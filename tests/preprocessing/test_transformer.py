@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -139,7 +139,7 @@ def test_targeted_copies_of_three_classes_follow_the_gradient_of_the_softmax():
 @pytest.mark.parametrize("attack", ["pgd", "uniform_noise", "sign_noise"])
 def test_random_attacks_are_seeded(cancer, attack):
     X, y = cancer
-    X = StandardScaler().fit_transform(X)
+    X, y = StandardScaler().fit_transform(X)[:100], y[:100]
     network = AdversarialMaxoutClassifier((5,), alpha=1, max_iter=5, random_state=0).fit(X, y)
     transformer = FGSMTransformer(
         FrozenEstimator(network), epsilon=0.25, attack=attack, random_state=0
@@ -175,7 +175,7 @@ def test_no_more_samples_than_batch_size_go_through_the_module_at_once(cancer, m
 
 
 def test_cloned_and_pickled_transformers_give_the_same_copies(cancer):
-    X, y = cancer
+    X, y = cancer[0][:100], cancer[1][:100]
     parameters = {
         "epsilon": 0.2,
         "norm": 2,
@@ -246,6 +246,24 @@ def test_tag_allows_missing_values_where_classifier_and_surrogate_do():
 def test_unfitted_transformer_is_refused(cancer):
     with pytest.raises(NotFittedError, match="not fitted"):
         FGSMTransformer(LogisticRegression()).transform(cancer[0])
+
+
+def test_frozen_classifier_that_is_not_fitted_is_refused(cancer):
+    with pytest.raises(NotFittedError, match="LogisticRegression|FrozenEstimator"):
+        FGSMTransformer(FrozenEstimator(LogisticRegression())).fit(*cancer)
+
+
+def test_frozen_classifier_brings_its_own_classes(cancer, model):
+    X, y = cancer
+    benign = y == 1
+    attack = FGSMTransformer(FrozenEstimator(model), target=0).fit(X[benign], y[benign])
+    copies = attack.transform(X[benign])
+    np.testing.assert_allclose(copies, X[benign] - 0.25 * np.sign(model[-1].coef_))
+
+
+def test_regressor_is_refused(cancer):
+    with pytest.raises(TypeError, match="must be a classifier; got LinearRegression"):
+        FGSMTransformer(LinearRegression(), surrogate=LogisticRegression()).fit(*cancer)
 
 
 class Untouchable(ClassifierMixin, BaseEstimator):
