@@ -19,8 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
+from torch import nn
 
-from sk_adv import AdversarialMaxoutClassifier, FGSMTransformer
+from sk_adv import AdversarialMaxoutClassifier, FGSMTransformer, as_module
 from sk_adv.attacks import fgsm, pgd
 
 
@@ -172,6 +173,25 @@ def test_no_more_samples_than_batch_size_go_through_the_module_at_once(cancer, m
     sizes.clear()
     assert transformer.set_params(batch_size=100).transform(X).equals(copies)
     assert max(sizes) == 100
+
+
+def test_module_is_sent_to_the_device_asked_for_and_else_stays_where_it_is(cancer):
+    class Logits(nn.Linear):
+        sent_to = []
+
+        def to(self, device=None, dtype=None):
+            self.sent_to.append(device)
+            return super().to(device=device, dtype=dtype)
+
+    class Classifier(LogisticRegression):
+        pass
+
+    as_module.register(Classifier)(lambda model: Logits(model.n_features_in_, 2))
+    X, y = cancer[0].to_numpy(), cancer[1]
+    FGSMTransformer(Classifier(C=1e-6)).fit(X, y).transform(X)
+    assert set(Logits.sent_to) == {None}
+    FGSMTransformer(Classifier(C=1e-6), device="cpu").fit(X, y).transform(X)
+    assert torch.device("cpu") in Logits.sent_to
 
 
 def test_cloned_and_pickled_transformers_give_the_same_copies(cancer):
