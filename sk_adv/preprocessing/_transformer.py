@@ -129,7 +129,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
     >>> float(abs(attack.transform(X) - X).max())
     0.5
 
-    A forest has no gradient; copies made against a network that imitates it deceive it too:
+    A forest has no gradient; copies against a linear model that imitates it deceive it too:
 
     >>> from sklearn.ensemble import RandomForestClassifier
     >>> forest = RandomForestClassifier(random_state=0)
