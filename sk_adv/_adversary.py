@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_y, _num_features, _num_samples, check_is_fitted
+from torch import nn
 
 from sk_adv import attacks
 from sk_adv._containers import in_container_of
@@ -16,6 +17,9 @@ from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_n
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._columns import report_fixed_columns, split_columns
 from sk_adv.differentiable._core import check_has_rule
+
+# Attacks that ask the model nothing.
+NOISE = {attacks.sign_noise, attacks.uniform_noise}
 
 ATTACKS = {
     "fgsm": attacks.fgsm,
@@ -117,7 +121,8 @@ def perturb(
 
     split = split_columns(estimator, X)
     if split is None:
-        values, module = _numeric(X), as_module(estimator, device=device)
+        values = _numeric(X)
+        module = nn.Identity() if run in NOISE else as_module(estimator, device=device)
     else:
         values, module = split.values, split.module.to(device=device)
         report_fixed_columns(split, epsilon)
@@ -164,7 +169,7 @@ def fit_surrogate(surrogate, estimator, X):
     predicted = estimator.predict(X)
     if len(np.unique(predicted)) < 2:
         raise ValueError(
-            f"{type(estimator).__name__} predicts class {predicted[0]!r} for all samples, so there "
+            f"{type(estimator).__name__} predicts class {predicted[0]} for all samples, so there "
             "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
             "around a fitted surrogate."
         )

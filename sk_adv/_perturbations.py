@@ -7,6 +7,8 @@ All functions take tensors whose last axes hold the features; `epsilon` is a ten
 import numpy as np
 import torch
 
+from sk_adv._devices import to_tensor
+
 
 def _flat_norm(tensor):
     """Euclidean norm of each sample, with the feature axes kept for broadcasting."""
@@ -74,7 +76,7 @@ def clip(X, bounds):
     """Bring X into its valid range: None, or a pair (low, high) of tensors or numbers."""
     if bounds is None:
         return X
-    low, high = (torch.as_tensor(bound, dtype=X.dtype, device=X.device) for bound in bounds)
+    low, high = (to_tensor(bound, dtype=X.dtype, device=X.device) for bound in bounds)
     return torch.clamp(X, low, high)
 
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from sk_adv._devices import module_device_and_dtype, to_numpy
-from sk_adv._perturbations import clip
+from sk_adv._perturbations import clip, project
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against
 
@@ -51,7 +51,7 @@ def perturb_batches(
             "X must have shape (n_samples, n_features) with at least one sample; "
             f"got {tuple(clean.shape)}."
         )
-    radius = check_epsilon(epsilon, clean.shape[1:])
+    epsilon = torch.from_numpy(check_epsilon(epsilon, clean.shape[1:]))
     low_high = check_bounds(bounds, clean.shape[1:])
     has_missing = not torch.isfinite(clean).all()
     if has_missing and clean.isinf().any():
@@ -60,7 +60,7 @@ def perturb_batches(
     n_classes = int(labels.max()) + 1
 
     device = clean.device if device is None else device
-    radius = torch.as_tensor(radius, dtype=dtype, device=device)
+    radius = epsilon.to(device, dtype)
     adversarial = torch.empty_like(clean)
     size = batch_size or _bounded_batch_size(module, clean)
     for start in range(0, len(clean), size):
@@ -71,9 +71,12 @@ def perturb_batches(
             missing = batch.isnan()
             batch = batch.masked_fill(missing, 0)
         objective = Objective(module, labels[rows].to(device), loss, targeted, missing, n_classes)
-        perturbation = step(objective, batch, radius)
-        # Added in X's own precision, which may be finer than the module's; NaN stays NaN.
-        adversarial[rows] = clip(clean[rows] + perturbation.to(clean), low_high)
+        perturbation = step(objective, batch, radius).to(clean)
+        if clean.dtype != dtype:
+            # In X's own precision, if finer than the module's, the radius is another number.
+            perturbation = project(perturbation, epsilon.to(clean), norm)
+        # NaN stays NaN.
+        adversarial[rows] = clip(clean[rows] + perturbation, low_high)
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 

@@ -162,3 +162,13 @@ def test_batches_shrink_as_samples_and_layers_grow():
     for batches in (text[1], text[2].removesuffix(" |")):
         counts = list(map(int, batches.split()))
         assert sum(counts) == 3000 and max(counts) < 500
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_radius_holds_in_the_precision_of_the_data(network, data, attack, norm, radius_used):
+    # 0.3 in float32 is larger than 0.3.
+    X, y = 1e-3 * data[0], data[1]
+    for bounds in (None, (-0.2, 0.2)):
+        copies = attack(network.float(), X, y, 0.3, norm=norm, bounds=bounds)
+        assert radius_used(X, copies, np.full(8, 0.3), norm).max() <= 1 + 1e-15

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer
+from sk_adv._adversary import perturb
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,10 @@ def test_surrogate_works_as_a_step_of_a_pipeline(cancer):
     pipeline = make_pipeline(attack, forest).fit(X, y)
     copies = attack.fit(X, y).transform(X)
     assert pipeline.score(X, y) == forest.fit(X, y).score(copies, y) < 0.9
+
+
+def test_noise_needs_neither_gradient_nor_surrogate(cancer):
+    X, y = cancer
+    forest = RandomForestClassifier(random_state=0).fit(X, y)
+    copies = perturb(forest, X, y, epsilon=0.5, attack="sign_noise", random_state=0)
+    np.testing.assert_allclose(abs(copies - X), 0.5)
