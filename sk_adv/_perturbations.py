@@ -23,7 +23,7 @@ def steepest_step(gradient, epsilon, norm):
     Source: Goodfellow, Shlens and Szegedy (2015), section 4.
     """
     if norm == np.inf:
-        return epsilon * gradient.sign()
+        return gradient.sign().mul_(epsilon)
     # Scaling by the largest entry first keeps squares of tiny gradients from underflowing.
     largest = gradient.abs().flatten(1).amax(1).reshape(-1, *[1] * (gradient.ndim - 1))
     scaled = epsilon * torch.nan_to_num(gradient / largest)

@@ -53,7 +53,8 @@ def perturb_batches(
         )
     epsilon = torch.from_numpy(check_epsilon(epsilon, clean.shape[1:]))
     low_high = check_bounds(bounds, clean.shape[1:])
-    has_missing = not torch.isfinite(clean).all()
+    # A finite sum proves it in a tenth of the time, without temporaries of the size of X.
+    has_missing = not (clean.sum().isfinite() or clean.isfinite().all())
     if has_missing and clean.isinf().any():
         raise ValueError("X must be finite; it contains infinity.")
     labels = check_labels(y, len(clean))
@@ -76,7 +77,9 @@ def perturb_batches(
             # In X's own precision, if finer than the module's, the radius is another number.
             perturbation = project(perturbation, epsilon.to(clean), norm)
         # NaN stays NaN.
-        adversarial[rows] = clip(clean[rows] + perturbation, low_high)
+        copies = torch.add(clean[rows], perturbation, out=adversarial[rows])
+        if low_high is not None:
+            copies.copy_(clip(copies, low_high))
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 
