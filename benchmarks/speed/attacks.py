@@ -9,7 +9,6 @@ unless it is told where. "x" after a number is the median of a ratio of two time
 within one round of the same run.
 """
 
-import inspect
 import statistics
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from _harness.command import Section, parse_arguments, run_sections
 from _harness.report import table
 from _harness.timing import alternate
 
-from sk_adv.attacks import fgsm
 from sk_adv.datasets import fetch_mnist, load_mnist_sample
 from sk_adv.neural_network import MaxoutNet
 
-DEFAULT_BATCH = inspect.signature(fgsm).parameters["batch_size"].default
+# ART's own.
 TOOLBOX_BATCH = 32
 BATCH_SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000)
 N_STEPS = 5
@@ -102,16 +100,17 @@ def batches_section(options):
 
 def comparison(problem, options, targets):
     """A table of all sides, with what was met of the targets."""
-    same = f"batches of {DEFAULT_BATCH:,}"
+    default = peers.default_batch_size(problem)
+    same = f"batches of {default:,}"
     # Each side with the target that it sets.
     sides = {
-        f"sk_adv, {same}": (peers.ours(problem, DEFAULT_BATCH), None),
-        f"bare loop, {same}": (peers.bare(problem, DEFAULT_BATCH), "bare"),
+        f"sk_adv, its default, {same}": (peers.ours(problem), None),
+        f"bare loop, {same}": (peers.bare(problem, default), "bare"),
         "bare loop, batches of 500": (peers.bare(problem, 500), "bare"),
-        f"Foolbox, `run`, {same}": (peers.foolbox_copies(problem, DEFAULT_BATCH), "foolbox"),
-        f"Foolbox, called, {same}": (peers.foolbox_call(problem, DEFAULT_BATCH), "foolbox"),
-        f"ART, {same}": (peers.toolbox(problem, DEFAULT_BATCH), "art"),
-        f"ART, batches of {TOOLBOX_BATCH}, its default": (
+        f"Foolbox, `run`, {same}": (peers.foolbox_copies(problem, default), "foolbox"),
+        f"Foolbox, called, {same}": (peers.foolbox_call(problem, default), "foolbox"),
+        f"ART, {same}": (peers.toolbox(problem, default), "art"),
+        f"ART, its default, batches of {TOOLBOX_BATCH}": (
             peers.toolbox(problem, TOOLBOX_BATCH),
             "art",
         ),

@@ -60,14 +60,25 @@ class Problem:
         return zip(X.split(batch_size), y.split(batch_size), strict=True)
 
 
-def ours(problem: Problem, batch_size: int) -> Side:
-    """`fgsm` or `pgd` of sk_adv."""
+def ours(problem: Problem, batch_size: int | None = None) -> Side:
+    """`fgsm` or `pgd` of sk_adv, by default in batches of the size that it takes by itself."""
     params = {"bounds": problem.bounds, "batch_size": batch_size}
     attack = fgsm
     if problem.n_steps is not None:
         attack = pgd
         params |= {"n_steps": problem.n_steps, "random_start": False}
     return lambda: attack(problem.module, problem.X, problem.y, problem.epsilon, **params)
+
+
+def default_batch_size(problem: Problem) -> int:
+    """The size of our batches where the user names none, as the module sees it."""
+    sizes = []
+    hook = problem.module.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0]))
+    )
+    ours(problem)()
+    hook.remove()
+    return sizes[0]
 
 
 def bare(problem: Problem, batch_size: int) -> Side:
