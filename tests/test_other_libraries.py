@@ -1,6 +1,5 @@
 """Other libraries as oracles of our attacks, and as attackers of scikit-learn's estimators."""
 
-import logging
 import warnings
 
 import numpy as np
@@ -23,8 +22,6 @@ with warnings.catch_warnings():
     from art.attacks.evasion import FastGradientMethod
     from art.estimators.classification import PyTorchClassifier
 
-# Foolbox turns on the messages of all libraries in the process.
-logging.getLogger().setLevel(logging.WARNING)
 
 NORMS = [np.inf, 2]
 FOOLBOX_FGSM = {

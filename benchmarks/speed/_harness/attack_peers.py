@@ -4,7 +4,6 @@ Every side is made once for a problem. It is a function without arguments that t
 an array and returns their copies as an array: all that a user waits for is in its time.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +16,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sk_adv.attacks import fgsm, pgd
-
-# Foolbox turns on the messages of all libraries in the process.
-logging.getLogger().setLevel(logging.WARNING)
 
 Side = Callable[[], np.ndarray]
 
