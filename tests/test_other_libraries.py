@@ -22,7 +22,6 @@ with warnings.catch_warnings():
     from art.attacks.evasion import FastGradientMethod
     from art.estimators.classification import PyTorchClassifier
 
-
 NORMS = [np.inf, 2]
 FOOLBOX_FGSM = {
     np.inf: foolbox.attacks.LinfFastGradientAttack,
@@ -100,27 +99,26 @@ def test_fgsm_makes_the_copies_of_art(images_and_modules, n_classes, norm, targe
         np.testing.assert_allclose(copies.numpy(), expected, **ROUNDING)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_targeted_pgd_makes_the_copies_of_foolbox(images_and_modules, norm):
-    # Foolbox's one-step attacks take no targets; its projected gradient descent does.
-    module, X, _ = images_and_modules(3)
-    targets = torch.randint(3, (len(X),))
-    attack = FOOLBOX_PGD[norm](abs_stepsize=0.1, steps=5, random_start=False)
+def foolbox_pgd_towards(targets, module, X, norm, step_size, n_steps):
+    attack = FOOLBOX_PGD[norm](abs_stepsize=step_size, steps=n_steps, random_start=False)
     model = foolbox.PyTorchModel(module, bounds=TIGHT, device="cpu")
     criterion = foolbox.criteria.TargetedMisclassification(targets)
-    expected = attack.run(model, X, criterion, epsilon=EPSILON)
-    copies = pgd(
-        module,
-        X,
-        targets,
-        EPSILON,
-        norm=norm,
-        bounds=TIGHT,
-        targeted=True,
-        n_steps=5,
-        step_size=0.1,
-        random_start=False,
-    )
+    return attack.run(model, X, criterion, epsilon=EPSILON)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_targeted_attacks_make_the_copies_of_foolbox(images_and_modules, norm):
+    module, X, _ = images_and_modules(3)
+    targets = torch.randint(3, (len(X),))
+    params = {"norm": norm, "bounds": TIGHT, "targeted": True}
+    # Foolbox's one-step attacks take no targets; one step of its projected gradient descent does.
+    expected = foolbox_pgd_towards(targets, module, X, norm, EPSILON, n_steps=1)
+    copies = fgsm(module, X, targets, EPSILON, **params)
+    torch.testing.assert_close(copies, expected, **ROUNDING)
+    expected = foolbox_pgd_towards(targets, module, X, norm, 0.1, n_steps=5)
+    params |= {"step_size": 0.1, "n_steps": 5, "random_start": False}
+    copies = pgd(module, X, targets, EPSILON, **params)
+    # Each step adds its rounding.
     torch.testing.assert_close(copies, expected, rtol=0, atol=1e-5)
 
 
