@@ -1,12 +1,20 @@
 """Rules for linear classifiers, and the weights of what is linear from end to end."""
 
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse import issparse
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.linear_model._base import LinearClassifierMixin
-from torch import nn
+from torch import Tensor, nn
 
-from sk_adv._devices import module_device_and_dtype
+from sk_adv._devices import module_device_and_dtype, to_tensor
 from sk_adv.differentiable._core import Chain, as_module, run
+
+
+def with_zero(decision: Tensor) -> Tensor:
+    """Logits (0, d) of a single column d of decision values; several columns as they are."""
+    if decision.shape[1] > 1:
+        return decision
+    return torch.cat([torch.zeros_like(decision), decision], dim=1)
 
 
 class LinearLogits(nn.Module):
@@ -30,10 +38,7 @@ class LinearLogits(nn.Module):
 
     def forward(self, X):
         """Logits of X, of shape (n_samples, max(n_classes, 2))."""
-        decision = X @ self.coef.T + self.intercept
-        if decision.shape[1] > 1:
-            return decision
-        return torch.cat([torch.zeros_like(decision), decision], dim=1)
+        return with_zero(X @ self.coef.T + self.intercept)
 
 
 class OneVsRestLogits(nn.Module):
@@ -46,6 +51,30 @@ class OneVsRestLogits(nn.Module):
     def forward(self, X):
         """Logits of X, of shape (n_samples, n_classes)."""
         return nn.functional.logsigmoid(self.decision_values(X))
+
+
+class ModifiedHuberLogits(LinearLogits):
+    """Decision values d of a classifier whose probabilities, (clip(d, -1, 1) + 1) / 2, reach 0.
+
+    The logarithm of such probabilities is no logit; it is there for those who average them.
+    Source: Zhang, "Statistical behavior and consistency of classification methods based on convex
+    risk minimization", Annals of Statistics 32, 2004.
+    """
+
+    def log_probabilities(self, X):
+        """Logarithms of the probabilities, with 0 as the smallest number above it."""
+        decision = self(X)
+        if decision.shape[1] == 2:
+            decision = decision - decision.flip(1)
+        share = (decision.clamp(-1, 1) + 1) / 2
+        # Where no class has a share, all are equally probable.
+        share = torch.where(share.sum(1, keepdim=True) > 0, share, torch.ones_like(share))
+        return log_of(share / share.sum(1, keepdim=True))
+
+
+def log_of(probabilities: Tensor) -> Tensor:
+    """Logarithms of probabilities, finite and without a gradient at 0."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def is_affine(module):
@@ -91,14 +120,49 @@ def _decision_module(module):
     return decision if isinstance(decision, nn.Module) else module
 
 
+def to_dense(values) -> Tensor:
+    """A tensor of what may be sparse, as weights are after `sparsify` or a fit on sparse data."""
+    return to_tensor(values.toarray() if issparse(values) else values)
+
+
+def refuse_multilabel(estimator):
+    """Raise `ValueError` if the samples that the estimator was fitted to have several labels."""
+    if estimator._label_binarizer.y_type_.startswith("multilabel"):
+        name = type(estimator).__name__
+        raise ValueError(
+            f"This {name} was fitted to multilabel targets, where each sample may have several "
+            f"labels; as_module needs one class a sample. Fit one {name} a label."
+        )
+
+
+def linear_logits(estimator, kind=LinearLogits):
+    """The logits of an estimator that has `coef_` and `intercept_`."""
+    coef = to_dense(estimator.coef_)
+    # Without an intercept some estimators have a single zero for all classes.
+    intercept = torch.as_tensor(estimator.intercept_, dtype=coef.dtype, device=coef.device)
+    return kind(coef, intercept.expand(len(coef)))
+
+
 @as_module.register(LinearClassifierMixin)
 def _(estimator):
-    return LinearLogits(estimator.coef_, estimator.intercept_)
+    if hasattr(estimator, "_label_binarizer"):
+        refuse_multilabel(estimator)
+    return linear_logits(estimator)
+
+
+@as_module.register(SGDClassifier)
+def _(estimator):
+    if estimator.loss == "modified_huber":
+        return linear_logits(estimator, ModifiedHuberLogits)
+    linear = linear_logits(estimator)
+    if estimator.loss == "log_loss" and len(estimator.classes_) > 2:
+        return OneVsRestLogits(linear)
+    return linear
 
 
 @as_module.register(LogisticRegression)
 def _(estimator):
-    linear = LinearLogits(estimator.coef_, estimator.intercept_)
+    linear = linear_logits(estimator)
     # Until scikit-learn 1.8 several classes could be fitted one against the rest; the normalised
     # sigmoids that predict_proba then gives are the softmax of the log-sigmoids.
     one_vs_rest = (

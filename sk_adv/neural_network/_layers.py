@@ -8,6 +8,8 @@ from sklearn.utils import check_scalar
 from torch import nn
 from torch.nn.functional import linear
 
+from sk_adv.differentiable._networks import plain_module as plain_module
+
 
 class Maxout(nn.Module):
     """Units that give the largest of several linear pieces of their input.
@@ -186,8 +188,3 @@ class MaxoutNet(nn.Module):
         for layer in self.layers:
             layer.constrain_weights(self.max_norm)
         self.output.weight.copy_(torch.renorm(self.output.weight, 2, 0, self.max_norm))
-
-
-def plain_module(net):
-    """The module of a net, without the shell that `torch.compile` puts around it."""
-    return getattr(net.module_, "_orig_mod", net.module_)

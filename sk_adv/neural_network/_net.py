@@ -1,6 +1,5 @@
 """AdversarialNet: skorch's classifier with an adversarial training step."""
 
-import copy
 from contextlib import nullcontext
 from numbers import Real
 
@@ -14,9 +13,9 @@ from sk_adv._devices import module_device_and_dtype, to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.attacks import log_odds_against
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._networks import network
 from sk_adv.neural_network._checks import naming_types, raise_if_out_of_range
 from sk_adv.neural_network._crafting import along, check_attack, craft
-from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._loop import QuietNet, dtype_of
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 
@@ -376,4 +375,5 @@ class AdversarialNet(QuietNet):
 
 @as_module.register(AdversarialNet)
 def _(estimator):
-    return copy.deepcopy(plain_module(estimator))
+    # Logits whatever the criterion, where skorch's own nets are told apart by it.
+    return network(estimator)
