@@ -20,12 +20,19 @@ _WAYS_ON = (
 )
 
 
+def in_double(X: Tensor) -> Tensor:
+    """X in double precision, unless it lies on one of Apple's GPUs, which know none."""
+    return X if X.device.type == "mps" else X.double()
+
+
 def squared_distances(X: Tensor, centres: Tensor) -> Tensor:
     """‖x - s‖² = ‖x‖² + ‖s‖² - 2 xᵀs for all rows x of X and s of the centres."""
-    # Both relative to the middle of the centres: far from zero the three terms would cancel.
-    origin = centres.mean(0)
-    X, centres = X - origin, centres - origin
-    return X.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * X @ centres.T
+    # The three terms cancel where x is close to s. So they are taken from the middle of the
+    # centres, and in double precision, which costs less than differences feature by feature.
+    origin = in_double(centres).mean(0)
+    x, s = X - origin, centres - origin
+    squares = x.square().sum(1, keepdim=True) + s.square().sum(1) - 2 * x @ s.T
+    return squares.clamp(min=0).to(X.dtype)
 
 
 class SupportKernel(nn.Module):
@@ -207,7 +214,7 @@ def _(kernel, pairs):
     squares = pairs.squared_distances(kernel.length_scale)
     if kernel.nu == math.inf:
         return torch.exp(-0.5 * squares)
-    # Rounding leaves squares just under zero, and the root has no derivative there.
+    # The root has no derivative at zero.
     t = (2 * kernel.nu * squares).clamp(min=torch.finfo(squares.dtype).tiny).sqrt()
     polynomial = {0.5: 1, 1.5: 1 + t, 2.5: 1 + t + t.square() / 3}
     return polynomial[kernel.nu] * torch.exp(-t)
@@ -216,7 +223,8 @@ def _(kernel, pairs):
 @covariance.register(kernels.RationalQuadratic)
 def _(kernel, pairs):
     squares = pairs.squared_distances(kernel.length_scale)
-    return (1 + squares / (2 * kernel.alpha)) ** -kernel.alpha
+    # The power of a base close to 1 would lose digits where α is large.
+    return torch.exp(-kernel.alpha * torch.log1p(squares / (2 * kernel.alpha)))
 
 
 @covariance.register(kernels.DotProduct)
@@ -271,8 +279,8 @@ class LaplaceProcess(nn.Module):
         explained = (cross @ self.whitening.T).square().sum(1)
         variance = covariance(self.kernel, Diagonal(X)) - explained
         # In double precision, as coefficients of thousands cancel to one.
-        coefs, lambdas = (torch.as_tensor(c[:, 0], device=X.device) for c in (COEFS, LAMBDAS))
-        mean, variance = mean.double()[:, None], variance.double()[:, None]
+        mean, variance = in_double(mean)[:, None], in_double(variance)[:, None]
+        coefs, lambdas = mean.new_tensor(COEFS[:, 0]), mean.new_tensor(LAMBDAS[:, 0])
         z = lambdas * mean / (1 + 2 * lambdas**2 * variance).sqrt()
         # 1 + erf(z) = erfc(-z) keeps its digits in the tails.
         p = 0.5 * torch.erfc(-z) @ coefs

@@ -137,7 +137,8 @@ def refuse_multilabel(estimator):
 
 def linear_logits(estimator, kind=LinearLogits):
     """The logits of an estimator that has `coef_` and `intercept_`."""
-    coef = to_dense(estimator.coef_)
+    # Of two classes a ridge classifier has one row as a vector.
+    coef = torch.atleast_2d(to_dense(estimator.coef_))
     # Without an intercept some estimators have a single zero for all classes.
     intercept = torch.as_tensor(estimator.intercept_, dtype=coef.dtype, device=coef.device)
     return kind(coef, intercept.expand(len(coef)))

@@ -3,8 +3,8 @@
 import copy
 
 import torch
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from sklearn.neural_network import MLPClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from sk_adv.differentiable._core import Chain, as_module
