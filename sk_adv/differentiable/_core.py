@@ -18,17 +18,32 @@ def as_module(
     """Turn a fitted estimator into a torch module from raw inputs to logits.
 
     The softmax of the module's output is the estimator's `predict_proba`; column k belongs to
-    `estimator.classes_[k]`. For two classes the logits are `(0, decision_function(X))`. A
-    `Pipeline` becomes the chain of its steps, so gradients, and attacks, are in the units of the
-    raw input. Transformers become modules from their input to their output.
+    `estimator.classes_[k]`. Of an estimator without probabilities the output is the
+    `decision_function`. For two classes the logits are `(0, d)`. A `Pipeline` becomes the chain
+    of its steps, so gradients, and attacks, are in the units of the raw input. Transformers
+    become modules from their input to their output.
 
     Parameters
     ----------
     estimator : object
-        A fitted `AdversarialLogisticRegression`, `AdversarialMaxoutClassifier`,
-        `LogisticRegression`, `StandardScaler`, `MinMaxScaler`, or a `Pipeline`, a search such as
-        `GridSearchCV`, or a `FrozenEstimator` of these; a `torch.nn.Module`; or any type for
-        which a rule is registered (see Notes).
+        A fitted estimator, of
+
+        - sk_adv: `AdversarialLogisticRegression`, `AdversarialLogisticRegressionCV`,
+          `AdversarialMaxoutClassifier`, `AdversarialNet`;
+        - linear models: `LogisticRegression`, `LogisticRegressionCV`, `SGDClassifier`,
+          `Perceptron`, `RidgeClassifier`, `RidgeClassifierCV`, `LinearSVC`,
+          `LinearDiscriminantAnalysis`;
+        - kernels: `SVC` and `NuSVC` (linear, polynomial, RBF and sigmoid kernels),
+          `GaussianProcessClassifier` (RBF, Matern with nu 0.5, 1.5, 2.5 or inf,
+          `RationalQuadratic`, `DotProduct`, `ConstantKernel`, `WhiteKernel`, and their sums,
+          products and powers);
+        - Gaussian classes: `QuadraticDiscriminantAnalysis`, `GaussianNB`;
+        - networks: `MLPClassifier`, skorch's `NeuralNetClassifier` and
+          `NeuralNetBinaryClassifier`, a `torch.nn.Module`;
+        - transformers: `StandardScaler`, `MinMaxScaler`;
+        - around these: a `Pipeline`, a search such as `GridSearchCV`, a `FrozenEstimator`;
+
+        or any type for which a rule is registered (see Notes).
 
     device : str or torch.device, default=None
         Where the module computes. None leaves it where the estimator's own weights are.
@@ -45,14 +60,20 @@ def as_module(
     Raises
     ------
     TypeError
-        If there is no rule for the estimator's type.
+        If there is no rule for the estimator's type, or for what it is made of: a kernel, a
+        criterion.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the device is not available.
+        If the device is not available, or the estimator was fitted to several labels a sample.
 
     Notes
     -----
+    Where three or more classes vote in an `SVC` or `NuSVC`, the output is the votes and confidences
+    of `decision_function_shape="ovr"`, whatever that parameter says. It jumps where a vote changes,
+    and has the gradient of the confidences. Sigmoids fitted one class against the rest are not made
+    uniform where all underflow, as scikit-learn does, but keep their ratios.
+
     A rule is a function from a fitted estimator to a module, registered by
     `as_module.register(Type)`. It serves subclasses too, unless they have a rule of their own.
 
