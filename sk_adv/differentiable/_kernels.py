@@ -282,10 +282,9 @@ class LaplaceProcess(nn.Module):
         mean, variance = in_double(mean)[:, None], in_double(variance)[:, None]
         coefs, lambdas = mean.new_tensor(COEFS[:, 0]), mean.new_tensor(LAMBDAS[:, 0])
         z = lambdas * mean / (1 + 2 * lambdas**2 * variance).sqrt()
-        # 1 + erf(z) = erfc(-z) keeps its digits in the tails.
+        # 1 + erf(z) = erfc(-z) keeps its digits where p is small; large, it is 1 - 1e-8 at most.
         p = 0.5 * torch.erfc(-z) @ coefs
-        complement = 0.5 * torch.erfc(z) @ coefs + (1 - coefs.sum())
-        return log_of(torch.stack([complement, p], dim=1)).to(X.dtype)
+        return log_of(torch.stack([1 - p, p], dim=1)).to(X.dtype)
 
 
 class GaussianProcessLogits(nn.Module):

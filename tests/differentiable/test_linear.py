@@ -125,6 +125,13 @@ def test_what_is_linear_folds_to_its_coefficients(estimator, data):
     np.testing.assert_allclose(intercept[first:], estimator.intercept_)
 
 
+def test_each_class_has_an_offset_without_an_intercept_too(data):
+    X, y = data
+    model = LinearSVC(fit_intercept=False).fit(X, y)
+    assert model.intercept_ == 0
+    assert torch.equal(as_module(model).intercept, torch.zeros(len(model.coef_)).double())
+
+
 def test_several_labels_a_sample_are_refused():
     X = np.random.default_rng(0).normal(size=(20, 3))
     model = RidgeClassifier().fit(X, (X > 0).astype(int))
