@@ -2,6 +2,9 @@
 
 import copy
 
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
@@ -9,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv.differentiable._core import Chain, as_module, parts_of
+from sk_adv.differentiable._maps import Projection
 
 
 @as_module.register(nn.Module)
@@ -18,7 +22,22 @@ def _(module):
 
 @as_module.register(Pipeline)
 def _(pipeline):
-    return Chain(*map(as_module, active_steps(pipeline)))
+    *transformers, last = active_steps(pipeline) or [nn.Identity()]
+    return Chain(*map(_as_transformer, transformers), as_module(last))
+
+
+def _as_transformer(step):
+    """The module of a step's `transform`, which of a classifier is another than its own."""
+    if isinstance(step, LinearDiscriminantAnalysis) and step.solver != "lsqr":
+        axes = step.scalings_[:, : step._max_components]
+        return Projection(axes.T, getattr(step, "xbar_", np.zeros(len(axes))))
+    if is_classifier(step):
+        name = type(step).__name__
+        raise TypeError(
+            f"as_module has no rule for {name} as a transformer, inside a Pipeline. Pass a "
+            "differentiable surrogate of the whole (the parameter `surrogate`)."
+        )
+    return as_module(step)
 
 
 @parts_of.register(Pipeline)

@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.datasets import make_classification
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -134,3 +136,24 @@ def test_missing_device_is_refused():
         as_module(nn.Linear(1, 2), device="cuda:99")
     with pytest.raises(ValueError, match="device='meta'.*cpu"):
         as_module(nn.Linear(1, 2), device="meta")
+
+
+@pytest.mark.parametrize("solver", [{}, {"solver": "eigen", "shrinkage": 0.1}], ids=str)
+def test_discriminant_analysis_can_be_a_step_before_the_last(solver, data, assert_agrees):
+    X, y = data
+    for n_components in (None, 1):
+        reduce = LinearDiscriminantAnalysis(**solver, n_components=n_components)
+        assert_agrees(make_pipeline(StandardScaler(), reduce, LogisticRegression()).fit(X, y), X)
+
+
+def test_other_classifiers_as_transformers_are_refused(data):
+    vote = VotingClassifier([("a", LogisticRegression())], voting="soft")
+    model = make_pipeline(vote, LogisticRegression()).fit(*data)
+    with pytest.raises(TypeError, match="VotingClassifier as a transformer.*surrogate"):
+        as_module(model)
+
+
+def test_empty_pipeline_passes_everything_on(data):
+    module = as_module(make_pipeline("passthrough").fit(*data))
+    X = torch.as_tensor(data[0])
+    assert torch.equal(module(X), X)
