@@ -2,7 +2,9 @@
 
 # Each of these registers its rules.
 from sk_adv.differentiable import (  # noqa: F401
+    _calibration,
     _columns,
+    _ensembles,
     _generative,
     _kernels,
     _linear,

@@ -1,0 +1,361 @@
+"""Rules for ensembles: voting, bagging, one class against the rest, stacking."""
+
+import torch
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.multiclass import OneVsRestClassifier, _ConstantPredictor
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor, nn
+
+from sk_adv.differentiable._core import (
+    Chain,
+    as_module,
+    decision_values,
+    log_probabilities,
+    parts_of,
+    run,
+)
+from sk_adv.differentiable._linear import log_of, with_zero
+
+
+def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
+    """The log probabilities of some classes among those of all; the others have probability 0."""
+    return log_of(log_p.new_zeros(len(log_p), n_classes)).index_copy(1, columns, log_p)
+
+
+def response(module: nn.Module, method: str, X: Tensor) -> Tensor:
+    """What the estimator's method of that name returns, in n_classes columns.
+
+    Two classes have (0, d) for `decision_function`.
+    """
+    if method == "predict_proba":
+        return log_probabilities(module, X).exp()
+    return decision_values(module, X)
+
+
+def preferences(module: nn.Module, X: Tensor) -> Tensor:
+    """Numbers the largest of which is the class that the estimator's `predict` gives."""
+    last = module
+    while isinstance(last, Chain) and len(last):
+        last = last[-1]
+    # predict follows decision_function, where there is one, but for bagging: it has one, and
+    # takes the mean of the probabilities, or the votes.
+    return run(module, X) if isinstance(last, Ensemble) else decision_values(module, X)
+
+
+class Columns(nn.Module):
+    """Some of the features, in a given order."""
+
+    def __init__(self, indices):
+        super().__init__()
+        self.register_buffer("indices", torch.as_tensor(indices).clone())
+
+    def forward(self, X):
+        """X[:, indices]."""
+        return X[:, self.indices]
+
+
+class AmongAllClasses(nn.Module):
+    """A member that has seen some of the ensemble's classes only.
+
+    Parameters
+    ----------
+    member : nn.Module
+
+    columns : array-like of int
+        Where the member's classes stand among the ensemble's.
+
+    n_classes : int
+        How many classes the ensemble has.
+    """
+
+    def __init__(self, member, columns, n_classes):
+        super().__init__()
+        self.member = member
+        self.register_buffer("columns", torch.as_tensor(columns).clone())
+        self.n_classes = n_classes
+
+    def forward(self, X):
+        """Logits of X; a class that the member has not seen has a probability of 0."""
+        return in_columns(run(self.member, X).log_softmax(1), self.columns, self.n_classes)
+
+    def log_probabilities(self, X):
+        """Log probabilities of all classes."""
+        return in_columns(log_probabilities(self.member, X), self.columns, self.n_classes)
+
+    def decision_values(self, X):
+        """Numbers in the order of the member's preferences, the classes not seen last."""
+        order = preferences(self.member, X).log_softmax(1)
+        return in_columns(order, self.columns, self.n_classes)
+
+
+class Ensemble(nn.Module):
+    """Members, each a module to the logits of all classes, and their shares, which sum to 1."""
+
+    def __init__(self, members, weights=None):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        if weights is None:
+            weights = torch.ones(len(self.members), dtype=torch.float64)
+        weights = torch.as_tensor(weights, dtype=torch.float64)
+        self.register_buffer("weights", weights / weights.sum())
+
+    def decision_values(self, X):
+        """The mean of the members' `decision_function`."""
+        return self._collect(decision_values, X) @ self.weights
+
+    def _collect(self, function, X):
+        """A function of (member, X) for all members, along the last axis."""
+        values = torch.stack([function(member, X) for member in self.members], dim=-1)
+        return values.to(self.weights.dtype)
+
+
+class MeanProbability(Ensemble):
+    """log Σₘ wₘ pₘ(x): the mean of the members' probabilities.
+
+    It is the log-sum-exp of log wₘ + log pₘ, which neither over- nor underflows.
+    """
+
+    def forward(self, X):
+        """Log probabilities of X, of shape (n_samples, n_classes)."""
+        return (self._collect(log_probabilities, X) + self.weights.log()).logsumexp(-1)
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """log(pₖ / (1 - pₖ)) of all classes k, where p is the softmax of the logits."""
+    log_p = logits.log_softmax(1)
+    largest = nn.functional.one_hot(log_p.argmax(1), log_p.shape[1]).bool()
+    # log(1 - p) loses its digits where p is almost 1; there the others' sum has them.
+    others = log_p.masked_fill(largest, -torch.inf)
+    rest = torch.where(largest, others.logsumexp(1, keepdim=True), (-others.exp()).log1p())
+    return log_p - rest
+
+
+class Votes(Ensemble):
+    """The share of votes of each class, and a confidence too small to overturn a difference.
+
+    Votes have no gradient. So the logits are, as in scikit-learn's votes between each two classes
+    (`sklearn.utils.multiclass._ovr_decision_function`), votes and a bounded confidence,
+
+        vₖ + g/3 Σₘ wₘ tₘₖ / (1 + |tₘₖ|) ,
+
+    where v are the shares of votes, tₘₖ is member m's log-odds of class k, and g the smallest
+    difference between the votes of two classes at x, or 1 where all have the same. The largest
+    logit is then that of the class with the most votes; of classes with equally many, that of the
+    most confident, where scikit-learn's `predict` takes the first. Each member's confidence is
+    bounded by itself: a member with large decision values would else hide the others' gradients.
+    """
+
+    def votes(self, X):
+        """The share of votes, of shape (n_samples, n_classes)."""
+        values = self._collect(preferences, X)
+        choices = nn.functional.one_hot(values.argmax(1), values.shape[1])
+        return torch.einsum("nmk,m->nk", choices.to(self.weights), self.weights)
+
+    def forward(self, X):
+        """Logits of X, of shape (n_samples, n_classes)."""
+        votes = self.votes(X)
+        t = self._collect(lambda member, X: log_odds(run(member, X)), X)
+        confidence = (t / (1 + t.abs())) @ self.weights
+        gaps = votes.sort(1).values.diff(dim=1)
+        # Sums of weights that differ by rounding only are equal.
+        rounding = len(self.members) * torch.finfo(votes.dtype).eps
+        gap = torch.where(gaps > rounding, gaps, 1.0).amin(1, keepdim=True)
+        return votes + gap / 3 * confidence
+
+    def log_probabilities(self, X):
+        """The logarithm of the share of votes, whose gradient is 0."""
+        return log_of(self.votes(X))
+
+
+def members_of(ensemble):
+    """Modules of the fitted members, whose labels are the indices of the ensemble's classes."""
+    n_classes = len(ensemble.classes_)
+    return [
+        AmongAllClasses(as_module(member), member.classes_, n_classes)
+        if len(member.classes_) < n_classes
+        else as_module(member)
+        for member in ensemble.estimators_
+    ]
+
+
+@as_module.register(VotingClassifier)
+def _(voting):
+    weights = voting._weights_not_none
+    if weights is not None and (min(weights) < 0 or sum(weights) == 0):
+        raise ValueError(
+            "as_module takes a VotingClassifier with weights that are not negative, and some "
+            f"positive; got weights={voting.weights!r}."
+        )
+    mean = MeanProbability if voting.voting == "soft" else Votes
+    return mean(members_of(voting), weights)
+
+
+@as_module.register(BaggingClassifier)
+def _(bagging):
+    members = [
+        Chain(Columns(features), member)
+        for features, member in zip(bagging.estimators_features_, members_of(bagging), strict=True)
+    ]
+    probable = [hasattr(estimator, "predict_proba") for estimator in bagging.estimators_]
+    if not any(probable):
+        return Votes(members)
+    # Members without probabilities vote among those that have them.
+    return MeanProbability(
+        member if has_probabilities else Votes([member])
+        for member, has_probabilities in zip(members, probable, strict=True)
+    )
+
+
+class OneVsRest(nn.Module):
+    """One member for each class against the rest; of two classes, one for the second.
+
+    Parameters
+    ----------
+    members : list of nn.Module
+        Each from X to the logits of (the rest, the class).
+
+    has_probabilities, has_decision : bool
+        Whether the estimator has `predict_proba`, `decision_function`.
+    """
+
+    def __init__(self, members, has_probabilities, has_decision):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.has_probabilities = has_probabilities
+        self.has_decision = has_decision
+
+    def forward(self, X):
+        """Logits of X, of shape (n_samples, max(n_classes, 2))."""
+        return self.log_probabilities(X) if self.has_probabilities else self.decision_values(X)
+
+    def log_probabilities(self, X):
+        """The members' probabilities, divided by their sum."""
+        return self._columns(log_probabilities, X).log_softmax(1)
+
+    def decision_values(self, X):
+        """The members' decision values; in their place the log probabilities, as in `predict`."""
+        return self._columns(decision_values if self.has_decision else log_probabilities, X)
+
+    def _columns(self, function, X):
+        if len(self.members) == 1:
+            return function(self.members[0], X)
+        return torch.stack([function(member, X)[:, 1] for member in self.members], dim=1)
+
+
+@as_module.register(OneVsRestClassifier)
+def _(one_vs_rest):
+    if one_vs_rest.multilabel_:
+        raise ValueError(
+            "as_module takes one label a sample; got a OneVsRestClassifier fitted with several. "
+            "Pass one of its estimators_, a classifier of one of the labels."
+        )
+    return OneVsRest(
+        map(as_module, one_vs_rest.estimators_),
+        hasattr(one_vs_rest, "predict_proba"),
+        hasattr(one_vs_rest, "decision_function"),
+    )
+
+
+class Constant(nn.Module):
+    """The same decision value and probability, 0 or 1, of the second class for any X."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.register_buffer("value", torch.as_tensor(value, dtype=torch.float64))
+
+    def forward(self, X):
+        """Logits of X, of shape (n_samples, 2)."""
+        # Of no influence, but without it there would be no gradient to ask for.
+        value = self.value + 0 * X[:, :1]
+        return log_of(torch.cat([1 - value, value], dim=1))
+
+    def decision_values(self, X):
+        """(0, value)."""
+        return with_zero(self.value + 0 * X[:, :1])
+
+
+@as_module.register(_ConstantPredictor)
+def _(constant):
+    return Constant(constant.y_)
+
+
+class Stacking(Chain):
+    """The members' responses, then the final estimator's logits; X goes in as it comes."""
+
+    def forward(self, X):
+        """Logits of X."""
+        return run(self[1], self._before_last(X))
+
+    def _before_last(self, X):
+        # Each member has its own precision: run would put X in that of one of them.
+        return self[0](X)
+
+
+class Responses(nn.Module):
+    """The members' responses side by side, and X behind them if `passthrough`."""
+
+    def __init__(self, members, methods, n_classes, passthrough):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.methods = methods
+        self.n_classes = n_classes
+        self.passthrough = passthrough
+
+    def forward(self, X):
+        """What the final estimator sees, of shape (n_samples, n_responses)."""
+        columns = []
+        for member, method in zip(self.members, self.methods, strict=True):
+            values = response(member, method, X)
+            # decision_function has one column where the member has two classes; of predict_proba
+            # one is dropped where the whole has two. A member fitted before may have others.
+            n_classes = self.n_classes if method == "predict_proba" else values.shape[1]
+            columns.append(values[:, 1:] if n_classes == 2 else values)
+        return torch.cat([*columns, X] if self.passthrough else columns, dim=1)
+
+
+def check_stack_methods(methods):
+    """Raise `ValueError` if members are stacked by their predictions."""
+    if "predict" in methods:
+        raise ValueError(
+            "as_module takes a StackingClassifier whose members have predict_proba or "
+            "decision_function: predictions have no gradient. Set stack_method to 'auto', "
+            "'predict_proba' or 'decision_function' and leave out members without these."
+        )
+
+
+@as_module.register(StackingClassifier)
+def _(stacking):
+    if isinstance(stacking.classes_, list):
+        raise ValueError(
+            "as_module takes one label a sample; got a StackingClassifier fitted with several."
+        )
+    check_stack_methods(stacking.stack_method_)
+    responses = Responses(
+        map(as_module, stacking.estimators_),
+        stacking.stack_method_,
+        len(stacking.classes_),
+        stacking.passthrough,
+    )
+    return Stacking(responses, as_module(stacking.final_estimator_))
+
+
+@parts_of.register(VotingClassifier)
+def _(voting):
+    return [estimator for _, estimator in voting.estimators if estimator != "drop"]
+
+
+@parts_of.register(StackingClassifier)
+def _(stacking):
+    check_stack_methods([stacking.stack_method])
+    members = [estimator for _, estimator in stacking.estimators if estimator != "drop"]
+    return members if stacking.final_estimator is None else [*members, stacking.final_estimator]
+
+
+@parts_of.register(BaggingClassifier)
+def _(bagging):
+    return [DecisionTreeClassifier() if bagging.estimator is None else bagging.estimator]
+
+
+@parts_of.register(OneVsRestClassifier)
+def _(one_vs_rest):
+    return [one_vs_rest.estimator]

@@ -1,0 +1,374 @@
+"""Ensembles of classifiers against scikit-learn's own output."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, logit, logsumexp, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from sk_adv import AdversarialMaxoutClassifier, as_module
+from sk_adv.attacks import fgsm, log_odds_against
+from sk_adv.differentiable._core import check_has_rule, decision_values, log_probabilities
+
+
+class Prototypes(ClassifierMixin, BaseEstimator):
+    """p ∝ exp(-‖x - μₖ‖² / 20), μₖ the mean of class k: it has no decision_function, and one
+    class is enough."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.means_ = np.stack([X[y == label].mean(axis=0) for label in self.classes_])
+        return self
+
+    def predict_proba(self, X):
+        return softmax(-(((X[:, None] - self.means_) ** 2).sum(axis=2)) / 20, axis=1)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class PrototypeLogits(nn.Module):
+    def __init__(self, means):
+        super().__init__()
+        self.register_buffer("means", torch.as_tensor(means))
+
+    def forward(self, X):
+        return -((X[:, None] - self.means) ** 2).sum(2) / 20
+
+
+@as_module.register(Prototypes)
+def _(prototypes):
+    return PrototypeLogits(prototypes.means_)
+
+
+SCALED = make_pipeline(StandardScaler(), LogisticRegression())
+NETWORK = AdversarialMaxoutClassifier((8, 8), max_iter=3, random_state=0)
+MEMBERS = [("line", LogisticRegression()), ("pipe", SCALED), ("near", Prototypes())]
+LINES = [("hinge", Perceptron()), ("ridge", RidgeClassifier()), ("line", LogisticRegression())]
+HARD = VotingClassifier(LINES)
+SOFT = VotingClassifier(MEMBERS, voting="soft", weights=[2, 0.5, 1])
+STACKED = StackingClassifier(LINES, cv=3)
+
+
+def bagging(estimator, **params):
+    return BaggingClassifier(estimator, n_estimators=4, random_state=0, **params)
+
+
+WITH_PROBABILITIES = [
+    VotingClassifier(MEMBERS, voting="soft"),
+    SOFT,
+    VotingClassifier([*MEMBERS, ("gone", "drop")], voting="soft", weights=[1, 0, 3, 9]),
+    bagging(SCALED, max_features=0.5),
+    bagging(Prototypes(), bootstrap_features=True),
+    bagging(SOFT),
+    OneVsRestClassifier(LogisticRegression()),
+    OneVsRestClassifier(Prototypes()),
+    STACKED,
+    StackingClassifier(MEMBERS, passthrough=True, cv=3),
+    StackingClassifier([*LINES, ("gone", "drop")], SCALED, cv=3),
+    StackingClassifier(MEMBERS[:2], cv=3, stack_method="decision_function"),
+    VotingClassifier(
+        [("stack", STACKED), ("search", GridSearchCV(bagging(SCALED), {}, cv=2))], voting="soft"
+    ),
+    # Votes among probabilities: their share has no gradient, but the right value.
+    VotingClassifier(
+        [("near", Prototypes()), ("votes", bagging(RidgeClassifier()))], voting="soft"
+    ),
+]
+WITH_DECISIONS = [
+    OneVsRestClassifier(RidgeClassifier()),
+    OneVsRestClassifier(make_pipeline(StandardScaler(), Perceptron())),
+    StackingClassifier(LINES, RidgeClassifier(), cv=3),
+    StackingClassifier(LINES, OneVsRestClassifier(Perceptron()), cv=3, passthrough=True),
+]
+WITH_VOTES = [
+    HARD,
+    VotingClassifier([*LINES, ("soft", SOFT)], weights=[0.3, 0.1, 0.2, 0.3]),
+    VotingClassifier([*LINES, ("bag", make_pipeline(StandardScaler(), bagging(SCALED)))]),
+    VotingClassifier([*LINES, ("gone", "drop")], weights=[1, 5, 2, 9]),
+    bagging(RidgeClassifier()),
+    bagging(make_pipeline(StandardScaler(), Perceptron()), max_features=0.5),
+]
+
+
+@pytest.mark.parametrize("estimator", WITH_PROBABILITIES)
+def test_softmax_is_predict_proba(estimator, data, assert_agrees, assert_gradients):
+    X, y = data
+    estimator.fit(X[:80], y[:80])
+    assert_agrees(estimator, X, output="predict_proba", atol=1e-10)
+    assert_gradients(estimator, X[:4])
+
+
+@pytest.mark.parametrize("estimator", WITH_DECISIONS)
+def test_logits_are_the_decision_function(estimator, data, assert_agrees, assert_gradients):
+    X, y = data
+    estimator.fit(X[:80], y[:80])
+    assert_agrees(estimator, X, output="decision_function", atol=1e-10)
+    assert_gradients(estimator, X[:4])
+
+
+@pytest.mark.parametrize("estimator", WITH_VOTES)
+def test_gradient_of_votes_matches_finite_differences(estimator, data, assert_gradients):
+    X, y = data
+    assert_gradients(estimator.fit(X[:80], y[:80]), X[:4])
+
+
+@pytest.mark.parametrize("estimator", WITH_VOTES)
+def test_votes_decide_and_the_most_confident_of_equals(estimator, data):
+    X, y = data
+    estimator.fit(X[:80], y[:80])
+    # Far out too, where the confidence is at its bound.
+    X = np.concatenate([X, 1e4 * X])
+    logits = as_module(estimator)(torch.from_numpy(X)).numpy()
+    votes = count_votes(estimator, X)
+    leads = votes > votes.max(axis=1, keepdims=True) - 1e-9
+    alone = leads.sum(axis=1) == 1
+    found = logits.argmax(axis=1)
+    assert alone.any()
+    assert np.array_equal(estimator.classes_[found[alone]], estimator.predict(X[alone]))
+    assert leads[np.arange(len(X)), found].all()
+    # The order of all classes is that of their votes, with room between.
+    for i, j in np.ndindex(votes.shape[1], votes.shape[1]):
+        more = votes[:, i] > votes[:, j] + 1e-9
+        assert (logits[more, i] > logits[more, j]).all()
+
+
+def count_votes(estimator, X):
+    """Votes by the members' own predict."""
+    features = getattr(estimator, "estimators_features_", [slice(None)] * 9)
+    weights = [
+        weight
+        for weight, (_, member) in zip(
+            getattr(estimator, "weights", None) or [1] * 9,
+            getattr(estimator, "estimators", [(None, None)] * 9),
+            strict=False,
+        )
+        if member != "drop"
+    ]
+    votes = np.zeros((len(X), len(estimator.classes_)))
+    for member, columns, weight in zip(estimator.estimators_, features, weights, strict=False):
+        votes[np.arange(len(X)), member.predict(X[:, columns])] += weight
+    return votes
+
+
+def test_equal_votes_go_to_the_most_confident(data):
+    X, y = data
+    # 0.1 + 0.2 and 0.3 differ in the last place.
+    members = [("a", LogisticRegression()), ("b", SCALED), ("c", LogisticRegression(C=1e-3))]
+    model = VotingClassifier(members, weights=[0.1, 0.2, 0.3]).fit(X[:60], y[:60])
+    votes = count_votes(model, X)
+    equal = np.isclose(np.sort(votes)[:, -1], np.sort(votes)[:, -2])
+    odds = logit([member.predict_proba(X[equal]) for member in model.estimators_])
+    confidence = np.tensordot([0.1, 0.2, 0.3], odds / (1 + abs(odds)), 1)
+    confidence[~np.isclose(votes[equal], 0.3)] = -np.inf
+    found = as_module(model)(torch.from_numpy(X[equal])).argmax(1).numpy()
+    assert equal.any() and np.array_equal(found, confidence.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    "estimator", [HARD, bagging(make_pipeline(StandardScaler(), Perceptron()))]
+)
+def test_attack_on_votes_does_more_than_noise(estimator):
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300]
+    epsilon = 0.25 * X.std(axis=0)
+    copies = fgsm(as_module(estimator.fit(X, y)), X, y, epsilon)
+    noise = epsilon * np.random.default_rng(0).choice([-1, 1], X.shape)
+    assert estimator.score(copies, y) < estimator.score(X + noise, y) - 0.1
+
+
+@pytest.mark.parametrize("member", [Prototypes(), SCALED, make_pipeline(RidgeClassifier())])
+def test_bagging_takes_members_that_have_seen_some_classes_only(member, assert_agrees):
+    X, y = make_classification(200, 5, n_informative=4, n_redundant=0, n_classes=4, random_state=1)
+    keep = np.concatenate([np.flatnonzero(y == label)[:n] for label, n in enumerate([15, 9, 1, 1])])
+    model = bagging(member, max_samples=0.8).fit(X[keep], y[keep])
+    assert {len(fitted.classes_) for fitted in model.estimators_} - {4}
+    if hasattr(model.estimators_[0], "predict_proba"):
+        assert_agrees(model, X, atol=1e-10)
+    else:
+        shares = log_probabilities(as_module(model), torch.from_numpy(X)).exp()
+        np.testing.assert_allclose(shares, model.predict_proba(X), atol=1e-12)
+
+
+def test_bagging_takes_members_of_one_class(assert_agrees, assert_gradients):
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    y = np.array(["no"] * 10 + ["yes"] * 2)
+    model = bagging(Prototypes(), max_samples=3).fit(X, y)
+    assert {len(fitted.classes_) for fitted in model.estimators_} == {1, 2}
+    assert_agrees(model, X, atol=1e-10)
+    assert_gradients(model, X[:4])
+
+
+def test_bagging_of_searches_mixes_votes_and_probabilities(data, assert_agrees):
+    X, y = data
+    search = GridSearchCV(
+        make_pipeline(LogisticRegression()),
+        {"logisticregression": [RidgeClassifier(), LogisticRegression(C=1e-3)]},
+        cv=2,
+    )
+    model = BaggingClassifier(search, n_estimators=8, max_samples=0.2, random_state=0).fit(X, y)
+    assert len({hasattr(fitted, "predict_proba") for fitted in model.estimators_}) == 2
+    assert_agrees(model, X, output="predict_proba", atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [bagging(SCALED, max_features=0.5), bagging(RidgeClassifier()), OneVsRestClassifier(SCALED)],
+)
+def test_decision_function_of_what_predicts_otherwise(estimator, data):
+    X, y = data
+    expected = estimator.fit(X, y).decision_function(X)
+    if expected.ndim == 1:
+        expected = np.stack([0 * expected, expected], axis=1)
+    found = decision_values(as_module(estimator), torch.from_numpy(X))
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_stacking_takes_members_fitted_before(data, assert_agrees):
+    X, y = data
+    others = np.array(["ant", "bee", "cat", "dog"])[np.arange(len(X)) % 4]
+    members = [
+        ("same", LogisticRegression().fit(X, y)),
+        # Other classes than the whole's: fewer, or more.
+        ("two", LogisticRegression().fit(X, y == "ant")),
+        ("four", Prototypes().fit(X, others)),
+        ("ridge", RidgeClassifier().fit(X, others)),
+    ]
+    assert_agrees(StackingClassifier(members, cv="prefit").fit(X, y), X, atol=1e-10)
+
+
+def test_votes_of_frozen_members_count_by_their_labels(data):
+    X, y = data
+    codes = np.unique(y, return_inverse=True)[1]
+    some = codes != 0 if codes.max() == 2 else codes >= 0
+    frozen = FrozenEstimator(RidgeClassifier().fit(X[some], codes[some]))
+    model = VotingClassifier([*LINES[:2], ("frozen", frozen)]).fit(X, codes)
+    found = log_probabilities(as_module(model), torch.from_numpy(X)).exp()
+    np.testing.assert_allclose(found, count_votes(model, X) / 3, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VotingClassifier([("line", SCALED), ("net", NETWORK)], voting="soft"),
+        bagging(NETWORK),
+        StackingClassifier([("line", SCALED), ("net", NETWORK)], SCALED, cv=2, passthrough=True),
+    ],
+)
+def test_members_keep_their_own_precision(estimator, data, assert_agrees):
+    X, y = data
+    assert_agrees(estimator.fit(X, y), X, as_module(estimator))
+
+
+def test_a_network_does_not_round_the_input_of_others():
+    X, y = make_classification(random_state=0)
+    # In float32, 1e8 + x is 1e8.
+    X += 1e8
+    members = [("line", SCALED), ("net", NETWORK)]
+    model = StackingClassifier(members, SCALED, cv=2).fit(X, y)
+    stack = as_module(model)[0](torch.from_numpy(X))
+    np.testing.assert_allclose(stack[:, 0], model.transform(X)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [SOFT, bagging(SCALED), OneVsRestClassifier(SCALED), HARD])
+def test_nothing_underflows_far_out(estimator, data):
+    X, y = data
+    module = as_module(estimator.fit(X, y))
+    X = torch.from_numpy(1e4 * X).requires_grad_(True)
+    logits = module(X)
+    loss = log_odds_against(logits, logits.argmax(1))
+    (gradient,) = torch.autograd.grad(loss.sum(), X)
+    assert logits.isfinite().all() and gradient.isfinite().all()
+    # Where members that are sure of different classes are averaged, the mean is indeed constant.
+    sure = torch.tensor(True) if estimator is HARD else loss < -100
+    assert sure.any() and (gradient != 0).any(dim=1)[sure].all()
+
+
+def test_mean_of_tiny_probabilities_is_exact(data):
+    X, y = data
+    members = [("a", LogisticRegression()), ("b", LogisticRegression(C=1e-2))]
+    model = VotingClassifier(members, voting="soft", weights=[1, 3]).fit(X, y)
+    X = 1e4 * X
+    scores = []
+    for member in model.estimators_:
+        scores.append(member.decision_function(X))
+        if scores[-1].ndim == 1:
+            scores[-1] = np.stack([np.zeros(len(X)), scores[-1]], axis=1)
+    log_p = [log_softmax(score, axis=1) for score in scores]
+    expected = logsumexp(log_p, axis=0, b=np.array([0.25, 0.75])[:, None, None])
+    assert expected.min() < -1000
+    np.testing.assert_allclose(
+        as_module(model)(torch.from_numpy(X)), expected, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_one_vs_rest_of_one_class_is_constant():
+    X = np.random.default_rng(0).normal(size=(5, 2))
+    with pytest.warns(UserWarning, match="present in all"):
+        model = OneVsRestClassifier(LogisticRegression()).fit(X, ["only"] * 5)
+    module = as_module(model)
+    found = module(torch.from_numpy(X)).softmax(1)
+    np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-12)
+    found = decision_values(module, torch.from_numpy(X))[:, 1]
+    np.testing.assert_allclose(found, model.decision_function(X))
+
+
+METAS = [
+    lambda part: VotingClassifier(
+        [("gone", "drop"), ("line", LogisticRegression()), ("part", part)]
+    ),
+    lambda part: StackingClassifier([("line", LogisticRegression()), ("part", part)]),
+    lambda part: StackingClassifier([("line", LogisticRegression())], part),
+    bagging,
+    OneVsRestClassifier,
+]
+
+
+@pytest.mark.parametrize("meta", METAS)
+def test_part_without_a_rule_is_named_before_and_after_fit(meta):
+    X, y = make_classification(30, random_state=0)
+    check_has_rule(meta(make_pipeline(LogisticRegression())))
+    model = meta(make_pipeline(DecisionTreeClassifier()))
+    for refuse in (lambda: check_has_rule(model), lambda: as_module(clone(model).fit(X, y))):
+        with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
+            refuse()
+
+
+def test_the_default_of_bagging_is_a_tree():
+    with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
+        check_has_rule(BaggingClassifier())
+
+
+def test_what_has_no_gradient_or_logits_is_refused():
+    X, y = make_classification(30, random_state=0)
+    predicted = StackingClassifier(LINES, stack_method="predict")
+    for refuse in (lambda: check_has_rule(predicted), lambda: as_module(predicted.fit(X, y))):
+        with pytest.raises(ValueError, match="predictions have no gradient.*stack_method"):
+            refuse()
+    model = VotingClassifier(LINES, weights=[1, -1, 1]).fit(X, y)
+    with pytest.raises(ValueError, match=r"weights=\[1, -1, 1\]"):
+        as_module(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneVsRestClassifier(LogisticRegression()),
+        StackingClassifier([("near", KNeighborsClassifier())], KNeighborsClassifier()),
+    ],
+)
+def test_several_labels_a_sample_are_refused(model):
+    X, y = make_multilabel_classification(60, random_state=0)
+    with pytest.raises(ValueError, match="one label a sample.*fitted with several"):
+        as_module(model.fit(X, y))
