@@ -7,7 +7,7 @@ from sklearn.utils.validation import _check_response_method
 from torch import nn
 
 from sk_adv.differentiable._core import as_module, parts_of
-from sk_adv.differentiable._ensembles import MeanProbability, in_columns, response
+from sk_adv.differentiable._ensembles import MeanProbability, in_columns, refuse_pairs, response
 from sk_adv.differentiable._linear import log_of
 
 
@@ -107,6 +107,8 @@ def calibrated(pair):
     estimator = pair.estimator
     member = as_module(estimator)
     method = _check_response_method(estimator, ["decision_function", "predict_proba"]).__name__
+    if method == "decision_function":
+        refuse_pairs(estimator)
     if pair.method == "temperature":
         return TemperatureScaling(member, method, *pair.calibrators)
     curve = Sigmoid if pair.method == "sigmoid" else Isotonic

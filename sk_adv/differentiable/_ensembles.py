@@ -14,7 +14,7 @@ from sk_adv.differentiable._core import (
     parts_of,
     run,
 )
-from sk_adv.differentiable._linear import log_of, with_zero
+from sk_adv.differentiable._linear import is_affine, log_of, with_zero
 
 
 def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
@@ -30,6 +30,21 @@ def response(module: nn.Module, method: str, X: Tensor) -> Tensor:
     if method == "predict_proba":
         return log_probabilities(module, X).exp()
     return decision_values(module, X)
+
+
+def refuse_pairs(estimator):
+    """Raise `ValueError` if `decision_function` has a column for each two of several classes."""
+    if len(estimator.classes_) > 2 and _compares_pairs(estimator):
+        raise ValueError(
+            "as_module takes decision values that have one column a class; got "
+            f"decision_function_shape='ovo' in {type(estimator).__name__}. Set it to 'ovr', which "
+            "gives the same predictions."
+        )
+
+
+def _compares_pairs(estimator):
+    shape = getattr(estimator, "decision_function_shape", None)
+    return shape == "ovo" or any(map(_compares_pairs, parts_of(estimator)))
 
 
 def preferences(module: nn.Module, X: Tensor) -> Tensor:
@@ -206,40 +221,49 @@ def _(bagging):
     )
 
 
-class OneVsRest(nn.Module):
-    """One member for each class against the rest; of two classes, one for the second.
+class AgainstTheRest(nn.Module):
+    """One column of each member, which tells a class from the rest; of one member both.
 
     Parameters
     ----------
     members : list of nn.Module
         Each from X to the logits of (the rest, the class).
 
-    has_probabilities, has_decision : bool
-        Whether the estimator has `predict_proba`, `decision_function`.
+    function : decision_values or log_probabilities
+        What is taken from them.
     """
 
-    def __init__(self, members, has_probabilities, has_decision):
+    def __init__(self, members, function):
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.has_probabilities = has_probabilities
-        self.has_decision = has_decision
+        self.function = function
 
     def forward(self, X):
-        """Logits of X, of shape (n_samples, max(n_classes, 2))."""
-        return self.log_probabilities(X) if self.has_probabilities else self.decision_values(X)
-
-    def log_probabilities(self, X):
-        """The members' probabilities, divided by their sum."""
-        return self._columns(log_probabilities, X).log_softmax(1)
-
-    def decision_values(self, X):
-        """The members' decision values; in their place the log probabilities, as in `predict`."""
-        return self._columns(decision_values if self.has_decision else log_probabilities, X)
-
-    def _columns(self, function, X):
+        """The columns, (n_samples, n_classes)."""
         if len(self.members) == 1:
-            return function(self.members[0], X)
-        return torch.stack([function(member, X)[:, 1] for member in self.members], dim=1)
+            return self.function(self.members[0], X)
+        return torch.stack([self.function(member, X)[:, 1] for member in self.members], dim=1)
+
+    @property
+    def is_affine(self):
+        """Whether these are decision values of affine members."""
+        return self.function is decision_values and all(map(is_affine, self.members))
+
+
+class NormalizedAgainstTheRest(nn.Module):
+    """Log probabilities of each class against the rest: their softmax divides by the sum.
+
+    The decision values beside them are an `AgainstTheRest` too.
+    """
+
+    def __init__(self, log_probabilities, decision_values):
+        super().__init__()
+        self.columns = log_probabilities
+        self.decision_values = decision_values
+
+    def forward(self, X):
+        """Log probabilities of X, of shape (n_samples, n_classes)."""
+        return self.columns(X).log_softmax(1)
 
 
 @as_module.register(OneVsRestClassifier)
@@ -249,11 +273,13 @@ def _(one_vs_rest):
             "as_module takes one label a sample; got a OneVsRestClassifier fitted with several. "
             "Pass one of its estimators_, a classifier of one of the labels."
         )
-    return OneVsRest(
-        map(as_module, one_vs_rest.estimators_),
-        hasattr(one_vs_rest, "predict_proba"),
-        hasattr(one_vs_rest, "decision_function"),
-    )
+    members = list(map(as_module, one_vs_rest.estimators_))
+    # predict, too, takes probabilities only where there are no decisions.
+    has_decision = hasattr(one_vs_rest, "decision_function")
+    decision = AgainstTheRest(members, decision_values if has_decision else log_probabilities)
+    if not hasattr(one_vs_rest, "predict_proba"):
+        return decision
+    return NormalizedAgainstTheRest(AgainstTheRest(members, log_probabilities), decision)
 
 
 class Constant(nn.Module):
@@ -330,6 +356,9 @@ def _(stacking):
             "as_module takes one label a sample; got a StackingClassifier fitted with several."
         )
     check_stack_methods(stacking.stack_method_)
+    for estimator, method in zip(stacking.estimators_, stacking.stack_method_, strict=True):
+        if method == "decision_function":
+            refuse_pairs(estimator)
     responses = Responses(
         map(as_module, stacking.estimators_),
         stacking.stack_method_,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, logit, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -14,12 +15,14 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.differentiable._core import check_has_rule, decision_values, log_probabilities
+from sk_adv.differentiable._linear import fold_linear
 
 
 class Prototypes(ClassifierMixin, BaseEstimator):
@@ -53,6 +56,7 @@ def _(prototypes):
 
 
 SCALED = make_pipeline(StandardScaler(), LogisticRegression())
+PERCEPTRON = make_pipeline(StandardScaler(), Perceptron())
 NETWORK = AdversarialMaxoutClassifier((8, 8), max_iter=3, random_state=0)
 MEMBERS = [("line", LogisticRegression()), ("pipe", SCALED), ("near", Prototypes())]
 LINES = [("hinge", Perceptron()), ("ridge", RidgeClassifier()), ("line", LogisticRegression())]
@@ -88,7 +92,7 @@ WITH_PROBABILITIES = [
 ]
 WITH_DECISIONS = [
     OneVsRestClassifier(RidgeClassifier()),
-    OneVsRestClassifier(make_pipeline(StandardScaler(), Perceptron())),
+    OneVsRestClassifier(PERCEPTRON),
     StackingClassifier(LINES, RidgeClassifier(), cv=3),
     StackingClassifier(LINES, OneVsRestClassifier(Perceptron()), cv=3, passthrough=True),
 ]
@@ -98,7 +102,7 @@ WITH_VOTES = [
     VotingClassifier([*LINES, ("bag", make_pipeline(StandardScaler(), bagging(SCALED)))]),
     VotingClassifier([*LINES, ("gone", "drop")], weights=[1, 5, 2, 9]),
     bagging(RidgeClassifier()),
-    bagging(make_pipeline(StandardScaler(), Perceptron()), max_features=0.5),
+    bagging(PERCEPTRON, max_features=0.5),
 ]
 
 
@@ -146,18 +150,11 @@ def test_votes_decide_and_the_most_confident_of_equals(estimator, data):
 
 def count_votes(estimator, X):
     """Votes by the members' own predict."""
-    features = getattr(estimator, "estimators_features_", [slice(None)] * 9)
-    weights = [
-        weight
-        for weight, (_, member) in zip(
-            getattr(estimator, "weights", None) or [1] * 9,
-            getattr(estimator, "estimators", [(None, None)] * 9),
-            strict=False,
-        )
-        if member != "drop"
-    ]
+    members = estimator.estimators_
+    features = getattr(estimator, "estimators_features_", [slice(None)] * len(members))
+    weights = getattr(estimator, "_weights_not_none", None) or np.ones(len(members))
     votes = np.zeros((len(X), len(estimator.classes_)))
-    for member, columns, weight in zip(estimator.estimators_, features, weights, strict=False):
+    for member, columns, weight in zip(members, features, weights, strict=True):
         votes[np.arange(len(X)), member.predict(X[:, columns])] += weight
     return votes
 
@@ -176,9 +173,7 @@ def test_equal_votes_go_to_the_most_confident(data):
     assert equal.any() and np.array_equal(found, confidence.argmax(axis=1))
 
 
-@pytest.mark.parametrize(
-    "estimator", [HARD, bagging(make_pipeline(StandardScaler(), Perceptron()))]
-)
+@pytest.mark.parametrize("estimator", [HARD, bagging(PERCEPTRON)])
 def test_attack_on_votes_does_more_than_noise(estimator):
     X, y = load_digits(return_X_y=True)
     X, y = X[:300], y[:300]
@@ -308,9 +303,8 @@ def test_mean_of_tiny_probabilities_is_exact(data):
     log_p = [log_softmax(score, axis=1) for score in scores]
     expected = logsumexp(log_p, axis=0, b=np.array([0.25, 0.75])[:, None, None])
     assert expected.min() < -1000
-    np.testing.assert_allclose(
-        as_module(model)(torch.from_numpy(X)), expected, rtol=1e-9, atol=1e-12
-    )
+    found = as_module(model)(torch.from_numpy(X))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_one_vs_rest_of_one_class_is_constant():
@@ -325,9 +319,7 @@ def test_one_vs_rest_of_one_class_is_constant():
 
 
 METAS = [
-    lambda part: VotingClassifier(
-        [("gone", "drop"), ("line", LogisticRegression()), ("part", part)]
-    ),
+    lambda part: VotingClassifier([("gone", "drop"), ("part", part)]),
     lambda part: StackingClassifier([("line", LogisticRegression()), ("part", part)]),
     lambda part: StackingClassifier([("line", LogisticRegression())], part),
     bagging,
@@ -372,3 +364,37 @@ def test_several_labels_a_sample_are_refused(model):
     X, y = make_multilabel_classification(60, random_state=0)
     with pytest.raises(ValueError, match="one label a sample.*fitted with several"):
         as_module(model.fit(X, y))
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        lambda part: StackingClassifier([("part", part)], cv=2, stack_method="decision_function"),
+        lambda part: CalibratedClassifierCV(part, cv=2),
+        lambda part: CalibratedClassifierCV(FrozenEstimator(part), cv=2),
+        lambda part: CalibratedClassifierCV(bagging(part), cv=2),
+    ],
+)
+def test_columns_for_pairs_of_classes_are_refused(meta, data):
+    X, y = data
+    part = make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")).fit(X, y)
+    model = meta(part).fit(X, y)
+    if len(model.classes_) == 2:
+        as_module(model)
+    else:
+        with pytest.raises(ValueError, match="decision_function_shape='ovo'.*Set it to 'ovr'"):
+            as_module(model)
+
+
+@pytest.mark.parametrize(
+    "member", [LogisticRegression(), make_pipeline(StandardScaler(), LinearSVC())]
+)
+def test_linear_members_against_the_rest_are_linear(member, data):
+    X, y = data
+    model = OneVsRestClassifier(member).fit(X, y)
+    coef, intercept = fold_linear(as_module(model), X.shape[1])
+    expected = model.decision_function(X)
+    found = X @ coef.numpy().T + intercept.numpy()
+    if expected.ndim == 1:
+        found = found[:, 1] - found[:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
