@@ -15,6 +15,7 @@ from sk_adv.differentiable._core import (
     run,
 )
 from sk_adv.differentiable._linear import is_affine, log_of, with_zero
+from sk_adv.differentiable._maps import Select
 
 
 def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
@@ -55,18 +56,6 @@ def preferences(module: nn.Module, X: Tensor) -> Tensor:
     # predict follows decision_function, where there is one, but for bagging: it has one, and
     # takes the mean of the probabilities, or the votes.
     return run(module, X) if isinstance(last, Ensemble) else decision_values(module, X)
-
-
-class Columns(nn.Module):
-    """Some of the features, in a given order."""
-
-    def __init__(self, indices):
-        super().__init__()
-        self.register_buffer("indices", torch.as_tensor(indices).clone())
-
-    def forward(self, X):
-        """X[:, indices]."""
-        return X[:, self.indices]
 
 
 class AmongAllClasses(nn.Module):
@@ -208,7 +197,7 @@ def _(voting):
 @as_module.register(BaggingClassifier)
 def _(bagging):
     members = [
-        Chain(Columns(features), member)
+        Chain(Select(features), member)
         for features, member in zip(bagging.estimators_features_, members_of(bagging), strict=True)
     ]
     probable = [hasattr(estimator, "predict_proba") for estimator in bagging.estimators_]
