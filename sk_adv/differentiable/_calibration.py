@@ -57,6 +57,8 @@ class Isotonic(nn.Module):
 class OneVsRestCalibration(nn.Module):
     """A classifier whose classes are calibrated each by itself; of two classes, the second."""
 
+    has_parts = True
+
     def __init__(self, member, method, curves, columns, n_classes):
         super().__init__()
         self.member = member
@@ -81,6 +83,8 @@ class TemperatureScaling(nn.Module):
 
     Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
     """
+
+    has_parts = True
 
     def __init__(self, member, method, calibrator):
         super().__init__()

@@ -145,8 +145,15 @@ def check_has_rule(estimator):
 
 def run(module: nn.Module, X: Tensor) -> Tensor:
     """Call a module on X in the module's own precision."""
+    return module(_in_precision_of(module, X))
+
+
+def _in_precision_of(module, X):
+    # What is made of others leaves it to each of them: the first one's would round X for the rest.
+    if getattr(module, "has_parts", False):
+        return X
     _, dtype = module_device_and_dtype(module, X.dtype)
-    return module(X.to(dtype))
+    return X.to(dtype)
 
 
 # scikit-learn's meta-estimators combine `decision_function`s or `predict_proba`s. Both follow from
@@ -166,12 +173,13 @@ def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
 
 
 def _face(module, name, X):
-    _, dtype = module_device_and_dtype(module, X.dtype)
-    return getattr(module, name, module)(X.to(dtype))
+    return getattr(module, name, module)(_in_precision_of(module, X))
 
 
 class Chain(nn.Sequential):
     """Modules one after another, each in its own precision."""
+
+    has_parts = True
 
     def forward(self, X):
         """Apply all steps to X."""

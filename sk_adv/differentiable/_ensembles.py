@@ -72,6 +72,8 @@ class AmongAllClasses(nn.Module):
         How many classes the ensemble has.
     """
 
+    has_parts = True
+
     def __init__(self, member, columns, n_classes):
         super().__init__()
         self.member = member
@@ -94,6 +96,8 @@ class AmongAllClasses(nn.Module):
 
 class Ensemble(nn.Module):
     """Members, each a module to the logits of all classes, and their shares, which sum to 1."""
+
+    has_parts = True
 
     def __init__(self, members, weights=None):
         super().__init__()
@@ -222,6 +226,8 @@ class AgainstTheRest(nn.Module):
         What is taken from them.
     """
 
+    has_parts = True
+
     def __init__(self, members, function):
         super().__init__()
         self.members = nn.ModuleList(members)
@@ -244,6 +250,8 @@ class NormalizedAgainstTheRest(nn.Module):
 
     The decision values beside them are an `AgainstTheRest` too.
     """
+
+    has_parts = True
 
     def __init__(self, log_probabilities, decision_values):
         super().__init__()
@@ -294,20 +302,10 @@ def _(constant):
     return Constant(constant.y_)
 
 
-class Stacking(Chain):
-    """The members' responses, then the final estimator's logits; X goes in as it comes."""
-
-    def forward(self, X):
-        """Logits of X."""
-        return run(self[1], self._before_last(X))
-
-    def _before_last(self, X):
-        # Each member has its own precision: run would put X in that of one of them.
-        return self[0](X)
-
-
 class Responses(nn.Module):
     """The members' responses side by side, and X behind them if `passthrough`."""
+
+    has_parts = True
 
     def __init__(self, members, methods, n_classes, passthrough):
         super().__init__()
@@ -354,7 +352,7 @@ def _(stacking):
         len(stacking.classes_),
         stacking.passthrough,
     )
-    return Stacking(responses, as_module(stacking.final_estimator_))
+    return Chain(responses, as_module(stacking.final_estimator_))
 
 
 @parts_of.register(VotingClassifier)

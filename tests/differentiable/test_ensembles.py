@@ -260,6 +260,7 @@ def test_votes_of_frozen_members_count_by_their_labels(data):
     [
         lambda members: VotingClassifier(members, voting="soft"),
         lambda members: StackingClassifier(members, SCALED, cv=2, passthrough=True),
+        lambda members: bagging(VotingClassifier(members, voting="soft")),
     ],
 )
 def test_members_keep_their_own_precision(meta, data, assert_agrees):
