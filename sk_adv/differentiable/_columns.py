@@ -22,6 +22,8 @@ from sk_adv.differentiable._wrappers import active_steps
 class Columns(nn.Module):
     """Parts that each see some columns of X, their outputs side by side."""
 
+    has_parts = True
+
     def __init__(self, parts):
         super().__init__()
         self.parts = nn.ModuleList(parts)
