@@ -40,8 +40,14 @@ def as_module(
         - Gaussian classes: `QuadraticDiscriminantAnalysis`, `GaussianNB`;
         - networks: `MLPClassifier`, skorch's `NeuralNetClassifier` and
           `NeuralNetBinaryClassifier`, a `torch.nn.Module`;
-        - transformers: `StandardScaler`, `MinMaxScaler`;
-        - around these: a `Pipeline`, a search such as `GridSearchCV`, a `FrozenEstimator`;
+        - ensembles of these: `VotingClassifier`, `BaggingClassifier`, `OneVsRestClassifier`,
+          `StackingClassifier`, `CalibratedClassifierCV`;
+        - transformers: `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`, `RobustScaler`,
+          `Normalizer`, `PolynomialFeatures`, `PCA`, `IncrementalPCA`, `TruncatedSVD`,
+          `SimpleImputer` of numbers, selectors of features such as `VarianceThreshold` and
+          `SelectKBest`, `FunctionTransformer` over functions that torch tensors know;
+        - around these: a `Pipeline`, a `ColumnTransformer`, a search such as `GridSearchCV`, a
+          `FrozenEstimator`;
 
         or any type for which a rule is registered (see Notes).
 
