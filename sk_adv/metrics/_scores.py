@@ -1,0 +1,178 @@
+"""Accuracy and confidence of a fitted classifier on adversarial copies."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_consistent_length
+
+from sk_adv._adversary import perturb
+
+
+def adversarial_accuracy_score(
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epsilon: ArrayLike,
+    attack: str | Callable = "fgsm",
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
+    **attack_params,
+) -> float:
+    """Share of samples that are classified correctly after an attack on them.
+
+    The attack sees the true labels; samples that are wrong before it count as wrong. One minus
+    this score is the *adversarial error*. It is an upper bound on the accuracy under the worst
+    perturbation, and a poor one if the model was trained on the same attack: then let a stronger
+    attack stand beside it.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`.
+
+    X : array-like or frame of shape (n_samples, n_features)
+        Clean samples, in the estimator's raw units.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    epsilon : float or array-like of shape (n_features,)
+        Radius of the perturbation in the units of X.
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in the mean.
+
+    **attack_params : dict
+        Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`.
+
+    Returns
+    -------
+    float
+        The accuracy on the adversarial copies, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse or `as_module` has no rule for the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_adv.metrics import adversarial_accuracy_score
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    >>> clean = adversarial_accuracy_score(model, X, y, epsilon=0)
+    >>> attacked = adversarial_accuracy_score(model, X, y, epsilon=0.5 * X.std(axis=0))
+    >>> clean > 0.98, attacked < 0.6
+    (True, True)
+    """
+    if sample_weight is not None:
+        check_consistent_length(y, sample_weight)
+    copies = perturb(
+        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+    )
+    return float(accuracy_score(y, estimator.predict(copies), sample_weight=sample_weight))
+
+
+def adversarial_confidence(
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epsilon: ArrayLike,
+    attack: str | Callable = "fgsm",
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    **attack_params,
+) -> float:
+    """Confidence on errors: mean probability of the predicted class where it is wrong.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier with `predict_proba` for which `as_module` has a rule.
+
+    X : array-like or frame of shape (n_samples, n_features)
+        Clean samples, in the estimator's raw units.
+
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    epsilon : float or array-like of shape (n_features,)
+        Radius of the perturbation in the units of X; 0 gives the confidence on clean errors.
+
+    attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped.
+
+    **attack_params : dict
+        Further arguments of the attack.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN, with an `UndefinedMetricWarning`, if no copy is misclassified.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse or `as_module` has no rule for the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.metrics import adversarial_confidence
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> 0.5 < adversarial_confidence(model, X, y, epsilon=1.0) < 1
+    True
+    """
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
+    copies = perturb(
+        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+    )
+    probability = np.asarray(estimator.predict_proba(copies))
+    predicted = np.asarray(estimator.classes_)[probability.argmax(axis=1)]
+    wrong = predicted != np.asarray(y)
+    if not wrong.any():
+        warnings.warn(
+            "No adversarial copy is misclassified, so the confidence on errors is undefined and "
+            "set to NaN.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+        return float("nan")
+    return float(probability[wrong].max(axis=1).mean())
