@@ -31,6 +31,37 @@ def steepest_step(gradient, epsilon, norm):
     return torch.where(length > 0, epsilon * scaled / length, torch.zeros_like(scaled))
 
 
+def steepest_step_within(gradient, epsilon, norm, room):
+    """The step within the set, and within `room`, that raises the linearised loss most.
+
+    `room` is None or a pair of tensors (lowest <= 0, highest >= 0), and samples are rows. In the
+    Euclidean norm, with v = |η| / ε, g = ε ∘ |gradient| and k the room for v, the conditions of
+    Karush, Kuhn and Tucker give v = min(τ g, k), where τ makes ‖v‖ = 1 or, if ‖k‖ <= 1, v = k.
+    For each set S of features
+
+        Σ_S k² + τ² Σ_{not S} g²  >=  ‖min(τ g, k)‖² ,
+
+    with equality where S holds what is capped: so τ is the largest of those that make the left
+    side 1, and S need only run over the features in the order in which growing τ caps them.
+    """
+    if room is None:
+        return steepest_step(gradient, epsilon, norm)
+    if norm == np.inf:
+        return torch.clamp(steepest_step(gradient, epsilon, norm), *room)
+    g = epsilon * gradient.abs()
+    # So that no square underflows.
+    g = torch.nan_to_num(g / g.amax(1, keepdim=True))
+    lowest, highest = room
+    k = torch.where(g > 0, torch.where(gradient > 0, highest, -lowest) / epsilon, 0.0)
+    order = (k / g).nan_to_num(nan=torch.inf).argsort(1)
+    k_squared, g_squared = (k**2).gather(1, order), (g**2).gather(1, order)
+    left = 1 - (k_squared.cumsum(1) - k_squared)
+    rest = g_squared.flip(1).cumsum(1).flip(1)
+    tau = (left.clamp(min=0) / rest).sqrt().nan_to_num(nan=0.0).amax(1, keepdim=True)
+    v = torch.where((k_squared.sum(1, keepdim=True) <= 1) | (tau * g > k), k, tau * g)
+    return epsilon * torch.where(g > 0, v, 0.0) * gradient.sign()
+
+
 def project(perturbation, epsilon, norm):
     """Bring a perturbation back into the set: nearest point in the units of ε."""
     if norm == np.inf:

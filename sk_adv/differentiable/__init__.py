@@ -13,5 +13,6 @@ from sk_adv.differentiable import (  # noqa: F401
     _wrappers,
 )
 from sk_adv.differentiable._core import as_module
+from sk_adv.differentiable._intervals import Enclosure, enclose
 
-__all__ = ["as_module"]
+__all__ = ["Enclosure", "as_module", "enclose"]

@@ -99,7 +99,7 @@ def fold_linear(module, n_features):
     TypeError
         If the module is not linear in its input.
     """
-    decision = _decision_module(module)
+    decision = decision_module(module)
     if not is_affine(decision):
         raise TypeError(
             "There is an exact value for linear models, and pipelines of linear maps before them, "
@@ -113,9 +113,13 @@ def fold_linear(module, n_features):
     return torch.stack(rows), intercept.detach()
 
 
-def _decision_module(module):
-    if isinstance(module, Chain) and len(module):
-        return Chain(*module[:-1], _decision_module(module[-1]))
+def decision_module(module):
+    """The module without what comes last and leaves the order of the logits as it is."""
+    if isinstance(module, nn.Sequential) and len(module):
+        *steps, last = module
+        if isinstance(last, nn.LogSigmoid | nn.LogSoftmax | nn.Softmax):
+            return decision_module(Chain(*steps))
+        return Chain(*steps, decision_module(last))
     decision = getattr(module, "decision_values", None)
     return decision if isinstance(decision, nn.Module) else module
 

@@ -1,12 +1,16 @@
 """Scores of classifiers under attack, certificates, and scorers for model selection."""
 
-from sk_adv.metrics._certificates import certified_accuracy_score
+from sk_adv.metrics._certificates import certified_accuracy_score, robustness_radius
+from sk_adv.metrics._reports import adversarial_report, transfer_error_matrix
 from sk_adv.metrics._scorer import make_adversarial_scorer
 from sk_adv.metrics._scores import adversarial_accuracy_score, adversarial_confidence
 
 __all__ = [
     "adversarial_accuracy_score",
     "adversarial_confidence",
+    "adversarial_report",
     "certified_accuracy_score",
     "make_adversarial_scorer",
+    "robustness_radius",
+    "transfer_error_matrix",
 ]

@@ -1,4 +1,4 @@
-"""What no attack can change: certified accuracy."""
+"""What no attack can do: certified accuracy, and the distance to the decision boundary."""
 
 import numpy as np
 import torch
@@ -7,10 +7,12 @@ from sklearn.utils import check_consistent_length
 
 from sk_adv._adversary import check_samples
 from sk_adv._devices import to_numpy
-from sk_adv._perturbations import dual_norm
-from sk_adv._validation import check_epsilon, check_norm
-from sk_adv.differentiable import as_module
-from sk_adv.differentiable._linear import fold_linear
+from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv.differentiable import Enclosure, as_module, enclose
+from sk_adv.differentiable._linear import decision_module, fold_linear
+
+# Samples whose bounds are computed at once.
+_BATCH = 1000
 
 
 def certified_accuracy_score(
@@ -20,25 +22,31 @@ def certified_accuracy_score(
     *,
     epsilon: ArrayLike,
     norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> float:
-    """Share of samples that no perturbation within the radius can get misclassified.
+    """Share of samples that provably no perturbation within the radius gets misclassified.
 
     Exact for linear models of any number of classes, and pipelines of linear maps before them: x
     of class y is safe iff, for every other class k,
 
         (w_y - w_k)ᵀx + b_y - b_k > ‖ε ∘ (w_y - w_k)‖_* ,
 
-    with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
+    with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm. For maxout
+    networks and multi-layer perceptrons it is a lower bound, by intervals: exact through the first
+    affine layer, then an interval for each unit, then the worst z_k - z_y over these intervals. It
+    is tight for small radii and networks trained adversarially, and falls to 0 for large ones.
 
     Parameters
     ----------
     estimator : object
-        A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of scalers
-        and one.
+        A fitted classifier for which `as_module` has a rule, whose modules `enclose` knows: linear
+        models, `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
+        `torch.nn.Sequential`, and a `Pipeline` of scalers and one of these.
 
     X : array-like or frame of shape (n_samples, n_features)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. Those outside of `bounds` are brought into
+        them.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -49,23 +57,37 @@ def certified_accuracy_score(
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, which the perturbed samples keep.
+
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     Returns
     -------
     float
-        The certified accuracy, in [0, 1]. One minus it is the robust error, which no attack
-        exceeds.
+        The certified accuracy, in [0, 1]. One minus it is an upper bound on the error under any
+        attack, and, for linear models, that under `attack="exact"`.
 
     Raises
     ------
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, or the estimator is not linear or unknown to `as_module`.
+        If X is sparse, `as_module` does not know the estimator, or `enclose` one of its modules.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+
+    Notes
+    -----
+    The bounds are computed in float64. They are widened by a bound on the rounding errors of the
+    model's own predictions, in the coarser of the precisions of its weights and of X, and of the
+    copies: a margin that rounding could close does not count as safe.
+
+    References
+    ----------
+    Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV
+    2019, section 3.
 
     Examples
     --------
@@ -82,13 +104,102 @@ def certified_accuracy_score(
     if sample_weight is not None:
         check_consistent_length(y, sample_weight)
     classes, values, y = check_samples(estimator, X, y)
-    radius = torch.as_tensor(check_epsilon(epsilon, values.shape[1:]))
+    feature_shape = values.shape[1:]
+    radius = torch.as_tensor(check_epsilon(epsilon, feature_shape))
+    low_high = check_bounds(bounds, feature_shape)
+    clean = torch.from_numpy(np.array(to_numpy(values)))
+    module = as_module(estimator, device="cpu")
+    spacing = _spacing([clean, *module.parameters(), *module.buffers()])
+    decision = decision_module(module.double())
+    known, labels = _indices(classes, y)
+    safe = []
+    for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
+        region = Enclosure.around(batch, radius, norm, bounds=low_high, rounding=spacing)
+        safe.append(enclose(decision, region).is_led_by(index))
+    return float(np.average(torch.cat(safe).numpy() & known, weights=sample_weight))
+
+
+def robustness_radius(
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    norm: float = np.inf,
+    scale: ArrayLike | None = None,
+) -> np.ndarray:
+    """Smallest radius of a perturbation that changes each prediction of a linear model.
+
+    It is the distance to the nearest decision boundary: for a sample of class y,
+
+        min over k ≠ y of ((w_y - w_k)ᵀx + b_y - b_k) / ‖s ∘ (w_y - w_k)‖_* ,
+
+    with s the scale and ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear maps
+        and one.
+
+    X : array-like or frame of shape (n_samples, n_features)
+        Clean samples, in the estimator's raw units.
+
+    y : array-like of shape (n_samples,), default=None
+        True labels: the radius is 0 where the prediction is wrong already. None takes the
+        predictions.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    scale : array-like of shape (n_features,), default=None
+        Perturbations of radius ε are those of `epsilon = ε * scale`, such as the features'
+        standard deviations; 0 marks a feature that can't be changed. None is 1 for all.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The radii, in multiples of the scale; infinite where no perturbation changes the
+        prediction.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse, or the estimator is not linear or unknown to `as_module`.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.metrics import certified_accuracy_score, robustness_radius
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> radius = robustness_radius(model, X, y)
+    >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
+    True
+    """
+    check_norm(norm)
+    classes, values, y = check_samples(estimator, X, estimator.predict(X) if y is None else y)
+    unit = check_epsilon(1.0 if scale is None else scale, values.shape[1:], name="scale")
+    clean = torch.from_numpy(np.array(to_numpy(values), dtype=np.float64))
     module = as_module(estimator, device="cpu", dtype=torch.float64)
-    coef, intercept = fold_linear(module, values.shape[1])
-    logits = torch.as_tensor(np.array(to_numpy(values), dtype=np.float64)) @ coef.T + intercept
+    known, labels = _indices(classes, y)
+    region = Enclosure.around(clean, torch.as_tensor(unit), norm)
+    region = region.affine(*fold_linear(module, clean.shape[1]))
+    # 0 / 0: on a boundary already.
+    ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
+    return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)
+
+
+def _indices(classes, y):
+    """Whether each label is among the classes, and its index there, or any where it is not."""
     known = np.isin(y, classes)
-    label = torch.as_tensor(np.searchsorted(classes, y).clip(max=len(classes) - 1))
-    reach = dual_norm(coef[:, None] - coef[None], radius, norm)[label]
-    others = (logits + reach).scatter(1, label[:, None], -torch.inf).amax(1)
-    safe = logits.gather(1, label[:, None]).squeeze(1) > others
-    return float(np.average(safe.numpy() & known, weights=sample_weight))
+    return known, torch.as_tensor(np.searchsorted(classes, y).clip(max=len(classes) - 1))
+
+
+def _spacing(tensors):
+    """The distance of neighbouring numbers around 1 in the coarsest precision of these."""
+    return max(torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.is_floating_point())

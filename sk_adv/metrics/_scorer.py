@@ -18,6 +18,7 @@ def make_adversarial_scorer(
     attack: str | Callable = "fgsm",
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    surrogate: object = None,
     **attack_params,
 ) -> Callable:
     """Make a scorer that attacks the samples before it scores the estimator on them.
@@ -31,14 +32,21 @@ def make_adversarial_scorer(
     epsilon : float or array-like of shape (n_features,)
         Radius of the perturbation in the units of X.
 
-    attack : {"fgsm", "pgd"} or callable, default="fgsm"
-        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+    attack : str or callable, default="fgsm"
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
+        or, for linear models, "exact", their worst case; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    surrogate : estimator, default=None
+        For models without gradients: an estimator that `as_module` knows, which is fitted to the
+        model's own predictions on the samples that are scored, and attacked in its place. A `FrozenEstimator` is used as it
+        is.
 
     **attack_params : dict
         Further arguments of the attack.
@@ -81,7 +89,13 @@ def make_adversarial_scorer(
     check_bounds(bounds, None)
     if not isinstance(scoring, str) and not callable(scoring):
         raise TypeError(f"scoring must be the name of a scorer or a callable; got {scoring!r}.")
-    options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
+    options = {
+        "epsilon": epsilon,
+        "attack": attack,
+        "norm": norm,
+        "bounds": bounds,
+        "surrogate": surrogate,
+    }
     return _AdversarialScorer(get_scorer(scoring), {**options, **attack_params})
 
 

@@ -22,6 +22,7 @@ def adversarial_accuracy_score(
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
+    surrogate: object = None,
     **attack_params,
 ) -> float:
     """Share of samples that are classified correctly after an attack on them.
@@ -29,12 +30,13 @@ def adversarial_accuracy_score(
     The attack sees the true labels; samples that are wrong before it count as wrong. One minus
     this score is the *adversarial error*. It is an upper bound on the accuracy under the worst
     perturbation, and a poor one if the model was trained on the same attack: then let a stronger
-    attack stand beside it.
+    attack stand beside it. For linear models `attack="exact"` is the worst perturbation.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`.
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any, with a
+        `surrogate`.
 
     X : array-like or frame of shape (n_samples, n_features)
         Clean samples, in the estimator's raw units.
@@ -45,8 +47,10 @@ def adversarial_accuracy_score(
     epsilon : float or array-like of shape (n_features,)
         Radius of the perturbation in the units of X.
 
-    attack : {"fgsm", "pgd"} or callable, default="fgsm"
-        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+    attack : str or callable, default="fgsm"
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
+        or, for linear models, "exact", their worst case; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -56,6 +60,11 @@ def adversarial_accuracy_score(
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
+
+    surrogate : estimator, default=None
+        For models without gradients: an estimator that `as_module` knows, which is fitted to the
+        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
+        is.
 
     **attack_params : dict
         Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`.
@@ -70,7 +79,8 @@ def adversarial_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse or `as_module` has no rule for the estimator.
+        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, or
+        `attack="exact"` meets a model that is not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -91,7 +101,15 @@ def adversarial_accuracy_score(
     if sample_weight is not None:
         check_consistent_length(y, sample_weight)
     copies = perturb(
-        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+        estimator,
+        X,
+        y,
+        epsilon=epsilon,
+        attack=attack,
+        norm=norm,
+        bounds=bounds,
+        surrogate=surrogate,
+        **attack_params,
     )
     return float(accuracy_score(y, estimator.predict(copies), sample_weight=sample_weight))
 
@@ -105,6 +123,7 @@ def adversarial_confidence(
     attack: str | Callable = "fgsm",
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    surrogate: object = None,
     **attack_params,
 ) -> float:
     """Confidence on errors: mean probability of the predicted class where it is wrong.
@@ -112,7 +131,8 @@ def adversarial_confidence(
     Parameters
     ----------
     estimator : object
-        A fitted classifier with `predict_proba` for which `as_module` has a rule.
+        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any, with a
+        `surrogate`.
 
     X : array-like or frame of shape (n_samples, n_features)
         Clean samples, in the estimator's raw units.
@@ -123,14 +143,21 @@ def adversarial_confidence(
     epsilon : float or array-like of shape (n_features,)
         Radius of the perturbation in the units of X; 0 gives the confidence on clean errors.
 
-    attack : {"fgsm", "pgd"} or callable, default="fgsm"
-        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+    attack : str or callable, default="fgsm"
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
+        or, for linear models, "exact", their worst case; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    surrogate : estimator, default=None
+        For models without gradients: an estimator that `as_module` knows, which is fitted to the
+        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
+        is.
 
     **attack_params : dict
         Further arguments of the attack.
@@ -145,7 +172,8 @@ def adversarial_confidence(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse or `as_module` has no rule for the estimator.
+        If X is sparse, the estimator has no `predict_proba`, or `as_module` has no rule for it
+        and there is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -162,17 +190,29 @@ def adversarial_confidence(
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
     copies = perturb(
-        estimator, X, y, epsilon=epsilon, attack=attack, norm=norm, bounds=bounds, **attack_params
+        estimator,
+        X,
+        y,
+        epsilon=epsilon,
+        attack=attack,
+        norm=norm,
+        bounds=bounds,
+        surrogate=surrogate,
+        **attack_params,
     )
-    probability = np.asarray(estimator.predict_proba(copies))
-    predicted = np.asarray(estimator.classes_)[probability.argmax(axis=1)]
-    wrong = predicted != np.asarray(y)
-    if not wrong.any():
+    confidence = confidence_on_errors(estimator, copies, y)
+    if np.isnan(confidence):
         warnings.warn(
             "No adversarial copy is misclassified, so the confidence on errors is undefined and "
             "set to NaN.",
             UndefinedMetricWarning,
             stacklevel=2,
         )
-        return float("nan")
-    return float(probability[wrong].max(axis=1).mean())
+    return confidence
+
+
+def confidence_on_errors(estimator, X, y):
+    """Mean probability of the predicted class where it is wrong; NaN if it is nowhere."""
+    probability = np.asarray(estimator.predict_proba(X))
+    wrong = np.asarray(estimator.classes_)[probability.argmax(axis=1)] != np.asarray(y)
+    return float(probability[wrong].max(axis=1).mean()) if wrong.any() else float("nan")

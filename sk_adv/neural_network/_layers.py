@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from sk_adv.differentiable._networks import plain_module as plain_module
+from sk_adv.differentiable import enclose
 
 
 class Maxout(nn.Module):
@@ -188,3 +189,17 @@ class MaxoutNet(nn.Module):
         for layer in self.layers:
             layer.constrain_weights(self.max_norm)
         self.output.weight.copy_(torch.renorm(self.output.weight, 2, 0, self.max_norm))
+
+
+@enclose.register
+def _(module: Maxout, region):
+    low, high = region.affine(module.weight.flatten(0, 1), module.bias.flatten()).limits()
+    shape = module.bias.shape
+    return region.between(low.unflatten(1, shape).amax(1), high.unflatten(1, shape).amax(1))
+
+
+@enclose.register
+def _(module: MaxoutNet, region):
+    for step in (*module.layers, module.output):
+        region = enclose(step, region)
+    return region

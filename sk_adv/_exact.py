@@ -1,0 +1,69 @@
+"""The exact worst case of linear models, as an attack."""
+
+import numpy as np
+import torch
+
+from sk_adv._validation import check_bounds
+from sk_adv.attacks._engine import perturb_batches
+from sk_adv.differentiable._intervals import Enclosure
+from sk_adv.differentiable._linear import fold_linear
+
+
+def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, batch_size=None):
+    """The worst perturbation of a linear model, for any number of classes.
+
+    For the rival k of a sample's class y the worst case is linear: η maximises (w_k - w_y)ᵀη over
+    ‖η / ε‖ <= 1 and `bounds`, in closed form. Among the rivals, the one whose z_k - z_y is then
+    the largest is taken.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Linear in its input, up to functions that keep the order of the logits.
+
+    X : array-like or torch.Tensor of shape (n_samples, n_features)
+        Samples outside of `bounds` are first brought into them.
+
+    y, epsilon, norm, bounds, batch_size : see sk_adv.attacks.fgsm
+
+    targeted : bool, default=False
+        Whether y are the classes to move towards; for two classes only.
+
+    Returns
+    -------
+    ndarray or torch.Tensor of the shape of X
+
+    Raises
+    ------
+    TypeError
+        If the module is not linear.
+    ValueError
+        If a parameter is invalid, or targeted with more than two classes: then several rivals
+        have to be overcome at once, which has no closed form.
+    """
+
+    def step(objective, clean, radius):
+        if clean.ndim != 2:
+            raise ValueError(
+                f"X must have shape (n_samples, n_features); got {tuple(clean.shape)}."
+            )
+        n_classes, labels = objective.logits(clean[:1]).shape[1], objective.labels
+        if targeted and n_classes > 2:
+            raise ValueError(
+                f"attack='exact' takes a target for two classes only; got {n_classes} classes. "
+                "Use 'pgd'."
+            )
+        labels = 1 - labels if targeted else labels
+        coef, intercept = fold_linear(module, clean.shape[1])
+        region = Enclosure.around(clean, radius, norm, bounds=check_bounds(bounds, clean.shape[1:]))
+        worst = torch.full_like(clean[:, 0], -torch.inf)
+        perturbation = torch.zeros_like(clean)
+        for gap, gain, candidate in region.affine(coef, intercept).rivals(labels):
+            better = gap + gain > worst
+            worst = torch.where(better, gap + gain, worst)
+            perturbation = torch.where(better[:, None], candidate, perturbation)
+        return region.centre + perturbation - clean
+
+    return perturb_batches(
+        module, X, y, epsilon, step, norm=norm, bounds=bounds, batch_size=batch_size
+    )
