@@ -13,6 +13,7 @@ from torch import nn
 from sk_adv import attacks
 from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
+from sk_adv._exact import exact
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._columns import report_fixed_columns, split_columns
@@ -22,6 +23,7 @@ from sk_adv.differentiable._core import check_has_rule
 NOISE = {attacks.sign_noise, attacks.uniform_noise}
 
 ATTACKS = {
+    "exact": exact,
     "fgsm": attacks.fgsm,
     "pgd": attacks.pgd,
     "rotate_towards_gradient": attacks.rotate_towards_gradient,
@@ -121,7 +123,7 @@ def perturb(
 
     split = split_columns(estimator, X)
     if split is None:
-        values = _numeric(X)
+        values = numeric(X)
         module = nn.Identity() if run in NOISE else as_module(estimator, device=device)
     else:
         values, module = split.values, split.module.to(device=device)
@@ -207,21 +209,7 @@ def check_classifier(estimator, X, y):
     return np.asarray(estimator.classes_), y
 
 
-def check_samples(estimator, X, y):
-    """Validate samples and labels against a fitted classifier that takes numbers only.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    values : ndarray or torch.Tensor of shape (n_samples, n_features)
-        X as floating point numbers.
-    y : ndarray of shape (n_samples,)
-    """
-    classes, y = check_classifier(estimator, X, y)
-    return classes, _numeric(X), y
-
-
-def _numeric(X):
+def numeric(X):
     """X as a two-dimensional array, or tensor, of floating point numbers or NaN."""
     if not isinstance(X, torch.Tensor):
         return check_array(

@@ -5,8 +5,8 @@ import torch
 
 from sk_adv._validation import check_bounds
 from sk_adv.attacks._engine import perturb_batches
-from sk_adv.differentiable._intervals import Enclosure
-from sk_adv.differentiable._linear import fold_linear
+from sk_adv.differentiable import Enclosure
+from sk_adv.differentiable._intervals import enclose_linear
 
 
 def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, batch_size=None):
@@ -38,31 +38,31 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
     TypeError
         If the module is not linear.
     ValueError
-        If a parameter is invalid, or targeted with more than two classes: then several rivals
-        have to be overcome at once, which has no closed form.
+        If a parameter is invalid, or `targeted` with more than two classes.
     """
 
     def step(objective, clean, radius):
-        if clean.ndim != 2:
-            raise ValueError(
-                f"X must have shape (n_samples, n_features); got {tuple(clean.shape)}."
-            )
-        n_classes, labels = objective.logits(clean[:1]).shape[1], objective.labels
-        if targeted and n_classes > 2:
-            raise ValueError(
-                f"attack='exact' takes a target for two classes only; got {n_classes} classes. "
-                "Use 'pgd'."
-            )
-        labels = 1 - labels if targeted else labels
-        coef, intercept = fold_linear(module, clean.shape[1])
-        region = Enclosure.around(clean, radius, norm, bounds=check_bounds(bounds, clean.shape[1:]))
+        if objective.missing is not None:
+            clean = clean.masked_fill(objective.missing, torch.nan)
+        labels = objective.labels
+        if targeted:
+            n_classes = objective.logits(clean[:1]).shape[1]
+            if n_classes > 2:
+                raise ValueError(
+                    "attack='exact' takes a target for two classes only: with more, several rivals "
+                    f"have to be overcome at once. Got {n_classes} classes; use 'pgd'."
+                )
+            labels = 1 - labels
+        low_high = check_bounds(bounds, clean.shape[1:])
+        region = enclose_linear(module, Enclosure.around(clean, radius, norm, bounds=low_high))
         worst = torch.full_like(clean[:, 0], -torch.inf)
         perturbation = torch.zeros_like(clean)
-        for gap, gain, candidate in region.affine(coef, intercept).rivals(labels):
+        for gap, gain, candidate in region.rivals(labels):
             better = gap + gain > worst
             worst = torch.where(better, gap + gain, worst)
             perturbation = torch.where(better[:, None], candidate, perturbation)
-        return region.centre + perturbation - clean
+        # Bounds move the centre of a sample that lies outside of them.
+        return perturbation + (region.centre - clean).nan_to_num()
 
     return perturb_batches(
         module, X, y, epsilon, step, norm=norm, bounds=bounds, batch_size=batch_size

@@ -13,6 +13,7 @@ from sk_adv.differentiable import (  # noqa: F401
     _wrappers,
 )
 from sk_adv.differentiable._core import as_module
-from sk_adv.differentiable._intervals import Enclosure, enclose
+from sk_adv.differentiable._enclosure import Enclosure
+from sk_adv.differentiable._intervals import enclose
 
 __all__ = ["Enclosure", "as_module", "enclose"]

@@ -1,17 +1,17 @@
 """Interval bounds: what the layers of a network can give for all inputs of a perturbation set."""
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import nn
 
-from sk_adv._perturbations import clip, dual_norm, steepest_step_within
-from sk_adv.differentiable._linear import fold_linear, is_affine
-from sk_adv.differentiable._maps import Affine
+from sk_adv.differentiable._columns import Columns, Table
+from sk_adv.differentiable._enclosure import Enclosure
+from sk_adv.differentiable._linear import decision_module, fold_linear, is_affine
+from sk_adv.differentiable._maps import Affine, Fill
 
 NONDECREASING = (
     nn.Hardtanh,
@@ -22,227 +22,6 @@ NONDECREASING = (
     nn.Softsign,
     nn.Tanh,
 )
-
-
-@dataclass(frozen=True)
-class Enclosure:
-    """Sets that hold the values of a layer, one set for each sample.
-
-    A set is {A (u + η) + b : ‖η / r‖ <= 1, lowest <= η <= highest}, widened by a bound on the
-    rounding of the model, which computes in a precision of its own. Affine layers only change A
-    and b, so that their bounds are exact, by the dual norm; any other layer makes intervals.
-
-    Parameters
-    ----------
-    centre : torch.Tensor of shape (n_samples, n_features), float64
-        The points u.
-
-    radius : torch.Tensor of shape (), (n_features,) or (n_samples, n_features)
-        The radii r; one a sample for the max-norm only.
-
-    norm : {numpy.inf, 2}
-        The norm that bounds η.
-
-    error : torch.Tensor of shape (n_samples, n_values)
-        Bound on the rounding of the values.
-
-    rounding : float
-        Spacing of the model's numbers around 1.
-
-    room : tuple (lowest, highest) of torch.Tensor, or None, default=None
-        How far η may go down and up, of shape (n_samples, n_features).
-
-    coef : torch.Tensor of shape (n_values, n_features) or None, default=None
-        The matrix A; None is the identity.
-
-    offset : torch.Tensor of shape (n_values,), default=None
-        The vector b; None is zero.
-
-    References
-    ----------
-    Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV
-    2019, section 3.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> from sk_adv.differentiable import Enclosure
-    >>> X = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    >>> weight = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
-    >>> region = Enclosure.around(X, 0.5, np.inf).affine(weight)
-    >>> [limit.item() for limit in region.limits()]
-    [-4.5, -1.5]
-    """
-
-    centre: Tensor
-    radius: Tensor
-    norm: float
-    error: Tensor
-    rounding: float
-    room: tuple[Tensor, Tensor] | None = None
-    coef: Tensor | None = None
-    offset: Tensor | None = None
-
-    @classmethod
-    def around(
-        cls,
-        X: Tensor,
-        epsilon: float | Tensor,
-        norm: float,
-        *,
-        bounds: tuple | None = None,
-        rounding: float = torch.finfo(torch.float64).eps,
-    ) -> "Enclosure":
-        """The perturbation sets of samples.
-
-        Parameters
-        ----------
-        X : torch.Tensor of shape (n_samples, n_features), float64
-            The samples; those outside of `bounds` are first brought into them.
-
-        epsilon : float or torch.Tensor of shape (n_features,)
-            Radius of the perturbation, in the units of X.
-
-        norm : {numpy.inf, 2}
-            The norm that bounds it.
-
-        bounds : tuple (low, high) or None, default=None
-            Valid range of X.
-
-        rounding : float, default=the spacing of float64
-            Spacing around 1 of the numbers that the model computes with.
-
-        Returns
-        -------
-        Enclosure
-            The sets.
-        """
-        X, room = clip(X, bounds), None
-        radius = torch.as_tensor(epsilon, dtype=X.dtype, device=X.device)
-        if bounds is not None:
-            room = (clip(X - radius, bounds) - X, clip(X + radius, bounds) - X)
-        return cls(X, radius, norm, rounding * (X.abs() + radius), rounding, room)
-
-    def limits(self) -> tuple[Tensor, Tensor]:
-        """The intervals that hold the values.
-
-        Returns
-        -------
-        low, high : torch.Tensor of shape (n_samples, n_values)
-            Their ends.
-        """
-        centre, reach = self.centre, self.radius
-        # In the Euclidean norm the room is left out: the ball is nearly always the tighter bound.
-        if self.room is not None and self.norm == np.inf:
-            lowest, highest = self.room
-            centre, reach = centre + (lowest + highest) / 2, (highest - lowest) / 2
-        values = self._values(centre)
-        if self.coef is not None:
-            one_set = reach.ndim < 2
-            norms = dual_norm(self.coef, reach, self.norm) if one_set else None
-            reach = norms if one_set else linear(reach, self.coef.abs())
-        reach = reach + self.error
-        return values - reach, values + reach
-
-    def _values(self, X):
-        return X if self.coef is None else linear(X, self.coef, self.offset)
-
-    def affine(self, weight: Tensor, bias: Tensor | None = None) -> "Enclosure":
-        """What an affine layer makes of the sets: no bound, but the sets themselves.
-
-        Parameters
-        ----------
-        weight : torch.Tensor of shape (n_outputs, n_values)
-            Its matrix.
-
-        bias : torch.Tensor of shape (n_outputs,), default=None
-            Its offset; None is zero.
-
-        Returns
-        -------
-        Enclosure
-            The sets of its outputs.
-        """
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
-        low, high = self.limits()
-        # A sum of n products in floating point, in any order, is off by n u Σ|w||x| at most, to
-        # first order in the unit roundoff u, which is half of the spacing (Higham, "Accuracy and
-        # Stability of Numerical Algorithms", 2nd ed., section 3.1).
-        n_terms = (weight != 0).sum(1) + 1
-        size = linear(torch.maximum(-low, high), weight.abs(), bias.abs())
-        error = linear(self.error, weight.abs()) + n_terms * self.rounding * size
-        if self.coef is not None:
-            bias = bias + weight @ self.offset
-            weight = weight @ self.coef
-        return replace(self, coef=weight, offset=bias, error=error)
-
-    def between(self, low: Tensor, high: Tensor) -> "Enclosure":
-        """Intervals in the place of these sets, for values that rounding has not touched yet.
-
-        Parameters
-        ----------
-        low, high : torch.Tensor of shape (n_samples, n_values)
-            Their ends.
-
-        Returns
-        -------
-        Enclosure
-            The intervals, widened by the rounding of functions such as tanh.
-        """
-        # Elementary functions are off by a few units in the last place.
-        error = 4 * self.rounding * torch.maximum(-low, high)
-        return Enclosure((low + high) / 2, (high - low) / 2, np.inf, error, self.rounding)
-
-    def rivals(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each class k as a rival of the samples' own y.
-
-        Both rows of weights are subtracted before the worst η is sought. That is exact after
-        affine layers alone, and tighter than the difference of two intervals after others.
-
-        Parameters
-        ----------
-        labels : torch.Tensor of shape (n_samples,), int64
-            The classes y.
-
-        Yields
-        ------
-        gap : torch.Tensor of shape (n_samples,)
-            z_k - z_y at the centre; minus infinity where k is y.
-
-        gain : torch.Tensor of shape (n_samples,)
-            What the worst η adds to it.
-
-        step : torch.Tensor of shape (n_samples, n_features)
-            The worst η.
-        """
-        values = self._values(self.centre)
-        own = values.gather(1, labels[:, None]).squeeze(1)
-        coef = self.coef
-        if coef is None:
-            coef = torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
-        for k in range(values.shape[1]):
-            direction = coef[k] - coef[labels]
-            step = steepest_step_within(direction, self.radius, self.norm, self.room)
-            gap = torch.where(labels == k, -torch.inf, values[:, k] - own)
-            yield gap, (direction * step).sum(1), step
-
-    def is_led_by(self, labels: Tensor) -> Tensor:
-        """Whether one value is the largest, whatever the perturbation and the rounding.
-
-        Parameters
-        ----------
-        labels : torch.Tensor of shape (n_samples,), int64
-            Index of the value.
-
-        Returns
-        -------
-        torch.Tensor of shape (n_samples,), bool
-            True where no other value comes up to it.
-        """
-        worst = torch.stack([gap + gain for gap, gain, _ in self.rivals(labels)], dim=1)
-        slack = self.error + self.error.gather(1, labels[:, None])
-        return (worst + slack < 0).all(1)
 
 
 @functools.singledispatch
@@ -284,7 +63,8 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     (array([[-0. ,  1.5]]), array([[0.25, 2.5 ]]))
     """
     if is_affine(module):
-        return region.affine(*fold_linear(module, region.error.shape[1]))
+        folded = fold_linear(module, region.error.shape[1])
+        return region.affine(*(tensor.to(region.centre) for tensor in folded))
     name = type(module).__name__
     raise TypeError(
         f"There are no bounds on the outputs of the module {name}: register a rule by "
@@ -329,9 +109,74 @@ def _(module: nn.LeakyReLU, region):
 
 @enclose.register
 def _(module: Affine, region):
-    region = region.affine(module.scale.diag(), module.shift)
+    scale = module.scale.expand(region.error.shape[1])
+    region = region.affine(scale.diag(), module.shift - module.center * scale)
     if module.limits is None:
         return region
-    return _monotone(
-        functools.partial(torch.clamp, min=module.limits[0], max=module.limits[1]), region
+    return _monotone(lambda values: torch.clamp(values, *module.limits), region)
+
+
+@enclose.register
+def _(module: Fill, region):
+    if region.coef is not None or not np.isnan(module.missing_value):
+        raise TypeError("There are bounds for a SimpleImputer only as first step, of NaN.")
+    # What is missing can't be perturbed.
+    missing = region.centre.isnan()
+
+    def present(values):
+        return torch.where(missing, 0.0, values)
+
+    region = replace(
+        region,
+        centre=present(region.centre),
+        radius=present(region.radius),
+        error=present(region.error),
+        room=region.room and tuple(map(present, region.room)),
     )
+    kept, indicated = module.kept.indices, module.indicated.indices
+    every = torch.eye(missing.shape[1], dtype=region.centre.dtype)
+    region = region.affine(torch.cat([every[kept], 0 * every[indicated]]))
+    filled = torch.cat([missing[:, kept] * module.fill, missing[:, indicated]], dim=1)
+    return replace(region, offset=filled)
+
+
+@enclose.register
+def _(module: Table, region):
+    rows = module(region.centre)
+    region = region.affine(region.centre.new_zeros(rows.shape[1], region.error.shape[1]))
+    return replace(region, offset=rows)
+
+
+@enclose.register
+def _(module: Columns, region):
+    parts = [enclose(part, region) for part in module.parts]
+    if not all(part.is_exact for part in parts):
+        raise TypeError(
+            "There are bounds for a ColumnTransformer of affine transformers only, and of those "
+            "whose columns stay as they are."
+        )
+    n_samples = len(region.centre)
+    offsets = [part.offset.expand(n_samples, len(part.coef)) for part in parts]
+    return replace(
+        region,
+        coef=torch.cat([part.coef for part in parts]),
+        offset=torch.cat(offsets, dim=1),
+        error=torch.cat([part.error for part in parts], dim=1),
+    )
+
+
+def enclose_linear(module: nn.Module, region: Enclosure) -> Enclosure:
+    """The decision values of what is linear from end to end; else a `TypeError` that says so."""
+    try:
+        values = enclose(decision_module(module), region)
+    except TypeError as error:
+        raise TypeError(_NOT_LINEAR.format(type(module).__name__)) from error
+    if not values.is_exact:
+        raise TypeError(_NOT_LINEAR.format(type(module).__name__))
+    return values
+
+
+_NOT_LINEAR = (
+    "There is an exact worst case for linear models, and pipelines of linear maps before them, "
+    "only; got a {} that is not linear. attack='pgd' takes any model with gradients."
+)

@@ -1,5 +1,7 @@
 """Rules for linear classifiers, and the weights of what is linear from end to end."""
 
+import functools
+
 import torch
 from scipy.sparse import issparse
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -113,13 +115,9 @@ def fold_linear(module, n_features):
     return torch.stack(rows), intercept.detach()
 
 
+@functools.singledispatch
 def decision_module(module):
     """The module without what comes last and leaves the order of the logits as it is."""
-    if isinstance(module, nn.Sequential) and len(module):
-        *steps, last = module
-        if isinstance(last, nn.LogSigmoid | nn.LogSoftmax | nn.Softmax):
-            return decision_module(Chain(*steps))
-        return Chain(*steps, decision_module(last))
     decision = getattr(module, "decision_values", None)
     return decision if isinstance(decision, nn.Module) else module
 
@@ -146,6 +144,16 @@ def linear_logits(estimator, kind=LinearLogits):
     # Without an intercept some estimators have a single zero for all classes.
     intercept = torch.as_tensor(estimator.intercept_, dtype=coef.dtype, device=coef.device)
     return kind(coef, intercept.expand(len(coef)))
+
+
+@decision_module.register
+def _(module: nn.Sequential):
+    if not len(module):
+        return module
+    *steps, last = module
+    if isinstance(last, nn.LogSigmoid | nn.LogSoftmax | nn.Softmax):
+        return decision_module(Chain(*steps))
+    return Chain(*steps, decision_module(last))
 
 
 @as_module.register(LinearClassifierMixin)

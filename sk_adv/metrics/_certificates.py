@@ -4,12 +4,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import _num_features
 
-from sk_adv._adversary import check_samples
+from sk_adv._adversary import check_classifier, numeric
 from sk_adv._devices import to_numpy
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.differentiable import Enclosure, as_module, enclose
-from sk_adv.differentiable._linear import decision_module, fold_linear
+from sk_adv.differentiable._columns import split_columns
+from sk_adv.differentiable._intervals import enclose_linear
+from sk_adv.differentiable._linear import decision_module
 
 # Samples whose bounds are computed at once.
 _BATCH = 1000
@@ -103,12 +106,8 @@ def certified_accuracy_score(
     check_norm(norm)
     if sample_weight is not None:
         check_consistent_length(y, sample_weight)
-    classes, values, y = check_samples(estimator, X, y)
-    feature_shape = values.shape[1:]
-    radius = torch.as_tensor(check_epsilon(epsilon, feature_shape))
-    low_high = check_bounds(bounds, feature_shape)
-    clean = torch.from_numpy(np.array(to_numpy(values)))
-    module = as_module(estimator, device="cpu")
+    classes, y = check_classifier(estimator, X, y)
+    clean, module, radius, low_high = _numbers(estimator, X, epsilon, bounds)
     spacing = _spacing([clean, *module.parameters(), *module.buffers()])
     decision = decision_module(module.double())
     known, labels = _indices(classes, y)
@@ -182,16 +181,27 @@ def robustness_radius(
     True
     """
     check_norm(norm)
-    classes, values, y = check_samples(estimator, X, estimator.predict(X) if y is None else y)
-    unit = check_epsilon(1.0 if scale is None else scale, values.shape[1:], name="scale")
-    clean = torch.from_numpy(np.array(to_numpy(values), dtype=np.float64))
-    module = as_module(estimator, device="cpu", dtype=torch.float64)
+    classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
+    scale = check_epsilon(1.0 if scale is None else scale, (_num_features(X),), name="scale")
+    clean, module, unit, _ = _numbers(estimator, X, scale, None)
     known, labels = _indices(classes, y)
-    region = Enclosure.around(clean, torch.as_tensor(unit), norm)
-    region = region.affine(*fold_linear(module, clean.shape[1]))
+    region = enclose_linear(module.double(), Enclosure.around(clean.double(), unit, norm))
     # 0 / 0: on a boundary already.
     ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
     return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)
+
+
+def _numbers(estimator, X, epsilon, bounds):
+    """X, the estimator's module, and the radius and bounds of each column of X, for the CPU."""
+    feature_shape = (_num_features(X),)
+    radius, bounds = check_epsilon(epsilon, feature_shape), check_bounds(bounds, feature_shape)
+    split = split_columns(estimator, X)
+    if split is None:
+        module, values = as_module(estimator, device="cpu"), numeric(X)
+    else:
+        module, values = split.module.cpu(), split.values
+        radius, bounds = split.only_free(radius, bounds)
+    return torch.from_numpy(np.array(to_numpy(values))), module, torch.as_tensor(radius), bounds
 
 
 def _indices(classes, y):

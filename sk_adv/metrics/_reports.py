@@ -76,7 +76,7 @@ def adversarial_report(
         - `error`: the share of copies that are misclassified;
         - `confidence`: the mean probability of the predicted class on these, NaN if there are
           none or the estimator has no `predict_proba`;
-        - `max_error`: one minus `certified_accuracy_score`, which no attack of this radius
+        - `certified_error`: one minus `certified_accuracy_score`, which no attack of this radius
           exceeds, and which linear models attain; NaN where no bound is known.
 
     Raises
@@ -101,12 +101,12 @@ def adversarial_report(
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
     >>> attacks = {"FGSM": "fgsm", "PGD": partial(pgd, n_steps=10, random_state=0)}
     >>> report = adversarial_report(model, X, y, epsilons=[0, 0.3], attacks=attacks)
-    >>> report[["epsilon", "attack", "error", "max_error"]].round(2)
-       epsilon attack  error  max_error
-    0      0.0   FGSM   0.03       0.03
-    1      0.0    PGD   0.03       0.03
-    2      0.3   FGSM   0.20       0.20
-    3      0.3    PGD   0.20       0.20
+    >>> report[["epsilon", "attack", "error", "certified_error"]].round(2)
+       epsilon attack  error  certified_error
+    0      0.0   FGSM   0.03             0.03
+    1      0.0    PGD   0.03             0.03
+    2      0.3   FGSM   0.28             0.28
+    3      0.3    PGD   0.28             0.28
     """
     check_pandas_support("adversarial_report")
     import pandas as pd
@@ -123,13 +123,17 @@ def adversarial_report(
     rows = []
     for epsilon in radii:
         options["epsilon"] = epsilon * scale
-        max_error = None
+        certified_error = None
         for name, attack in named.items():
             copies = perturb(estimator, X, y, attack=attack, surrogate=surrogate, **options)
-            if max_error is None:
-                max_error = _max_error(estimator, X, y, options)
-            rows.append((epsilon, name, *error_and_confidence(estimator, copies, y), max_error))
-    return pd.DataFrame(rows, columns=["epsilon", "attack", "error", "confidence", "max_error"])
+            if certified_error is None:
+                certified_error = _certified_error(estimator, X, y, options)
+            rows.append(
+                (epsilon, name, *error_and_confidence(estimator, copies, y), certified_error)
+            )
+    return pd.DataFrame(
+        rows, columns=["epsilon", "attack", "error", "confidence", "certified_error"]
+    )
 
 
 def transfer_error_matrix(
@@ -257,7 +261,7 @@ def error_and_confidence(estimator, X, y):
     return error, confidence_on_errors(estimator, X, y) if knows else np.nan
 
 
-def _max_error(estimator, X, y, options):
+def _certified_error(estimator, X, y, options):
     try:
         return 1 - certified_accuracy_score(estimator, X, y, **options)
     except TypeError:

@@ -45,8 +45,8 @@ def make_adversarial_scorer(
 
     surrogate : estimator, default=None
         For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on the samples that are scored, and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        model's own predictions on the samples that are scored, and attacked in its place. A
+        `FrozenEstimator` is used as it is.
 
     **attack_params : dict
         Further arguments of the attack.
