@@ -36,14 +36,14 @@ class Enclosure:
     rounding : float
         Spacing of the model's numbers around 1.
 
+    offset : torch.Tensor of shape (n_samples, n_values)
+        The vector b; NaN for a missing value, which can't be perturbed.
+
     room : tuple (lowest, highest) of torch.Tensor, or None, default=None
         How far η may go down and up, of shape (n_samples, n_features).
 
     coef : torch.Tensor of shape (n_values, n_features) or None, default=None
         The matrix A; None is the identity.
-
-    offset : torch.Tensor of shape (n_values,) or (n_samples, n_values), default=0
-        The vector b.
 
     is_exact : bool, default=True
         Whether η is still the perturbation of the input, so that nothing is in the sets but what
@@ -71,9 +71,9 @@ class Enclosure:
     norm: float
     error: Tensor
     rounding: float
+    offset: Tensor
     room: tuple[Tensor, Tensor] | None = None
     coef: Tensor | None = None
-    offset: Tensor | float = 0.0
     is_exact: bool = True
 
     @classmethod
@@ -110,11 +110,15 @@ class Enclosure:
         Enclosure
             The sets.
         """
-        X, room = clip(X, bounds), None
+        missing, room = X.isnan(), None
+        offset = torch.zeros_like(X).masked_fill(missing, torch.nan)
+        X = clip(X.masked_fill(missing, 0.0), bounds)
         radius = torch.as_tensor(epsilon, dtype=X.dtype, device=X.device)
+        if missing.any():
+            radius = torch.where(missing, 0.0, radius)
         if bounds is not None:
             room = (clip(X - radius, bounds) - X, clip(X + radius, bounds) - X)
-        return cls(X, radius, norm, rounding * (X.abs() + radius), rounding, room)
+        return cls(X, radius, norm, rounding * (X.abs() + radius), rounding, offset, room)
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """The intervals that hold the values.
@@ -134,7 +138,7 @@ class Enclosure:
         return values - reach, values + reach
 
     def _values(self, X):
-        return X if self.coef is None else linear(X, self.coef) + self.offset
+        return (X if self.coef is None else linear(X, self.coef)) + self.offset
 
     def _reach(self, radius):
         """The dual norms of the rows of A."""
@@ -168,12 +172,16 @@ class Enclosure:
         # first order in the unit roundoff u, which is half of the spacing (Higham, "Accuracy and
         # Stability of Numerical Algorithms", 2nd ed., section 3.1).
         n_terms = (weight != 0).sum(1) + 1
-        size = linear(torch.maximum(-low, high), weight.abs(), bias.abs())
+        size = linear(torch.maximum(-low, high).nan_to_num(), weight.abs(), bias.abs())
         error = linear(self.error, weight.abs()) + n_terms * self.rounding * size
-        if self.coef is not None:
-            bias = bias + self.offset @ weight.T
-            weight = weight @ self.coef
-        return replace(self, coef=weight, offset=bias, error=error)
+        offset = linear(self.offset.nan_to_num(), weight, bias)
+        # Where a missing value has no weight, it does no harm.
+        missing = self.offset.isnan()
+        if missing.any():
+            reached = linear(missing.to(weight), (weight != 0).to(weight)) > 0
+            offset = offset.masked_fill(reached, torch.nan)
+        coef = weight if self.coef is None else weight @ self.coef
+        return replace(self, coef=coef, offset=offset, error=error)
 
     def between(self, low: Tensor, high: Tensor) -> "Enclosure":
         """Intervals in the place of these sets, for values that rounding has not touched yet.
@@ -191,7 +199,8 @@ class Enclosure:
         # Elementary functions are off by a few units in the last place.
         error = 4 * self.rounding * torch.maximum(-low, high)
         middle, reach = (low + high) / 2, (high - low) / 2
-        return Enclosure(middle, reach, np.inf, error, self.rounding, is_exact=False)
+        offset = torch.zeros_like(middle)
+        return Enclosure(middle, reach, np.inf, error, self.rounding, offset, is_exact=False)
 
     def rivals(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each class k as a rival of the samples' own y.
@@ -220,11 +229,11 @@ class Enclosure:
         ValueError
             If the samples hold NaN.
         """
-        if self.error.isnan().any():
+        values = self._values(self.centre)
+        if values.isnan().any():
             raise ValueError(
                 "X holds NaN, which the model does not take: put a SimpleImputer before it."
             )
-        values = self._values(self.centre)
         own = values.gather(1, labels[:, None]).squeeze(1)
         coef = self.coef
         if coef is None:

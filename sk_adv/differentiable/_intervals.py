@@ -118,26 +118,17 @@ def _(module: Affine, region):
 
 @enclose.register
 def _(module: Fill, region):
-    if region.coef is not None or not np.isnan(module.missing_value):
-        raise TypeError("There are bounds for a SimpleImputer only as first step, of NaN.")
-    # What is missing can't be perturbed.
-    missing = region.centre.isnan()
-
-    def present(values):
-        return torch.where(missing, 0.0, values)
-
-    region = replace(
-        region,
-        centre=present(region.centre),
-        radius=present(region.radius),
-        error=present(region.error),
-        room=region.room and tuple(map(present, region.room)),
-    )
+    if not np.isnan(module.missing_value):
+        raise TypeError(
+            "There are bounds for a SimpleImputer of NaN only, as other numbers can be reached by "
+            f"a perturbation; got missing_values={module.missing_value}."
+        )
     kept, indicated = module.kept.indices, module.indicated.indices
+    missing = region.offset.isnan()
     every = torch.eye(missing.shape[1], dtype=region.centre.dtype)
     region = region.affine(torch.cat([every[kept], 0 * every[indicated]]))
-    filled = torch.cat([missing[:, kept] * module.fill, missing[:, indicated]], dim=1)
-    return replace(region, offset=filled)
+    filled = torch.where(missing[:, kept], module.fill, region.offset[:, : len(kept)])
+    return replace(region, offset=torch.cat([filled, missing[:, indicated].to(filled)], dim=1))
 
 
 @enclose.register
@@ -155,12 +146,10 @@ def _(module: Columns, region):
             "There are bounds for a ColumnTransformer of affine transformers only, and of those "
             "whose columns stay as they are."
         )
-    n_samples = len(region.centre)
-    offsets = [part.offset.expand(n_samples, len(part.coef)) for part in parts]
     return replace(
         region,
         coef=torch.cat([part.coef for part in parts]),
-        offset=torch.cat(offsets, dim=1),
+        offset=torch.cat([part.offset for part in parts], dim=1),
         error=torch.cat([part.error for part in parts], dim=1),
     )
 
