@@ -16,6 +16,7 @@ from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv._adversary import perturb
 from sk_adv.datasets import load_mnist_sample
 from sk_adv.metrics import adversarial_accuracy_score, make_adversarial_scorer
+from sk_adv.metrics._reports import error_and_confidence
 
 # scikit-learn 1.8 renamed penalty="l1".
 L1 = (
@@ -192,15 +193,14 @@ def measure(model: Model, settings: Settings) -> Result:
     """Errors on the test digits: clean, after FGSM, after PGD from a random start."""
     estimator, X, y = model.estimator, model.digits.X_test, model.digits.y_test
     copies = perturb(estimator, X, y, epsilon=settings.epsilon, attack="fgsm")
-    probability = estimator.predict_proba(copies)
-    wrong = estimator.classes_[probability.argmax(axis=1)] != y
+    fgsm_error, confidence = error_and_confidence(estimator, copies, y)
     accuracy_after_pgd = adversarial_accuracy_score(
         estimator, X, y, epsilon=settings.epsilon, attack="pgd", **pgd_params(settings)
     )
     return Result(
         clean_error=1 - estimator.score(X, y),
-        fgsm_error=float(wrong.mean()),
-        confidence=float(probability[wrong].max(axis=1).mean()) if wrong.any() else np.nan,
+        fgsm_error=fgsm_error,
+        confidence=confidence,
         pgd_error=1 - accuracy_after_pgd,
     )
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
+from sklearn.utils.validation import _num_features, check_is_fitted
 
-from sk_adv._adversary import perturb, resolve_attack
+from sk_adv._adversary import fit_surrogate, perturb, resolve_attack
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
 from sk_adv.metrics._certificates import certified_accuracy_score
@@ -115,10 +117,10 @@ def adversarial_report(
     radii = check_radii(epsilons)
     check_norm(norm)
     check_bounds(bounds, None)
-    scale = check_epsilon(1.0 if scale is None else scale, None, name="scale")
-    named = attacks if isinstance(attacks, Mapping) else {attack_name(a): a for a in attacks}
-    for attack in named.values():
-        resolve_attack(attack)
+    scale = check_epsilon(1.0 if scale is None else scale, (_num_features(X),), name="scale")
+    named = _named(attacks)
+    if surrogate is not None:
+        surrogate = FrozenEstimator(fit_surrogate(surrogate, estimator, X))
     options = {"norm": norm, "bounds": bounds}
     rows = []
     for epsilon in radii:
@@ -220,14 +222,16 @@ def transfer_error_matrix(
     estimators = list(estimators.values() if isinstance(estimators, Mapping) else estimators)
     if not estimators:
         raise ValueError("estimators must hold at least one fitted classifier; got none.")
+    for estimator in estimators:
+        check_is_fitted(estimator)
     options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
     errors = np.full((len(estimators), len(estimators)), np.nan)
     for row, source in zip(errors, estimators, strict=True):
-        stand_in = None if _has_rule(source) else surrogate
-        if stand_in is None and not _has_rule(source):
-            continue
-        copies = perturb(source, X, y, surrogate=stand_in, **options, **attack_params)
-        row[:] = [1 - accuracy_score(y, target.predict(copies)) for target in estimators]
+        has_rule = _has_rule(source)
+        if has_rule or surrogate is not None:
+            options["surrogate"] = None if has_rule else surrogate
+            copies = perturb(source, X, y, **options, **attack_params)
+            row[:] = [1 - accuracy_score(y, target.predict(copies)) for target in estimators]
     return errors
 
 
@@ -252,6 +256,26 @@ def attack_name(attack):
     if isinstance(attack, functools.partial):
         return attack_name(attack.func)
     return getattr(attack, "__name__", type(attack).__name__)
+
+
+def _named(attacks):
+    """A mapping of names to attacks that exist, or `ValueError`."""
+    if isinstance(attacks, str) or not attacks:
+        raise ValueError(
+            f"attacks must be a sequence or a mapping of at least one attack; got {attacks!r}."
+        )
+    if isinstance(attacks, Mapping):
+        named = attacks
+    else:
+        named = {attack_name(attack): attack for attack in attacks}
+    if len(named) < len(attacks):
+        raise ValueError(
+            f"attacks must have different names; got {[attack_name(a) for a in attacks]}. Name "
+            "them by a mapping."
+        )
+    for attack in named.values():
+        resolve_attack(attack)
+    return named
 
 
 def error_and_confidence(estimator, X, y):

@@ -1,0 +1,239 @@
+"""Certificates against enumeration, attacks and bisection."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
+from sk_adv._adversary import perturb
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    certified_accuracy_score,
+    robustness_radius,
+)
+from sk_adv.neural_network import AdversarialNet
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_certificate_is_the_worst_over_all_corners_of_the_box(n_classes):
+    rng = np.random.default_rng(n_classes)
+    X, y = rng.normal(size=(200, 6)) * np.arange(1, 7), rng.integers(0, n_classes, 200)
+    X[np.arange(200), y] += 3
+    model = make_pipeline(StandardScaler(), AdversarialLogisticRegression(epsilon=0.1))
+    model.fit(X, y)
+    epsilon = 0.2 * np.arange(6)
+    corners = epsilon * np.array(list(itertools.product([-1, 1], repeat=6)))
+    safe = [np.all(model.predict(x + corners) == label) for x, label in zip(X, y, strict=True)]
+    weight = rng.uniform(size=200)
+    found = certified_accuracy_score(model, X, y, epsilon=epsilon, sample_weight=weight)
+    assert found == pytest.approx(np.average(safe, weights=weight))
+    assert 0 < found < model.score(X, y, sample_weight=weight)
+
+
+def test_euclidean_certificate_is_the_distance_to_the_nearest_boundary(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    w, b = model.coef_, model.intercept_
+    distances = []
+    for x, k in zip(X, y, strict=True):
+        gaps = [
+            ((w[k] - w[j]) @ x + b[k] - b[j]) / np.linalg.norm(w[k] - w[j])
+            for j in range(3)
+            if j != k
+        ]
+        distances.append(min(gaps))
+    for epsilon in (0, 0.2, 0.5):
+        found = certified_accuracy_score(model, X, y, epsilon=epsilon, norm=2)
+        assert found == pytest.approx(np.mean(np.array(distances) > epsilon))
+
+
+def test_no_attack_beats_the_certificate(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    for epsilon in (0.1, 0.3, 0.6):
+        attacked = adversarial_accuracy_score(
+            model, X, y, epsilon=epsilon, attack="pgd", n_restarts=3, random_state=0
+        )
+        assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
+
+
+@pytest.fixture(scope="module")
+def maxout(iris):
+    """A network behind a scaler that clamps."""
+    network = AdversarialMaxoutClassifier((12,), 2, epsilon=0.05, max_iter=40, random_state=0)
+    return make_pipeline(MinMaxScaler(clip=True), network).fit(*iris)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_certificate_of_a_network_holds_in_every_corner_and_says_something(iris, maxout, norm):
+    X, y = iris
+    epsilon = np.array([0.2, 0.1, 0.2, 0.0])
+    corners = epsilon * np.array(list(itertools.product([-1, 1], repeat=4)))
+    corners = corners / (np.sqrt(3) if norm == 2 else 1)
+    safe = [np.all(maxout.predict(x + corners) == label) for x, label in zip(X, y, strict=True)]
+    certified = certified_accuracy_score(maxout, X, y, epsilon=epsilon, norm=norm)
+    assert 0.7 * np.mean(safe) < certified <= np.mean(safe) < maxout.score(X, y)
+    small = certified_accuracy_score(maxout, X, y, epsilon=1e-5, norm=norm)
+    assert small == pytest.approx(maxout.score(X, y))
+    assert certified_accuracy_score(maxout, X, y, epsilon=50, norm=norm) == 0
+
+
+@pytest.fixture(scope="module")
+def sigmoids(iris):
+    """A network on raw features, with a sigmoid for each class."""
+    return AdversarialMaxoutClassifier(
+        (12,), 2, epsilon=0.1, output_activation="sigmoid", learning_rate_init=0.01, max_iter=40,
+        random_state=0,
+    ).fit(*iris)  # fmt: skip
+
+
+def test_sigmoids_are_certified_by_their_logits(iris, sigmoids):
+    X, y = iris
+    certified = certified_accuracy_score(sigmoids, X, y, epsilon=0.05)
+    attacked = adversarial_accuracy_score(sigmoids, X, y, epsilon=0.05, attack="pgd")
+    assert 0.7 * attacked < certified <= attacked
+
+
+def test_certificate_of_a_net_around_any_sequence_of_known_layers():
+    X, y = make_classification(200, 6, n_informative=4, n_classes=3, random_state=0)
+    X = X.astype(np.float32)
+    module = torch.nn.Sequential(
+        torch.nn.Linear(6, 16), torch.nn.LeakyReLU(0.1), torch.nn.Dropout(0.1),
+        torch.nn.Linear(16, 3), torch.nn.LogSoftmax(1),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    net = AdversarialNet(module, epsilon=0.1, max_epochs=20, lr=0.1, verbose=0).fit(X, y)
+    certified = certified_accuracy_score(net, X, y, epsilon=0.05)
+    attacked = adversarial_accuracy_score(net, X, y, epsilon=0.05, attack="pgd", random_state=0)
+    assert 0.8 * attacked < certified <= attacked
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_bounds_let_more_samples_be_certified(iris, sigmoids, norm):
+    X, y = iris
+    bounds = np.quantile(X, 0.3, axis=0), np.quantile(X, 0.7, axis=0)
+    inside = np.clip(X, *bounds)
+    options = {"epsilon": 0.2, "norm": norm}
+    certified = certified_accuracy_score(sigmoids, X, y, bounds=bounds, **options)
+    unbounded = certified_accuracy_score(sigmoids, inside, y, **options)
+    assert unbounded < certified if norm == np.inf else unbounded <= certified
+    attacked = adversarial_accuracy_score(sigmoids, X, y, attack="pgd", bounds=bounds, **options)
+    assert certified <= attacked
+
+
+def test_label_unseen_in_training_is_never_safe(iris):
+    X, y = iris
+    model = LogisticRegression().fit(X[y < 2], y[y < 2])
+    assert certified_accuracy_score(model, X, y, epsilon=0) == pytest.approx(2 / 3)
+    assert not robustness_radius(model, X, y)[y == 2].any()
+
+
+def test_models_without_bounds_are_named(iris):
+    X, y = iris
+    forest = RandomForestClassifier(5).fit(X, y)
+    with pytest.raises(TypeError, match="RandomForestClassifier"):
+        certified_accuracy_score(forest, X, y, epsilon=0.1)
+
+    class Sine(torch.nn.Module):
+        def forward(self, X):
+            return torch.sin(X)
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), Sine())
+    net = AdversarialNet(module, epsilon=0.1, max_epochs=1, verbose=0).fit(np.float32(X), y)
+    with pytest.raises(TypeError, match="Sine"):
+        certified_accuracy_score(net, X, y, epsilon=0.1)
+
+
+LINEAR = {
+    "three classes": LogisticRegression(max_iter=1000),
+    "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
+    "adversarial": AdversarialLogisticRegression(epsilon=0.3),
+}
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("scale", [None, np.array([1.0, 0.0, 2.0, 0.5])], ids=["one", "scale"])
+def test_radius_is_where_bisection_finds_the_prediction_to_change(iris, norm, name, scale):
+    X, y = iris
+    model = LINEAR[name].fit(X, y)
+    unit = 1.0 if scale is None else scale
+    found = robustness_radius(model, X, norm=norm, scale=scale)
+    own = model.predict(X)
+
+    def is_changed(radius):
+        copies = [
+            perturb(model, x[None], label[None], epsilon=r * unit, norm=norm, attack="exact")
+            for x, label, r in zip(X[::30], own[::30], radius, strict=True)
+        ]
+        return model.predict(np.concatenate(copies)) != own[::30]
+
+    low, high = np.zeros(5), np.full(5, 20.0)
+    assert is_changed(high).all()
+    for _ in range(20):
+        middle = (low + high) / 2
+        changed = is_changed(middle)
+        low, high = np.where(changed, low, middle), np.where(changed, middle, high)
+    np.testing.assert_allclose(found[::30], high, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_certified_accuracy_is_the_share_of_larger_radii(iris, norm):
+    X, y = iris
+    model = LINEAR["pipeline"].fit(X, y)
+    scale = X.std(axis=0)
+    radius = robustness_radius(model, X, y, norm=norm, scale=scale)
+    wrong = model.predict(X) != y
+    assert (radius[wrong] == 0).all() and (radius[~wrong] > 0).all() and wrong.any()
+    for epsilon in (0, 0.1, 0.3, 1, 2):
+        found = certified_accuracy_score(model, X, y, epsilon=epsilon * scale, norm=norm)
+        assert found == (radius > epsilon).mean()
+
+
+def test_where_nothing_can_change_the_prediction_the_radius_is_infinite(iris):
+    X, y = iris
+    y = y > 0
+    model = LogisticRegression().fit(X[:, :3], y)
+    # A feature without weight, alone in being free to move.
+    model.coef_[0, 2] = 0
+    fixed = robustness_radius(model, X[:, :3], scale=[0, 0, 1])
+    assert np.isposinf(fixed).all()
+    others = ~model.predict(X[:, :3])
+    assert not robustness_radius(model, X[:, :3], others, scale=[0, 0, 1]).any()
+
+
+def test_on_a_boundary_the_radius_is_zero():
+    model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
+    model.intercept_[:] = 0
+    assert robustness_radius(model, [[0.0]]) == 0
+    assert robustness_radius(model, [[0.0]], scale=[0.0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"norm": 1}, ValueError, "norm"),
+        ({"scale": -1}, ValueError, "scale"),
+        ({"scale": [1, 2]}, ValueError, r"scale.*\(4,\).*\(2,\)"),
+        ({"estimator": LogisticRegression()}, NotFittedError, "not fitted"),
+        ({"y": [0, 1]}, ValueError, "2.*150"),
+    ],
+)
+def test_bad_input_to_the_radius_is_explained(iris, change, error, message):
+    X, y = iris
+    arguments = {"estimator": LINEAR["three classes"].fit(X, y), "X": X, "y": y, **change}
+    with pytest.raises(error, match=message):
+        robustness_radius(arguments.pop("estimator"), arguments.pop("X"), **arguments)
+
+
+def test_networks_have_no_radius(iris, maxout):
+    with pytest.raises(TypeError, match="linear"):
+        robustness_radius(maxout, *iris)

@@ -1,0 +1,150 @@
+"""Reports and transfer matrices, entry by entry against the scores they are made of."""
+
+import sys
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from sk_adv._adversary import perturb
+from sk_adv.attacks import pgd
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    adversarial_confidence,
+    adversarial_report,
+    certified_accuracy_score,
+    transfer_error_matrix,
+)
+
+PGD = partial(pgd, n_steps=5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def linear(iris):
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(*iris)
+
+
+@pytest.fixture(scope="module")
+def forest(iris):
+    return RandomForestClassifier(20, random_state=0).fit(*iris)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_report_holds_the_scores_of_each_radius_and_attack(iris, linear, norm):
+    X, y = iris
+    scale, bounds = X.std(axis=0), (0, 6)
+    attacks = {"one step": "fgsm", "many": PGD, "worst": "exact"}
+    report = adversarial_report(
+        linear, X, y, epsilons=[0, 0.5], attacks=attacks, norm=norm, bounds=bounds, scale=scale
+    )
+    assert list(report.columns) == ["epsilon", "attack", "error", "confidence", "certified_error"]
+    rows = iter(report.itertuples(index=False))
+    for epsilon in (0, 0.5):
+        options = {"epsilon": epsilon * scale, "norm": norm, "bounds": bounds}
+        for name, attack in attacks.items():
+            error = 1 - adversarial_accuracy_score(linear, X, y, attack=attack, **options)
+            confidence = adversarial_confidence(linear, X, y, attack=attack, **options)
+            certified = 1 - certified_accuracy_score(linear, X, y, **options)
+            assert next(rows) == (epsilon, name, error, confidence, certified)
+    assert next(rows, None) is None
+    worst = report[report["attack"] == "worst"]
+    np.testing.assert_array_equal(worst["error"], worst["certified_error"])
+    assert report["error"].max() > 0.3
+
+
+def test_attacks_are_named_by_their_functions(iris, linear):
+    report = adversarial_report(linear, *iris, epsilons=[0.1], attacks=[PGD, "fgsm"])
+    assert list(report["attack"]) == ["pgd", "fgsm"]
+    with pytest.raises(ValueError, match="attacks.*pgd.*mapping"):
+        adversarial_report(linear, *iris, epsilons=[0.1], attacks=[PGD, "pgd"])
+
+
+def test_by_default_a_single_step_does_not_stand_alone(iris, linear):
+    assert list(adversarial_report(linear, *iris, epsilons=[0.1])["attack"]) == ["fgsm", "pgd"]
+
+
+def test_what_is_unknown_is_missing(iris, linear, forest):
+    X, y = iris
+    silent = LinearSVC().fit(X, y)
+    report = adversarial_report(silent, X, y, epsilons=[0.2], attacks=["fgsm"])
+    assert report["confidence"].isna().all() and report["certified_error"].notna().all()
+    report = adversarial_report(forest, X, y, epsilons=[0.8], attacks=["fgsm"], surrogate=linear)
+    assert report["confidence"].notna().all() and report["certified_error"].isna().all()
+    assert report["error"][0] > 0.1
+    perfect = adversarial_report(linear, X, linear.predict(X), epsilons=[0], attacks=["fgsm"])
+    assert perfect["error"][0] == 0 and perfect["confidence"].isna().all()
+
+
+def test_report_says_that_pandas_is_missing(iris, linear, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="adversarial_report.*pandas"):
+        adversarial_report(linear, *iris, epsilons=[0.1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilons": []}, "epsilons"),
+        ({"epsilons": 0.1}, "epsilons.*0.1"),
+        ({"epsilons": [0.1, -1]}, "epsilons.*-1"),
+        ({"epsilons": ["small"]}, "epsilons.*small"),
+        ({"attacks": []}, "attacks.*at least one"),
+        ({"attacks": "fgsm"}, "attacks.*'fgsm'"),
+        ({"attacks": ["fgsm", "fgms"]}, "attack.*fgms"),
+        ({"scale": [1, 2]}, r"scale.*\(4,\).*\(2,\)"),
+        ({"norm": 1}, "norm"),
+        ({"bounds": (1, 0)}, "bounds"),
+    ],
+)
+def test_bad_input_is_explained_before_any_attack(iris, linear, change, message):
+    def attack(*args, **kwargs):
+        raise AssertionError("the attack has run")
+
+    arguments = {"epsilons": [0.1], "attacks": [attack], **change}
+    with pytest.raises(ValueError, match=message):
+        adversarial_report(linear, *iris, **arguments)
+
+
+def test_transfer_is_the_error_of_each_on_the_copies_of_each(iris, linear, forest):
+    X, y = (pd.DataFrame(iris[0], columns=list("abcd")), iris[1])
+    models = {
+        "scaled": make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y),
+        "forest": RandomForestClassifier(20, random_state=0).fit(X, y),
+        "svm": LinearSVC().fit(X, y),
+    }
+    options = {"epsilon": 0.5, "norm": 2, "attack": "exact", "bounds": (0, 6)}
+    found = transfer_error_matrix(models, X, y, **options)
+    for i, source in enumerate(models.values()):
+        if i == 1:
+            assert np.isnan(found[i]).all()
+            continue
+        copies = perturb(source, X, y, **options)
+        expected = [1 - target.score(copies, y) for target in models.values()]
+        np.testing.assert_array_equal(found[i], expected)
+        assert found[i, i] == 1 - adversarial_accuracy_score(source, X, y, **options)
+
+
+def test_transfer_from_a_forest_goes_through_a_surrogate(iris, linear, forest):
+    X, y = iris
+    found = transfer_error_matrix([linear, forest], X, y, epsilon=0.5, surrogate=linear)
+    np.testing.assert_array_equal(
+        found[0], transfer_error_matrix([linear, forest], X, y, epsilon=0.5)[0]
+    )
+    expected = adversarial_accuracy_score(forest, X, y, epsilon=0.5, surrogate=linear)
+    assert found[1, 1] == 1 - expected
+
+
+def test_bad_input_to_the_matrix_is_explained(iris, linear):
+    with pytest.raises(ValueError, match="at least one"):
+        transfer_error_matrix([], *iris, epsilon=0.1)
+    with pytest.raises(NotFittedError):
+        transfer_error_matrix([linear, LogisticRegression()], *iris, epsilon=0.1)
+    with pytest.raises(ValueError, match="epsilon"):
+        transfer_error_matrix([linear], *iris, epsilon=-1)

@@ -1,0 +1,103 @@
+"""Certificates, multi-step and single-step attacks in their order, on many fitted models."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import LinearSVC
+
+from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
+from sk_adv._adversary import perturb
+from sk_adv.metrics import certified_accuracy_score
+
+MAXOUT = {"hidden_layer_sizes": (10,), "n_pieces": 2, "max_iter": 15, "random_state": 0}
+PERCEPTRON = {"hidden_layer_sizes": (10,), "max_iter": 30, "tol": 0.1, "random_state": 0}
+LINEAR = {
+    "logistic": LogisticRegression(),
+    "weak penalty": LogisticRegression(C=1e4, max_iter=1000),
+    "support vectors": LinearSVC(),
+    "ridge": RidgeClassifier(),
+    "discriminant": LinearDiscriminantAnalysis(),
+    "perceptron": Perceptron(),
+    "adversarial": AdversarialLogisticRegression(epsilon=0.2),
+    "components": make_pipeline(PCA(3), LogisticRegression()),
+}
+NETWORKS = {
+    "relu": MLPClassifier(**PERCEPTRON, learning_rate_init=0.02),
+    "tanh": MLPClassifier(**PERCEPTRON, learning_rate_init=0.02, activation="tanh"),
+    "maxout": AdversarialMaxoutClassifier(**MAXOUT, alpha=1, learning_rate_init=0.02),
+    "adversarial maxout": AdversarialMaxoutClassifier(
+        **MAXOUT, epsilon=0.2, learning_rate_init=0.02
+    ),
+    "clamped maxout": make_pipeline(
+        MinMaxScaler(clip=True),
+        AdversarialMaxoutClassifier(**MAXOUT, epsilon=0.05, learning_rate_init=0.02),
+    ),
+}
+MODELS = {**LINEAR, **NETWORKS}
+DATA = {"two classes": load_breast_cancer, "three classes": load_iris}
+SHARES = (0.05, 0.2)  # of the features' standard deviations
+N_TESTS = len(MODELS) * len(DATA) * len(SHARES) * 2
+
+
+def is_right(model, X, y, **attack):
+    return model.predict(perturb(model, X, y, **attack)) == y
+
+
+def is_right_around(model, X, y, epsilon, norm, n_steps=32):
+    """Whether all of many corners of the set, or points on its sphere, are classified as y."""
+    rng = np.random.default_rng(0)
+    if X.shape[1] == 4 and norm == np.inf:
+        steps = np.array(list(itertools.product([-1, 1], repeat=4)))
+    elif norm == np.inf:
+        steps = rng.choice([-1, 1], (n_steps, X.shape[1]))
+    else:
+        steps = rng.normal(size=(n_steps, X.shape[1]))
+        steps /= np.linalg.norm(steps, axis=1, keepdims=True)
+    # Rounding may not carry a copy out of the set.
+    return np.all([model.predict(X + (1 - 1e-9) * epsilon * step) == y for step in steps], axis=0)
+
+
+def test_there_are_twenty_models():
+    assert len(MODELS) * len(DATA) >= 20
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("name", MODELS)
+def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, data):
+    X, y = DATA[data](return_X_y=True)
+    X, y = X[::2], y[::2]
+    model = make_pipeline(StandardScaler(), clone(MODELS[name])).fit(X, y)
+    for norm, share in itertools.product((np.inf, 2), SHARES):
+        # As long in the Euclidean norm as one feature in four is allowed to move in the other.
+        epsilon = share * X.std(axis=0) * (1 if norm == np.inf else (X.shape[1] / 4) ** 0.5)
+        options = {"epsilon": epsilon, "norm": norm}
+        certified = certified_accuracy_score(model, X, y, **options)
+        one_step = is_right(model, X, y, attack="fgsm", **options)
+        many_steps = is_right(model, X, y, attack="pgd", n_steps=20, random_state=0, **options)
+        assert certified <= many_steps.mean()
+
+        # The strongest of all attacks known.
+        right = one_step & many_steps & is_right_around(model, X, y, epsilon, norm)
+        if name in LINEAR:
+            right &= is_right(model, X, y, attack="exact", **options)
+            assert certified == pytest.approx(right.mean(), abs=1e-12)
+        assert certified <= right.mean()
+        if share == min(SHARES):
+            assert certified > 0.5
+
+        # Were PGD no weaker than FGSM, of the samples that one of them alone misclassifies at most
+        # half would be FGSM's, but for chance: a sign test at 1 %, shared among all of the tests.
+        fgsm_only = int((many_steps & ~one_step).sum())
+        either = int((many_steps != one_step).sum())
+        if either:
+            assert binomtest(fgsm_only, either, alternative="greater").pvalue > 0.01 / N_TESTS
