@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -170,6 +171,39 @@ def test_exact_goes_through_imputers_and_around_categories():
     found = certified_accuracy_score(model, frame, y, epsilon=epsilon)
     assert found == (expected > 0).mean()
     assert 0 < found < model.score(frame, y)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneVsRestClassifier(make_pipeline(StandardScaler(), LogisticRegression())),
+        OneVsRestClassifier(LinearSVC()),
+        OneVsRestClassifier(LogisticRegression(solver="liblinear")),
+    ],
+    ids=["pipelines", "machines", "liblinear"],
+)
+def test_exact_takes_one_class_against_the_rest(model, n_classes):
+    X, y = load_iris(return_X_y=True)
+    X, y = X[y < n_classes], y[y < n_classes]
+    model.fit(X, y)
+    epsilon = 0.15 if n_classes == 3 else 0.6
+    corners = epsilon * np.array(list(itertools.product([-1, 1], repeat=4)))
+    safe = [np.all(model.predict(x + corners) == label) for x, label in zip(X, y, strict=True)]
+    attacked = adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack="exact")
+    assert attacked == np.mean(safe) == certified_accuracy_score(model, X, y, epsilon=epsilon)
+    assert 0 < attacked < model.score(X, y)
+
+
+def test_steps_may_differ_in_precision():
+    X, y = make_classification(random_state=0)
+    X = X.astype(np.float32)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    assert model[-1].coef_.dtype == np.float32
+    copies = perturb(model, X, y, epsilon=0.3, attack="exact")
+    assert copies.dtype == np.float32
+    step = 0.3 * np.where(y == 1, -1, 1)[:, None] * np.sign(model[-1].coef_)
+    np.testing.assert_allclose(copies - X, step, atol=1e-6)
 
 
 def test_exact_moves_towards_a_target_of_two_classes_only():

@@ -133,11 +133,21 @@ class Enclosure:
         if self.room is not None and self.norm == np.inf:
             lowest, highest = self.room
             centre, reach = centre + (lowest + highest) / 2, (highest - lowest) / 2
-        values = self._values(centre)
+        values = self._map(centre)
         reach = self._reach(reach) + self.error
         return values - reach, values + reach
 
-    def _values(self, X):
+    def values(self) -> Tensor:
+        """The values of the unperturbed samples, or of the middles of intervals.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, n_values)
+            A u + b.
+        """
+        return self._map(self.centre)
+
+    def _map(self, X):
         return (X if self.coef is None else linear(X, self.coef)) + self.offset
 
     def _reach(self, radius):
@@ -167,6 +177,7 @@ class Enclosure:
             The sets of its outputs.
         """
         bias = weight.new_zeros(len(weight)) if bias is None else bias
+        weight, bias = weight.to(self.centre), bias.to(self.centre)
         low, high = self.limits()
         # A sum of n products in floating point, in any order, is off by n u Σ|w||x| at most, to
         # first order in the unit roundoff u, which is half of the spacing (Higham, "Accuracy and
@@ -229,7 +240,7 @@ class Enclosure:
         ValueError
             If the samples hold NaN.
         """
-        values = self._values(self.centre)
+        values = self.values()
         if values.isnan().any():
             raise ValueError(
                 "X holds NaN, which the model does not take: put a SimpleImputer before it."

@@ -63,8 +63,7 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     (array([[-0. ,  1.5]]), array([[0.25, 2.5 ]]))
     """
     if is_affine(module):
-        folded = fold_linear(module, region.error.shape[1])
-        return region.affine(*(tensor.to(region.centre) for tensor in folded))
+        return region.affine(*fold_linear(module, region.error.shape[1]))
     name = type(module).__name__
     raise TypeError(
         f"There are no bounds on the outputs of the module {name}: register a rule by "
@@ -110,10 +109,17 @@ def _(module: nn.LeakyReLU, region):
 @enclose.register
 def _(module: Affine, region):
     scale = module.scale.expand(region.error.shape[1])
-    region = region.affine(scale.diag(), module.shift - module.center * scale)
+    scaled = region.affine(scale.diag(), module.shift - module.center * scale)
     if module.limits is None:
-        return region
-    return _monotone(lambda values: torch.clamp(values, *module.limits), region)
+        return scaled
+    if region.norm == np.inf or region.coef is not None:
+        return _monotone(lambda values: torch.clamp(values, *module.limits), scaled)
+    # As clamping brings no two numbers further apart, a ball stays one, within the limits.
+    radius = scale.abs() * region.radius
+    ball = Enclosure.around(
+        scaled.values(), radius, region.norm, bounds=module.limits, rounding=region.rounding
+    )
+    return replace(ball, error=scaled.error, is_exact=False)
 
 
 @enclose.register
@@ -127,13 +133,14 @@ def _(module: Fill, region):
     missing = region.offset.isnan()
     every = torch.eye(missing.shape[1], dtype=region.centre.dtype)
     region = region.affine(torch.cat([every[kept], 0 * every[indicated]]))
-    filled = torch.where(missing[:, kept], module.fill, region.offset[:, : len(kept)])
+    offset = region.offset[:, : len(kept)]
+    filled = torch.where(missing[:, kept], module.fill.to(offset), offset)
     return replace(region, offset=torch.cat([filled, missing[:, indicated].to(filled)], dim=1))
 
 
 @enclose.register
 def _(module: Table, region):
-    rows = module(region.centre)
+    rows = module(region.centre).to(region.centre)
     region = region.affine(region.centre.new_zeros(rows.shape[1], region.error.shape[1]))
     return replace(region, offset=rows)
 

@@ -91,6 +91,15 @@ def test_euclidean_bounds_of_an_affine_layer_are_attained_along_its_weights():
         torch.testing.assert_close(high[:, k], network(X + step)[:, k], atol=1e-12, rtol=0)
 
 
+def test_euclidean_bounds_behind_a_clamp_are_those_of_a_ball():
+    torch.manual_seed(0)
+    network = nn.Sequential(Affine(limits=(-1, 1)), nn.Linear(4, 3)).double()
+    X = samples(5).clamp(-0.5, 0.5)
+    clamped = enclose(network, Enclosure.around(X, 0.3, 2)).limits()
+    plain = enclose(network[1], Enclosure.around(X, 0.3, 2)).limits()
+    torch.testing.assert_close(clamped, plain)
+
+
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_who_leads_is_overtaken_by_no_attack(network, norm):
     X = samples(200)
