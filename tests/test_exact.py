@@ -145,7 +145,8 @@ def test_exact_knows_one_against_the_rest_by_its_decision_values():
     np.testing.assert_array_equal(exact(top, X, y, 0.2), copies)
 
 
-def test_exact_goes_through_imputers_and_around_categories():
+@pytest.mark.parametrize("bounds", [None, (0.2, 0.8)])
+def test_exact_goes_through_imputers_and_around_categories(bounds):
     rng = np.random.default_rng(0)
     X, y = make_classification(80, 4, n_informative=4, n_redundant=0, random_state=0)
     X[rng.uniform(size=X.shape) < 0.1] = np.nan
@@ -159,18 +160,27 @@ def test_exact_goes_through_imputers_and_around_categories():
         LogisticRegression(),
     ).fit(frame, y)
     epsilon = np.array([0.3, 0, 0.3, 0.3, 0.3])
-    copies = perturb(model, frame, y, epsilon=epsilon, attack="exact")
+    copies = perturb(model, frame, y, epsilon=epsilon, attack="exact", bounds=bounds)
     assert (copies["colour"] == frame["colour"]).all()
     assert copies.isna().equals(frame.isna())
-    # In closed form: what is missing can't move.
+
+    # In closed form: what is missing can't move, and the others no further than the bounds.
     weights = model[-1].coef_[0, :4] / model[0].transformers_[0][1][-1].scale_
-    reach = 0.3 * (~np.isnan(X) * abs(weights)).sum(1)
     sign = np.where(y == 1, 1, -1)
-    expected = sign * model.decision_function(frame) - reach
+    inside = frame.copy()
+    inside[list("abcd")] = X if bounds is None else np.clip(X, *bounds)
+    low, high = (-np.inf, np.inf) if bounds is None else bounds
+    room = np.where(
+        sign[:, None] * weights < 0,
+        high - inside[list("abcd")],
+        inside[list("abcd")] - low,
+    )
+    reach = np.nansum(np.minimum(room, 0.3) * abs(weights), axis=1)
+    expected = sign * model.decision_function(inside) - reach
     np.testing.assert_allclose(sign * model.decision_function(copies), expected, atol=1e-9)
-    found = certified_accuracy_score(model, frame, y, epsilon=epsilon)
+    found = certified_accuracy_score(model, frame, y, epsilon=epsilon, bounds=bounds)
     assert found == (expected > 0).mean()
-    assert 0 < found < model.score(frame, y)
+    assert 0 < found < model.score(inside, y)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

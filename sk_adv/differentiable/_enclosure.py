@@ -112,12 +112,13 @@ class Enclosure:
         """
         missing, room = X.isnan(), None
         offset = torch.zeros_like(X).masked_fill(missing, torch.nan)
-        X = clip(X.masked_fill(missing, 0.0), bounds)
+        X = clip(X, bounds).masked_fill(missing, 0.0)
         radius = torch.as_tensor(epsilon, dtype=X.dtype, device=X.device)
         if missing.any():
             radius = torch.where(missing, 0.0, radius)
         if bounds is not None:
-            room = (clip(X - radius, bounds) - X, clip(X + radius, bounds) - X)
+            ends = clip(X - radius, bounds), clip(X + radius, bounds)
+            room = tuple((end - X).masked_fill(missing, 0.0) for end in ends)
         return cls(X, radius, norm, rounding * (X.abs() + radius), rounding, offset, room)
 
     def limits(self) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,8 @@ def certified_accuracy_score(
     with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm. For maxout
     networks and multi-layer perceptrons it is a lower bound, by intervals: exact through the first
     affine layer, then an interval for each unit, then the worst z_k - z_y over these intervals. It
-    is tight for small radii and networks trained adversarially, and falls to 0 for large ones.
+    is the accuracy at radius 0, and falls to 0 at radii that attacks still leave harmless: a low
+    value says little, a high one is a guarantee.
 
     Parameters
     ----------

@@ -75,7 +75,8 @@ def test_there_are_twenty_models():
 @pytest.mark.parametrize("name", MODELS)
 def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, data):
     X, y = DATA[data](return_X_y=True)
-    X, y = X[::2], y[::2]
+    rows = np.random.default_rng(0).permutation(len(y))[:100]
+    X, y = X[rows], y[rows]
     model = make_pipeline(StandardScaler(), clone(MODELS[name])).fit(X, y)
     for norm, share in itertools.product((np.inf, 2), SHARES):
         # As long in the Euclidean norm as one feature in four is allowed to move in the other.
