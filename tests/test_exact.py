@@ -145,7 +145,7 @@ def test_exact_knows_one_against_the_rest_by_its_decision_values():
     np.testing.assert_array_equal(exact(top, X, y, 0.2), copies)
 
 
-@pytest.mark.parametrize("bounds", [None, (0.2, 0.8)])
+@pytest.mark.parametrize("bounds", [None, (np.array([0.1, -2.0, -2.0, -2.0, -2.0]), 1.5)])
 def test_exact_goes_through_imputers_and_around_categories(bounds):
     rng = np.random.default_rng(0)
     X, y = make_classification(80, 4, n_informative=4, n_redundant=0, random_state=0)
@@ -167,9 +167,9 @@ def test_exact_goes_through_imputers_and_around_categories(bounds):
     # In closed form: what is missing can't move, and the others no further than the bounds.
     weights = model[-1].coef_[0, :4] / model[0].transformers_[0][1][-1].scale_
     sign = np.where(y == 1, 1, -1)
+    low, high = (-np.inf, np.inf) if bounds is None else (bounds[0][[0, 2, 3, 4]], bounds[1])
     inside = frame.copy()
-    inside[list("abcd")] = X if bounds is None else np.clip(X, *bounds)
-    low, high = (-np.inf, np.inf) if bounds is None else bounds
+    inside[list("abcd")] = X.clip(low, high)
     room = np.where(
         sign[:, None] * weights < 0,
         high - inside[list("abcd")],

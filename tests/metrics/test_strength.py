@@ -93,7 +93,7 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
             right &= is_right(model, X, y, attack="exact", **options)
             assert certified == pytest.approx(right.mean(), abs=1e-12)
         assert certified <= right.mean()
-        if share == min(SHARES):
+        if name in NETWORKS and share == min(SHARES):
             assert certified > 0.5
 
         # Were PGD no weaker than FGSM, of the samples that one of them alone misclassifies at most
