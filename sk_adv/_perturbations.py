@@ -36,8 +36,8 @@ def steepest_step_within(gradient, epsilon, norm, room):
 
     `room` is None or a pair of tensors (lowest <= 0, highest >= 0), and samples are rows. In the
     Euclidean norm, with v = |η| / ε, g = ε ∘ |gradient| and k the room for v, the conditions of
-    Karush, Kuhn and Tucker give v = min(τ g, k), where τ makes ‖v‖ = 1 or, if ‖k‖ <= 1, v = k.
-    For each set S of features
+    Karush, Kuhn and Tucker give v = min(τ g, k), where τ makes ‖v‖ = 1, or v = k if ‖k‖ <= 1. For
+    each set S of features
 
         Σ_S k² + τ² Σ_{not S} g²  >=  ‖min(τ g, k)‖² ,
 
@@ -58,8 +58,7 @@ def steepest_step_within(gradient, epsilon, norm, room):
     left = 1 - (k_squared.cumsum(1) - k_squared)
     rest = g_squared.flip(1).cumsum(1).flip(1)
     tau = (left.clamp(min=0) / rest).sqrt().nan_to_num(nan=0.0).amax(1, keepdim=True)
-    v = torch.where((k_squared.sum(1, keepdim=True) <= 1) | (tau * g > k), k, tau * g)
-    return epsilon * torch.where(g > 0, v, 0.0) * gradient.sign()
+    return epsilon * torch.minimum(tau * g, k) * gradient.sign()
 
 
 def project(perturbation, epsilon, norm):

@@ -145,7 +145,7 @@ def test_exact_knows_one_against_the_rest_by_its_decision_values():
     np.testing.assert_array_equal(exact(top, X, y, 0.2), copies)
 
 
-@pytest.mark.parametrize("bounds", [None, (np.array([0.1, -2.0, -2.0, -2.0, -2.0]), 1.5)])
+@pytest.mark.parametrize("bounds", [None, (np.array([1.0, -2.0, -2.0, -2.0, -2.0]), 1.5)])
 def test_exact_goes_through_imputers_and_around_categories(bounds):
     rng = np.random.default_rng(0)
     X, y = make_classification(80, 4, n_informative=4, n_redundant=0, random_state=0)
@@ -228,6 +228,7 @@ def test_exact_moves_towards_a_target_of_two_classes_only():
         perturb(three, X, y, epsilon=0.2, attack="exact", target=1)
 
 
+@pytest.mark.parametrize("norm", [np.inf, 2])
 @pytest.mark.parametrize(
     "model",
     [
@@ -237,10 +238,11 @@ def test_exact_moves_towards_a_target_of_two_classes_only():
     ],
     ids=lambda model: type(model[0]).__name__,
 )
-def test_what_is_not_linear_has_no_exact_worst_case(model):
+def test_what_is_not_linear_has_no_exact_worst_case(model, norm):
     X, y = load_iris(return_X_y=True)
+    model.fit(X, y)
     with pytest.raises(TypeError, match="linear.*pgd"):
-        adversarial_accuracy_score(model.fit(X, y), X, y, epsilon=0.1, attack="exact")
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, norm=norm, attack="exact")
 
 
 def test_missing_values_without_an_imputer_are_explained():

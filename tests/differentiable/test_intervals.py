@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from sklearn.impute import SimpleImputer
 from torch import nn
 
+from sk_adv import as_module
 from sk_adv.attacks import pgd
 from sk_adv.differentiable import Enclosure, enclose
 from sk_adv.differentiable._maps import Affine
@@ -110,6 +112,34 @@ def test_who_leads_is_overtaken_by_no_attack(network, norm):
     assert (network(copies).argmax(1) == y)[certain].all()
     # It says something of many samples, and not of all.
     assert 0.3 < certain.double().mean() < 1
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("bounds", [None, (1.0, 2.0)])
+def test_what_is_missing_is_filled_in_and_stays(norm, bounds):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    imputer = SimpleImputer(add_indicator=True).fit([[1.0, 2, 3, np.nan], [1, 2, 3, 4]])
+    X = samples(6)
+    X[:3, 3] = torch.nan
+    found = enclose(
+        nn.Sequential(as_module(imputer), network),
+        Enclosure.around(X, EPSILON, norm, bounds=bounds),
+    ).limits()
+    missing = X.isnan()[:, 3:].double()
+    filled = torch.cat([X.nan_to_num(4.0), missing], dim=1)
+    for i, (x, is_missing) in enumerate(zip(filled, missing, strict=True)):
+        epsilon = torch.cat([EPSILON, torch.zeros(1)])
+        epsilon[3] *= 1 - is_missing.item()
+        if bounds is not None:
+            low, high = torch.full((5,), bounds[0]), torch.full((5,), bounds[1])
+            low[4], high[4] = 0, 1
+            if is_missing:
+                high[3] = 4
+            limits = (low.numpy(), high.numpy())
+        region = Enclosure.around(x[None], epsilon, norm, bounds=None if bounds is None else limits)
+        for end, expected in zip(found, enclose(network, region).limits(), strict=True):
+            torch.testing.assert_close(end[i], expected[0])
 
 
 def test_last_layer_is_bounded_on_differences_of_logits():
