@@ -181,6 +181,22 @@ def test_what_rounding_can_overturn_is_not_certain():
     assert enclose(module, Enclosure.around(X.double(), 0.0, np.inf)).is_led_by(y).all()
 
 
+def test_a_long_sum_is_certain_only_as_far_as_single_precision_carries_it():
+    n_features = 20_000
+    terms = np.full(n_features, 0.1, dtype=np.float32)
+    exact, one_by_one = terms.sum(dtype=np.float64), np.cumsum(terms)[-1]
+    assert abs(one_by_one - exact) > 1e-5 * exact
+    # Between them: which of the two classes leads depends on the precision.
+    weight = np.stack([np.zeros(n_features), terms])
+    bias = [(exact + one_by_one) / 2, 0.0]
+    y = torch.tensor([int(exact > bias[0])])
+    X = torch.ones(1, n_features).double()
+    for dtype, is_certain in ((torch.float32, False), (torch.float64, True)):
+        region = Enclosure.around(X, 0.0, np.inf, rounding=torch.finfo(dtype).eps)
+        led = region.affine(torch.tensor(weight), torch.tensor(bias)).is_led_by(y)
+        assert led.item() == is_certain
+
+
 def test_modules_without_a_rule_are_named_until_they_have_one():
     class Cube(nn.Module):
         def forward(self, X):
