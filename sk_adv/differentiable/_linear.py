@@ -122,6 +122,16 @@ def decision_module(module):
     return decision if isinstance(decision, nn.Module) else module
 
 
+@decision_module.register
+def _(module: nn.Sequential):
+    if not len(module):
+        return module
+    *steps, last = module
+    if isinstance(last, nn.LogSigmoid | nn.LogSoftmax | nn.Softmax):
+        return decision_module(Chain(*steps))
+    return Chain(*steps, decision_module(last))
+
+
 def to_dense(values) -> Tensor:
     """A tensor of what may be sparse, as weights are after `sparsify` or a fit on sparse data."""
     return to_tensor(values.toarray() if issparse(values) else values)
@@ -144,16 +154,6 @@ def linear_logits(estimator, kind=LinearLogits):
     # Without an intercept some estimators have a single zero for all classes.
     intercept = torch.as_tensor(estimator.intercept_, dtype=coef.dtype, device=coef.device)
     return kind(coef, intercept.expand(len(coef)))
-
-
-@decision_module.register
-def _(module: nn.Sequential):
-    if not len(module):
-        return module
-    *steps, last = module
-    if isinstance(last, nn.LogSigmoid | nn.LogSoftmax | nn.Softmax):
-        return decision_module(Chain(*steps))
-    return Chain(*steps, decision_module(last))
 
 
 @as_module.register(LinearClassifierMixin)

@@ -8,8 +8,8 @@ from sklearn.utils import check_scalar
 from torch import nn
 from torch.nn.functional import linear
 
-from sk_adv.differentiable._networks import plain_module as plain_module
 from sk_adv.differentiable import enclose
+from sk_adv.differentiable._networks import plain_module as plain_module
 
 
 class Maxout(nn.Module):
