@@ -41,6 +41,7 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
         If a parameter is invalid, or `targeted` with more than two classes.
     """
 
+    @torch.no_grad()
     def step(objective, clean, radius):
         if objective.missing is not None:
             clean = clean.masked_fill(objective.missing, torch.nan)

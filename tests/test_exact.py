@@ -1,5 +1,6 @@
 """The exact attack against enumeration, a conic solver, and all other attacks."""
 
+import copy
 import itertools
 
 import cvxpy as cp
@@ -203,6 +204,15 @@ def test_exact_takes_one_class_against_the_rest(model, n_classes):
     attacked = adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack="exact")
     assert attacked == np.mean(safe) == certified_accuracy_score(model, X, y, epsilon=epsilon)
     assert 0 < attacked < model.score(X, y)
+
+
+def test_exact_takes_modules_in_training():
+    module = torch.nn.Linear(4, 3)
+    X, y = load_iris(return_X_y=True)
+    copies = exact(module, torch.tensor(X, requires_grad=True), y, 0.1)
+    frozen = exact(copy.deepcopy(module).requires_grad_(False), X, y, 0.1)
+    np.testing.assert_array_equal(copies, frozen)
+    assert module.weight.grad is None
 
 
 def test_steps_may_differ_in_precision():

@@ -152,6 +152,21 @@ def test_models_without_bounds_are_named(iris):
         certified_accuracy_score(net, X, y, epsilon=0.1)
 
 
+@pytest.mark.parametrize("single", ["X", "weights", None])
+def test_margins_that_single_precision_can_lose_are_not_certified(single):
+    n_features, margin = 20_000, 1e-3
+    X = np.ones((2, n_features))
+    model = LogisticRegression().fit(X * [[-1], [1]], [0, 1])
+    model.coef_ = np.full((1, n_features), 0.1)
+    model.intercept_ = np.array([margin - 0.1 * n_features])
+    if single == "X":
+        X = X.astype(np.float32)
+    if single == "weights":
+        model.coef_ = model.coef_.astype(np.float32)
+        model.intercept_ = margin - model.coef_.sum(axis=1, dtype=np.float64)
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == (single is None)
+
+
 LINEAR = {
     "three classes": LogisticRegression(max_iter=1000),
     "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
