@@ -244,7 +244,7 @@ def test_exact_moves_towards_a_target_of_two_classes_only():
     [
         make_pipeline(MinMaxScaler(clip=True), LogisticRegression()),
         make_pipeline(Normalizer(), LogisticRegression()),
-        make_pipeline(SimpleImputer(missing_values=0.2), LogisticRegression()),
+        make_pipeline(SimpleImputer(missing_values=0.2), LogisticRegression(max_iter=1000)),
     ],
     ids=lambda model: type(model[0]).__name__,
 )

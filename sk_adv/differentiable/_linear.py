@@ -111,7 +111,7 @@ def fold_linear(module, n_features):
     origin = torch.zeros(1, n_features, device=device, dtype=dtype, requires_grad=True)
     with torch.enable_grad():
         intercept = run(decision, origin)[0]
-    rows = [torch.autograd.grad(value, origin, retain_graph=True)[0][0] for value in intercept]
+        rows = [torch.autograd.grad(value, origin, retain_graph=True)[0][0] for value in intercept]
     return torch.stack(rows), intercept.detach()
 
 

@@ -183,7 +183,7 @@ def adversarial_confidence(
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sk_adv.metrics import adversarial_confidence
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegression().fit(X, y)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
     >>> 0.5 < adversarial_confidence(model, X, y, epsilon=1.0) < 1
     True
     """
