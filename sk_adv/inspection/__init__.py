@@ -1,11 +1,18 @@
 """Displays of what adversaries do and what models learn: numbers first, drawn with matplotlib.
 
 Each display stores what it shows as attributes, as scikit-learn's displays do: `from_estimator`
-computes the numbers and draws them, `plot` draws them again.
+computes the numbers and draws them, `from_predictions` draws what is known already, and `plot`
+draws them again.
 """
 
 from sk_adv.inspection._curve import RobustnessCurveDisplay
 from sk_adv.inspection._examples import AdversarialExamplesDisplay
 from sk_adv.inspection._filters import FilterDisplay
+from sk_adv.inspection._sweep import EpsilonSweepDisplay
 
-__all__ = ["AdversarialExamplesDisplay", "FilterDisplay", "RobustnessCurveDisplay"]
+__all__ = [
+    "AdversarialExamplesDisplay",
+    "EpsilonSweepDisplay",
+    "FilterDisplay",
+    "RobustnessCurveDisplay",
+]

@@ -1,7 +1,6 @@
 """RobustnessCurveDisplay: error against the radius of an attack."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -9,69 +8,118 @@ from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sk_adv._validation import check_epsilon
-from sk_adv.inspection._drawing import axes_for
+from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
+from sk_adv.inspection._inputs import error_rates, named_attacks, named_estimators
 from sk_adv.metrics import adversarial_accuracy_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# A model is told by its marker as well as its colour, so that a print in grey can be read.
+_MARKERS = "os^Dv*PX"
+_LINE_STYLES = ("-", "--", ":", "-.")
+
 
 class RobustnessCurveDisplay:
-    """Error against the radius of the attack.
+    """Error against the radius of the attack, for one model and attack or several.
 
-    Several curves fit on one `ax`.
+    Displays of one curve each can share one `ax` too.
 
     Parameters
     ----------
     epsilons : array-like of shape (n_radii,)
-        The radii, in the units of X.
+        The radii, in the units of X, or as multiples of `scale`.
 
-    errors : array-like of shape (n_radii,)
+    errors : array-like of shape (n_radii,) or (n_curves, n_radii)
         The adversarial error at each: the share of samples misclassified after the attack.
 
-    name : str, default=None
-        Name of the curve in the legend.
+    name : str, or list of str of length n_curves, default=None
+        Names of the curves in the legend.
+
+    n_attacks : int, default=1
+        So many successive curves belong to one model: they share its colour and marker and differ
+        in the style of their lines.
+
+    scale : array-like of shape (n_features,), default=None
+        The radius of each feature, in its own units, where epsilon is 1. None: 1 for all.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the curve was drawn.
+        Where the curves were drawn.
 
     figure_ : matplotlib Figure
-        The figure that holds it.
+        The figure that holds them.
 
-    line_ : matplotlib Line2D
-        The curve.
+    line_ : matplotlib Line2D or list of Line2D
+        The curve, or if `errors` is 2-D the curves.
+
+    lines_ : list of matplotlib Line2D
+        The curves, be there one or several.
 
     Raises
     ------
     ValueError
-        If `epsilons` is not 1-D, holds no radius or an invalid one, or `errors` differs from it
-        in length.
+        If `epsilons` is not 1-D, holds no radius or an invalid one, or `errors` or `name` does not
+        fit it, or `n_attacks` does not divide the number of curves.
+
+    See Also
+    --------
+    sklearn.metrics.RocCurveDisplay : Draws one curve or several in the same manner.
 
     Examples
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> from sk_adv.inspection import RobustnessCurveDisplay
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> X = StandardScaler().fit_transform(X)
-    >>> model = LogisticRegression().fit(X, y)
-    >>> display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=[0, 0.2, 0.4])
+    >>> model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    >>> display = RobustnessCurveDisplay.from_estimator(
+    ...     model, X, y, epsilons=[0, 0.2, 0.4], scale=X.std(axis=0)
+    ... )
     >>> display.errors.round(2)
     array([0.01, 0.18, 0.51])
+    >>> weak = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3)).fit(X, y)
+    >>> display = RobustnessCurveDisplay.from_estimator(
+    ...     {"C = 1": model, "C = 0.001": weak},
+    ...     X,
+    ...     y,
+    ...     epsilons=[0, 0.2, 0.4],
+    ...     scale=X.std(axis=0),
+    ...     attack={"one step": "fgsm", "five": {"attack": "pgd", "n_steps": 5}},
+    ... )
+    >>> display.name
+    ['C = 1 (one step)', 'C = 1 (five)', 'C = 0.001 (one step)', 'C = 0.001 (five)']
+    >>> display.errors.shape
+    (4, 3)
     """
 
-    def __init__(self, *, epsilons: ArrayLike, errors: ArrayLike, name: str | None = None):
+    def __init__(
+        self,
+        *,
+        epsilons: ArrayLike,
+        errors: ArrayLike,
+        name: str | Sequence[str] | None = None,
+        n_attacks: int = 1,
+        scale: ArrayLike | None = None,
+    ):
         self.epsilons = _check_radii(epsilons)
         self.errors = np.asarray(errors, dtype=float)
-        self.name = name
-        if self.epsilons.shape != self.errors.shape:
+        self.scale = scale
+        if self.errors.ndim not in (1, 2) or self.errors.shape[-1:] != self.epsilons.shape:
             raise ValueError(
-                "epsilons and errors must be 1-D and of the same length; got shapes "
-                f"{self.epsilons.shape} and {self.errors.shape}."
+                "errors must have shape (n_radii,) or (n_curves, n_radii), of the same length as "
+                f"epsilons; got shapes {self.errors.shape} and {self.epsilons.shape}."
             )
+        n_curves = len(np.atleast_2d(self.errors))
+        if n_attacks < 1 or n_curves % n_attacks:
+            raise ValueError(
+                f"n_attacks must divide the number of curves, {n_curves}; got {n_attacks!r}."
+            )
+        self.n_attacks = n_attacks
+        self.name = self._check_name(name)
 
     @classmethod
     def from_estimator(
@@ -81,20 +129,22 @@ class RobustnessCurveDisplay:
         y: ArrayLike,
         *,
         epsilons: ArrayLike,
-        attack: str | Callable = "fgsm",
+        attack: str | Callable | Sequence | Mapping = "fgsm",
+        scale: ArrayLike | None = None,
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
-        name: str | None = None,
+        sample_weight: ArrayLike | None = None,
+        name: str | Sequence[str] | None = None,
         ax: "Axes | None" = None,
-        curve_kwargs: dict | None = None,
+        curve_kwargs: dict | Sequence[dict] | None = None,
         **attack_params,
     ) -> Self:
-        """Attack a fitted classifier at each radius and draw its error.
+        """Attack fitted classifiers at each radius and draw their errors.
 
         Parameters
         ----------
-        estimator : object
-            A fitted classifier for which `as_module` has a rule.
+        estimator : object, or dict of str to object, or list of (str, object)
+            A fitted classifier for which `as_module` has a rule, or several with their names.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.
@@ -103,10 +153,17 @@ class RobustnessCurveDisplay:
             True labels.
 
         epsilons : array-like of shape (n_radii,)
-            The radii, in the units of X.
+            The radii, in the units of X, or as multiples of `scale`.
 
-        attack : {"fgsm", "pgd"} or callable, default="fgsm"
-            Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+        attack : str, callable, or list or dict of these, default="fgsm"
+            Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`. A list
+            gives a curve for each attack and model, and so does a dict of names for the legend to
+            attacks; its values can also be dicts of `attack` and parameters of it, such as
+            `{"PGD": {"attack": "pgd", "n_steps": 20}}`.
+
+        scale : array-like of shape (n_features,), default=None
+            The radius of each feature, in its own units, where epsilon is 1, such as its standard
+            deviation. None: 1 for all.
 
         norm : {numpy.inf, 2}, default=numpy.inf
             The norm that bounds the perturbation.
@@ -114,17 +171,110 @@ class RobustnessCurveDisplay:
         bounds : tuple (low, high) or None, default=None
             Valid range of X, to which the copies are clipped.
 
-        name : str, default=None
-            Name of the curve in the legend. None: the estimator's class and the attack.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the error.
+
+        name : str, or list of str of length n_curves, default=None
+            Names of the curves in the legend. None: the model and the attack of each; a model
+            without a name bears that of its class.
 
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
 
-        curve_kwargs : dict, default=None
-            Arguments of matplotlib's `plot` for the curve.
+        curve_kwargs : dict, or list of dict of length n_curves, default=None
+            Arguments of matplotlib's `plot`, for all curves or for each.
 
         **attack_params : dict
-            Further arguments of the attack.
+            Further arguments of every attack, such as `random_state` or `surrogate`.
+
+        Returns
+        -------
+        RobustnessCurveDisplay
+            The display, drawn. Its `errors` are 2-D if `estimator` or `attack` is a list or dict;
+            then the curves of one model stand one after another.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid; an invalid radius, scale or attack is found before
+            any attack runs.
+        TypeError
+            If X is sparse or `as_module` has no rule for an estimator.
+        sklearn.exceptions.NotFittedError
+            If an estimator is not fitted.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        # Before the first attack, since a curve may take minutes.
+        radii = _check_radii(epsilons)
+        factor = 1.0 if scale is None else check_epsilon(scale, np.shape(X)[1:], name="scale")
+        attacks = named_attacks(attack)
+        one = not isinstance(estimator, Mapping | list) and not isinstance(attack, Mapping | list)
+        if not isinstance(estimator, Mapping | list):
+            estimator = {type(estimator).__name__: estimator}
+        models = list(zip(*named_estimators(estimator), strict=True))
+        shared = {"norm": norm, "bounds": bounds, "sample_weight": sample_weight, **attack_params}
+        errors = [
+            [
+                1 - adversarial_accuracy_score(model, X, y, epsilon=radius, **shared | params)
+                for radius in [epsilon * factor for epsilon in radii]
+            ]
+            for _, model in models
+            for _, params in attacks
+        ]
+        names = [f"{model} ({name})" for model, _ in models for name, _ in attacks]
+        display = cls(
+            epsilons=radii,
+            errors=errors[0] if one else errors,
+            name=name if name is not None else names[0] if one else names,
+            n_attacks=len(attacks),
+            scale=scale,
+        )
+        return display.plot(ax=ax, curve_kwargs=curve_kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        predictions: ArrayLike,
+        *,
+        epsilons: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        name: str | Sequence[str] | None = None,
+        n_attacks: int = 1,
+        scale: ArrayLike | None = None,
+        ax: "Axes | None" = None,
+        curve_kwargs: dict | Sequence[dict] | None = None,
+    ) -> Self:
+        """Draw the error of predictions for adversarial copies of each radius.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels.
+
+        predictions : array-like of shape (n_radii, n_samples) or (n_curves, n_radii, n_samples)
+            The classes that a model predicts for the copies of each radius.
+
+        epsilons : array-like of shape (n_radii,)
+            The radii, in the units of X, or as multiples of `scale`.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the error.
+
+        name : str, or list of str of length n_curves, default=None
+            Names of the curves in the legend.
+
+        n_attacks : int, default=1
+            So many successive curves belong to one model.
+
+        scale : array-like of shape (n_features,), default=None
+            The radius of each feature where epsilon is 1. None: 1 for all.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        curve_kwargs : dict, or list of dict of length n_curves, default=None
+            Arguments of matplotlib's `plot`, for all curves or for each.
 
         Returns
         -------
@@ -134,75 +284,100 @@ class RobustnessCurveDisplay:
         Raises
         ------
         ValueError
-            If a parameter, X or y is invalid; an invalid radius is found before any attack runs.
-        TypeError
-            If X is sparse or `as_module` has no rule for the estimator.
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
+            If the shapes do not fit each other, or labels and predictions differ in kind.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        # Before the first attack, since a curve may take minutes.
-        radii = _check_radii(epsilons)
-        if name is None:
-            name = f"{type(estimator).__name__} ({_attack_name(attack)})"
-        errors = [
-            1
-            - adversarial_accuracy_score(
-                estimator,
-                X,
-                y,
-                epsilon=epsilon,
-                attack=attack,
-                norm=norm,
-                bounds=bounds,
-                **attack_params,
-            )
-            for epsilon in radii
-        ]
-        display = cls(epsilons=radii, errors=errors, name=name)
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        shapes = ["n_radii", "n_curves, n_radii"]
+        errors = error_rates(y_true, predictions, sample_weight, shapes)
+        display = cls(epsilons=epsilons, errors=errors, name=name, n_attacks=n_attacks, scale=scale)
         return display.plot(ax=ax, curve_kwargs=curve_kwargs)
 
     def plot(
         self,
         ax: "Axes | None" = None,
         *,
-        name: str | None = None,
-        curve_kwargs: dict | None = None,
+        name: str | Sequence[str] | None = None,
+        curve_kwargs: dict | Sequence[dict] | None = None,
     ) -> Self:
-        """Draw the curve.
+        """Draw the curves.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
 
-        name : str, default=None
-            Name of the curve in the legend. None: the display's own.
+        name : str, or list of str of length n_curves, default=None
+            Names of the curves in the legend. None: the display's own.
 
-        curve_kwargs : dict, default=None
-            Arguments of matplotlib's `plot` for the curve.
+        curve_kwargs : dict, or list of dict of length n_curves, default=None
+            Arguments of matplotlib's `plot`, for all curves or for each.
 
         Returns
         -------
         RobustnessCurveDisplay
             The display itself.
+
+        Raises
+        ------
+        ValueError
+            If `name` or `curve_kwargs` does not fit the number of curves.
         """
-        self.ax_ = axes_for(self, ax, figsize=(6.4, 4.2))
+        name = self.name if name is None else self._check_name(name)
+        curves = np.atleast_2d(self.errors)
+        names = name if isinstance(name, list) else [name]
+        own = [curve_kwargs or {}] * len(curves)
+        if isinstance(curve_kwargs, list | tuple):
+            own = list(curve_kwargs)
+        if len(own) != len(curves):
+            raise ValueError(
+                f"curve_kwargs must be a dict or a list of {len(curves)}, one a curve; "
+                f"got {len(own)}."
+            )
+        many = len(curves) > 4
+        self.ax_ = axes_for(self, ax, figsize=(8.8 if many else 6.4, 4.2))
         self.figure_ = self.ax_.figure
+        from matplotlib.cbook import normalize_kwargs
+        from matplotlib.lines import Line2D
         from matplotlib.ticker import PercentFormatter
 
-        name = self.name if name is None else name
-        style = {"marker": "o", "markersize": 4, "label": name, **(curve_kwargs or {})}
-        (self.line_,) = self.ax_.plot(self.epsilons, self.errors, **style)
+        # Curves that other displays have drawn on these axes have taken the first markers.
+        n_before = len(self.ax_.lines)
+        self.lines_ = []
+        for index, errors in enumerate(curves):
+            model, attack = divmod(index, self.n_attacks)
+            style = {
+                "marker": _MARKERS[(n_before + model) % len(_MARKERS)],
+                "markersize": 5,
+                "linestyle": _LINE_STYLES[attack % len(_LINE_STYLES)],
+                "label": None if name is None else names[index],
+            }
+            if attack:
+                style["color"] = self.lines_[-1].get_color()
+            style |= normalize_kwargs(own[index], Line2D)
+            self.lines_ += self.ax_.plot(self.epsilons, errors, **style)
+        self.line_ = self.lines_[0] if self.errors.ndim == 1 else self.lines_
         self.ax_.set(
-            xlabel="radius ε of the perturbation (units of X)",
+            xlabel=f"radius ε of the perturbation ({radius_units(self.scale)})",
             ylabel="error under attack (% of samples)",
             ylim=(-0.02, 1.02),
         )
         self.ax_.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-        if name is not None:
+        if name is not None and many:
+            legend_beside(self.ax_)
+        elif name is not None:
             self.ax_.legend()
         return self
+
+    def _check_name(self, name):
+        """The names as the errors are: one, or a list with one a curve; or None."""
+        if name is None or (isinstance(name, str) and self.errors.ndim == 1):
+            return name
+        if isinstance(name, str) or self.errors.ndim == 1 or len(name) != len(self.errors):
+            raise ValueError(
+                "name must be a str where errors is 1-D, and hold one name a curve where it is "
+                f"2-D; got {name!r} for errors of shape {self.errors.shape}."
+            )
+        return list(name)
 
 
 def _check_radii(epsilons):
@@ -217,12 +392,3 @@ def _check_radii(epsilons):
             f"got {epsilons!r}."
         )
     return check_epsilon(radii, radii.shape, name="epsilons")
-
-
-def _attack_name(attack):
-    """What the legend calls an attack; of a `functools.partial` the function in it."""
-    if isinstance(attack, str):
-        return attack.upper()
-    if isinstance(attack, functools.partial):
-        return _attack_name(attack.func)
-    return getattr(attack, "__name__", type(attack).__name__)

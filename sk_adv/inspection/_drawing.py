@@ -1,4 +1,4 @@
-"""What the displays have in common: axes, samples as images, scales about zero."""
+"""What the displays draw alike: axes, samples as images, units, scales about zero."""
 
 import math
 from numbers import Integral
@@ -14,16 +14,19 @@ def axes_for(display, ax, figsize):
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
+    # Pictures keep their aspect: "compressed" leaves no gap between them and their labels.
+    return plt.subplots(figsize=figsize, layout="compressed")[1]
 
 
-def as_images(rows, image_shape):
+def as_images(rows, image_shape, *, color=False):
     """Reshape (n, n_features) to (n, height, width); None stands for a square.
+
+    With `color`, (height, width, 3) is taken too.
 
     Raises
     ------
     ValueError
-        If `image_shape` is no pair of positive integers whose product is n_features, or is None
+        If `image_shape` is no tuple of positive integers whose product is n_features, or is None
         and n_features is not the square of a number.
     """
     n_features = rows.shape[1]
@@ -31,11 +34,13 @@ def as_images(rows, image_shape):
         shape = (math.isqrt(n_features),) * 2
     else:
         shape = tuple(image_shape) if np.iterable(image_shape) else ()
-    is_pair = len(shape) == 2 and all(isinstance(side, Integral) and side > 0 for side in shape)
-    if not is_pair or math.prod(shape) != n_features:
+    is_image = len(shape) == 2 or (color and len(shape) == 3 and shape[2] == 3)
+    is_image = is_image and all(isinstance(side, Integral) and side > 0 for side in shape)
+    if not is_image or math.prod(shape) != n_features:
         raise ValueError(
-            f"image_shape must be (height, width) with height * width = {n_features}, the number "
-            f"of features; got {image_shape!r}"
+            "image_shape must be (height, width)"
+            + (" or (height, width, 3)" if color else "")
+            + f" with product {n_features}, the number of features; got {image_shape!r}"
             + (f", and {n_features} is not a square." if image_shape is None else ".")
         )
     return rows.reshape(-1, *shape)
@@ -44,3 +49,13 @@ def as_images(rows, image_shape):
 def nonzero(largest):
     """1 in place of 0, so that a scale for all-zero values exists."""
     return np.where(largest > 0, largest, 1.0)
+
+
+def radius_units(scale):
+    """What one unit of a radius is, for the label of its axis."""
+    return "units of X" if scale is None else "multiples of scale"
+
+
+def legend_beside(ax, **params):
+    """Draw the legend to the right of the axes, where it hides no curve."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, **params)

@@ -9,19 +9,12 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sk_adv._adversary import perturb
+from sk_adv._devices import to_numpy
 from sk_adv.inspection._drawing import as_images, axes_for, nonzero
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-
-_ONE_A_SAMPLE = (
-    "labels",
-    "input_predictions",
-    "input_probabilities",
-    "copy_predictions",
-    "copy_probabilities",
-)
 
 
 class AdversarialExamplesDisplay:
@@ -41,24 +34,25 @@ class AdversarialExamplesDisplay:
     input_predictions : array-like of shape (n_samples,)
         What the model predicts for the inputs.
 
-    input_probabilities : array-like of shape (n_samples,)
-        The probabilities of these predictions.
-
     copy_predictions : array-like of shape (n_samples,)
         What the model predicts for the copies.
 
-    copy_probabilities : array-like of shape (n_samples,)
-        The probabilities of these predictions.
+    input_probabilities : array-like of shape (n_samples,), default=None
+        The probabilities of the predictions for the inputs. None: of a model that has none.
 
-    image_shape : tuple (height, width), default=None
-        Shape of a sample as an image. None: a square, if `n_features` is the square of a number.
+    copy_probabilities : array-like of shape (n_samples,), default=None
+        The probabilities of the predictions for the copies.
+
+    image_shape : tuple (height, width) or (height, width, 3), default=None
+        Shape of a sample as an image; the second has the colours red, green and blue. None: a
+        square, if `n_features` is the square of a number.
 
     Attributes
     ----------
-    inputs : ndarray of shape (n_samples, height, width)
+    inputs : ndarray of shape (n_samples, height, width) or (n_samples, height, width, 3)
         The inputs as images.
 
-    copies : ndarray of shape (n_samples, height, width)
+    copies : ndarray of the shape of inputs
         The copies as images.
 
     ax_ : matplotlib Axes
@@ -98,10 +92,10 @@ class AdversarialExamplesDisplay:
         copies: ArrayLike,
         labels: ArrayLike,
         input_predictions: ArrayLike,
-        input_probabilities: ArrayLike,
         copy_predictions: ArrayLike,
-        copy_probabilities: ArrayLike,
-        image_shape: tuple[int, int] | None = None,
+        input_probabilities: ArrayLike | None = None,
+        copy_probabilities: ArrayLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
     ):
         inputs = check_array(inputs, input_name="inputs")
         copies = check_array(copies, input_name="copies")
@@ -109,20 +103,26 @@ class AdversarialExamplesDisplay:
             raise ValueError(
                 f"copies must have the shape of inputs, {inputs.shape}; got {copies.shape}."
             )
-        self.inputs = as_images(inputs, image_shape)
-        self.copies = as_images(copies, image_shape)
-        self.labels = np.asarray(labels)
-        self.input_predictions = np.asarray(input_predictions)
-        self.input_probabilities = np.asarray(input_probabilities)
-        self.copy_predictions = np.asarray(copy_predictions)
-        self.copy_probabilities = np.asarray(copy_probabilities)
-        for name in _ONE_A_SAMPLE:
-            shape = getattr(self, name).shape
-            if shape != (len(inputs),):
+        self.inputs = as_images(inputs, image_shape, color=True)
+        self.copies = as_images(copies, image_shape, color=True)
+
+        def one_a_sample(name, values):
+            values = np.asarray(values)
+            if values.shape != (len(inputs),):
                 raise ValueError(
                     f"{name} must hold one entry a sample of inputs, shape {(len(inputs),)}; "
-                    f"got shape {shape}."
+                    f"got shape {values.shape}."
                 )
+            return values
+
+        self.labels = one_a_sample("labels", labels)
+        self.input_predictions = one_a_sample("input_predictions", input_predictions)
+        self.copy_predictions = one_a_sample("copy_predictions", copy_predictions)
+        self.input_probabilities = self.copy_probabilities = None
+        if input_probabilities is not None:
+            self.input_probabilities = one_a_sample("input_probabilities", input_probabilities)
+        if copy_probabilities is not None:
+            self.copy_probabilities = one_a_sample("copy_probabilities", copy_probabilities)
 
     @classmethod
     def from_estimator(
@@ -135,7 +135,7 @@ class AdversarialExamplesDisplay:
         attack: str | Callable = "fgsm",
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
-        image_shape: tuple[int, int] | None = None,
+        image_shape: tuple[int, ...] | None = None,
         ax: "Axes | None" = None,
         **attack_params,
     ) -> Self:
@@ -144,7 +144,8 @@ class AdversarialExamplesDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted classifier with `predict_proba` for which `as_module` has a rule.
+            A fitted classifier for which `as_module` has a rule. Without `predict_proba` only the
+            predicted classes are drawn.
 
         X : array-like of shape (n_samples, n_features)
             The inputs, one column of the picture each: a few.
@@ -155,7 +156,7 @@ class AdversarialExamplesDisplay:
         epsilon : float or array-like of shape (n_features,)
             Radius of the perturbation in the units of X.
 
-        attack : {"fgsm", "pgd"} or callable, default="fgsm"
+        attack : str or callable, default="fgsm"
             Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
 
         norm : {numpy.inf, 2}, default=numpy.inf
@@ -164,7 +165,7 @@ class AdversarialExamplesDisplay:
         bounds : tuple (low, high) or None, default=None
             Valid range of X, to which the copies are clipped.
 
-        image_shape : tuple (height, width), default=None
+        image_shape : tuple (height, width) or (height, width, 3), default=None
             Shape of a sample as an image. None: a square.
 
         ax : matplotlib Axes, default=None
@@ -198,16 +199,88 @@ class AdversarialExamplesDisplay:
             bounds=bounds,
             **attack_params,
         )
-        input_predictions, input_probabilities = most_probable(estimator, X)
-        copy_predictions, copy_probabilities = most_probable(estimator, copies)
+        input_predictions, input_probabilities = _predict(estimator, X)
+        copy_predictions, copy_probabilities = _predict(estimator, copies)
         display = cls(
             inputs=X,
             copies=copies,
             labels=column_or_1d(y),
             input_predictions=input_predictions,
-            input_probabilities=input_probabilities,
             copy_predictions=copy_predictions,
+            input_probabilities=input_probabilities,
             copy_probabilities=copy_probabilities,
+            image_shape=image_shape,
+        )
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        X: ArrayLike,
+        copies: ArrayLike,
+        y_true: ArrayLike,
+        input_proba: ArrayLike,
+        copy_proba: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Draw samples and copies with the most probable class of each.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The clean samples, one column of the picture each: a few.
+
+        copies : array-like of shape (n_samples, n_features)
+            Their adversarial copies.
+
+        y_true : array-like of shape (n_samples,)
+            True labels.
+
+        input_proba : array-like of shape (n_samples, n_classes)
+            The probabilities that a model gives to the classes of the samples.
+
+        copy_proba : array-like of shape (n_samples, n_classes)
+            Those of the copies.
+
+        classes : array-like of shape (n_classes,), default=None
+            The classes, one a column of the probabilities. None: 0 to n_classes - 1.
+
+        image_shape : tuple (height, width) or (height, width, 3), default=None
+            Shape of a sample as an image. None: a square.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        Returns
+        -------
+        AdversarialExamplesDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit each other.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        input_proba = check_array(input_proba, input_name="input_proba")
+        copy_proba = check_array(copy_proba, input_name="copy_proba")
+        classes = np.arange(input_proba.shape[1]) if classes is None else np.asarray(classes)
+        if not classes.shape == input_proba.shape[1:] == copy_proba.shape[1:]:
+            raise ValueError(
+                "input_proba and copy_proba must have one column a class; got shapes "
+                f"{input_proba.shape} and {copy_proba.shape} for classes of shape {classes.shape}."
+            )
+        display = cls(
+            inputs=X,
+            copies=copies,
+            labels=column_or_1d(y_true),
+            input_predictions=classes[input_proba.argmax(axis=1)],
+            copy_predictions=classes[copy_proba.argmax(axis=1)],
+            input_probabilities=input_proba.max(axis=1),
+            copy_probabilities=copy_proba.max(axis=1),
             image_shape=image_shape,
         )
         return display.plot(ax=ax)
@@ -222,13 +295,13 @@ class AdversarialExamplesDisplay:
         ax: "Axes | None" = None,
         *,
         cmap: "str | Colormap" = "gray_r",
-        perturbation_cmap: "str | Colormap" = "coolwarm",
+        perturbation_cmap: "str | Colormap" = "cividis_r",
     ) -> Self:
         """Draw a column for each sample: input, perturbation, copy.
 
-        Under each input and copy stands the predicted class and its probability, in red where it
-        is wrong. Inputs and copies share one scale of grey, from the smallest to the largest
-        value of both.
+        Under each input and copy stands the predicted class and its probability, in bold red where
+        it is wrong. Inputs and copies share one scale, from the smallest to the largest value of
+        both. In colour images a perturbation of 0 is grey.
 
         Parameters
         ----------
@@ -236,67 +309,88 @@ class AdversarialExamplesDisplay:
             Where to draw. None makes a new figure.
 
         cmap : str or matplotlib Colormap, default="gray_r"
-            Colours of the inputs and copies.
+            Colours of the inputs and copies; unused for colour images.
 
-        perturbation_cmap : str or matplotlib Colormap, default="coolwarm"
-            Colours of the perturbations, a diverging map; its middle is zero.
+        perturbation_cmap : str or matplotlib Colormap, default="cividis_r"
+            Colours of the perturbations; the middle of the map is zero. That of the default is
+            grey, and what adds ink is darker in a grey print too. Unused for colour images.
 
         Returns
         -------
         AdversarialExamplesDisplay
             The display itself.
         """
-        n_samples, height, width = self.inputs.shape
-        self.ax_ = axes_for(self, ax, figsize=(1.1 * n_samples + 1.2, 4.6 * height / width))
+        n_samples, height, width = self.inputs.shape[:3]
+        captions = {of: self._captions(of) for of in ("input", "copy")}
+        # One picture is 1 wide; coordinates run down the page, as in an image.
+        ratio, gap = height / width, 0.08
+        text = 0.5 if "\n" in captions["input"][0]["s"] else 0.32
+        across, down = n_samples * (1 + gap) - gap, 3 * ratio + 2 * text + gap
+        self.ax_ = axes_for(self, ax, figsize=(1.1 * across + 1.4, 1.1 * down + 0.2))
         self.figure_ = self.ax_.figure
 
-        grey = {
-            "cmap": cmap,
-            "vmin": min(self.inputs.min(), self.copies.min()),
-            "vmax": max(self.inputs.max(), self.copies.max()),
-        }
+        low, high = np.min([self.inputs, self.copies]), np.max([self.inputs, self.copies])
         largest = np.abs(self.perturbations).max()
-        signed = {
-            "cmap": perturbation_cmap,
-            "vmin": -nonzero(largest),
-            "vmax": nonzero(largest),
-        }
+        reach = float(nonzero(largest))
+        shared, signed = (cmap, low, high), (perturbation_cmap, -reach, reach)
         rows = [
-            ("input", self.inputs, grey, self.input_predictions, self.input_probabilities),
-            (f"perturbation\nup to ±{largest:.3g}", self.perturbations, signed, None, None),
-            ("copy", self.copies, grey, self.copy_predictions, self.copy_probabilities),
+            ("input", self.inputs, shared, captions["input"]),
+            (f"perturbation\nup to ±{largest:.3g}", self.perturbations, signed, None),
+            ("copy", self.copies, shared, captions["copy"]),
         ]
         self.images_ = np.empty((len(rows), n_samples), dtype=object)
-        # One picture is 1 wide; coordinates run down the page, as in an image.
-        ratio, gap, text = height / width, 0.08, 0.32
         top = 0.0
-        for row, (name, images, colors, predictions, probabilities) in enumerate(rows):
+        for row, (name, images, (colors, least, most), under) in enumerate(rows):
             self.ax_.text(-gap, top + ratio / 2, name, ha="right", va="center")
+            if images.ndim == 4:
+                # Matplotlib maps no colour images to a range: they have to lie in [0, 1].
+                images = (images - least) / nonzero(most - least)
             for column, image in enumerate(images):
                 left = column * (1 + gap)
                 self.images_[row, column] = self.ax_.imshow(
-                    image, extent=(left, left + 1, top + ratio, top), **colors
+                    image,
+                    extent=(left, left + 1, top + ratio, top),
+                    cmap=colors,
+                    vmin=least,
+                    vmax=most,
                 )
-                if predictions is not None:
-                    wrong = predictions[column] != self.labels[column]
+                if under is not None:
                     self.ax_.text(
-                        left + 0.5,
-                        top + ratio + 0.05,
-                        f"{predictions[column]} ({_percent(probabilities[column])})",
-                        ha="center",
-                        va="top",
-                        color="tab:red" if wrong else "black",
+                        left + 0.5, top + ratio + 0.05, ha="center", va="top", **under[column]
                     )
-            top += ratio + (gap if predictions is None else text)
-        self.ax_.set(xlim=(0, n_samples * (1 + gap) - gap), ylim=(top, 0), aspect="equal")
+            top += ratio + (gap if under is None else text)
+        self.ax_.set(xlim=(0, across), ylim=(down, 0), aspect="equal")
         self.ax_.set_axis_off()
         return self
 
+    def _captions(self, of):
+        """Texts under the images of inputs or copies, as arguments of matplotlib's `text`."""
+        predictions = getattr(self, f"{of}_predictions")
+        probabilities = getattr(self, f"{of}_probabilities")
+        texts = [str(prediction) for prediction in predictions]
+        if probabilities is not None:
+            # A long name and its probability fit under a picture on two lines only.
+            classes = [*self.labels, *self.input_predictions, *self.copy_predictions]
+            space = "\n" if max(len(str(name)) for name in classes) > 5 else " "
+            texts = [
+                f"{s}{space}({_percent(p)})" for s, p in zip(texts, probabilities, strict=True)
+            ]
+        # Bold as well as red, for prints in grey.
+        styles = ({"color": "black"}, {"color": "tab:red", "weight": "bold"})
+        return [
+            {"s": text, **styles[int(prediction != label)]}
+            for text, prediction, label in zip(texts, predictions, self.labels, strict=True)
+        ]
 
-def most_probable(estimator, X):
-    """The most probable class of each sample, and its probability."""
-    probability = np.asarray(estimator.predict_proba(X))
-    return np.asarray(estimator.classes_)[probability.argmax(axis=1)], probability.max(axis=1)
+
+def _predict(estimator, X):
+    """The predicted class of each sample and its probability, None if the model has none."""
+    predicted = np.asarray(to_numpy(estimator.predict(X)))
+    if not hasattr(estimator, "predict_proba"):
+        return predicted, None
+    column = np.searchsorted(estimator.classes_, predicted)
+    probabilities = np.asarray(to_numpy(estimator.predict_proba(X)))
+    return predicted, probabilities[np.arange(len(predicted)), column]
 
 
 def _percent(probability):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from numbers import Integral
 from typing import TYPE_CHECKING, Self
 
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
 from sklearn.utils import check_array, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from sk_adv._devices import to_numpy
 from sk_adv.inspection._drawing import as_images, axes_for, nonzero
+from sk_adv.neural_network import Maxout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,11 +96,12 @@ class FilterDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted linear classifier (`coef_`), a scikit-learn multilayer perceptron (`coefs_`)
-            or an `AdversarialMaxoutClassifier`, of which each piece of each first-layer unit is a
-            filter, a unit's pieces one after another. Of a `Pipeline` the last step counts: the
-            weights are then in the units of what the steps before it put out. Of a search such as
-            `GridSearchCV` the best estimator counts.
+            A fitted linear classifier (`coef_`), a scikit-learn multilayer perceptron (`coefs_`),
+            or an `AdversarialMaxoutClassifier`, skorch net or torch module that begins with a
+            linear or maxout layer. Of maxout each piece of each unit is a filter, a unit's pieces
+            one after another. Of a `Pipeline` the last step counts: the weights are then in the
+            units of what the steps before it put out. Of a search such as `GridSearchCV` the best
+            estimator counts.
 
         image_shape : tuple (height, width), default=None
             Shape of a filter as an image. None: a square.
@@ -127,7 +132,6 @@ class FilterDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if max_filters is not None:
             check_scalar(max_filters, "max_filters", Integral, min_val=1)
-        check_is_fitted(estimator)
         weights, names = _input_weights(estimator)
         display = cls(
             weights=weights[:max_filters],
@@ -160,7 +164,8 @@ class FilterDisplay:
             second shows the pattern of weak filters too, but hides that they are weak.
 
         cmap : str or matplotlib Colormap, default="RdBu_r"
-            A diverging colour map; its middle is zero.
+            A diverging colour map; its middle is zero. The default keeps weights of 0 white, but
+            shows no signs in a grey print: there "cividis" does.
 
         colorbar : bool, default=False
             Whether to draw the scale beside the filters.
@@ -215,17 +220,29 @@ class FilterDisplay:
 def _input_weights(estimator):
     """The weights on the input, (n_filters, n_features), and the filters' names or None."""
     model = _classifier_within(estimator)
+    if not isinstance(model, nn.Module):
+        check_is_fitted(model)
     if hasattr(model, "coef_"):
         weights = np.atleast_2d(model.coef_)
-        return weights, list(model.classes_) if len(weights) > 1 else None
+        if len(weights) == 1:
+            return weights, None
+        if isinstance(model, SVC | NuSVC):
+            return weights, [f"{a} vs {b}" for a, b in combinations(model.classes_, 2)]
+        return weights, list(model.classes_)
     if hasattr(model, "coefs_"):
         return model.coefs_[0].T, None
-    if hasattr(model, "net_"):
-        pieces = model.net_.module_.layers[0].weight
-        return to_numpy(pieces.transpose(0, 1).flatten(0, 1)), None
+    network = getattr(getattr(model, "net_", model), "module_", model)
+    # Of a network the first layer with weights counts, if each of its units sees the whole input.
+    layers = network.modules() if isinstance(network, nn.Module) else []
+    first = next((layer for layer in layers if list(layer.parameters(recurse=False))), None)
+    if isinstance(first, nn.Linear):
+        return to_numpy(first.weight), None
+    if isinstance(first, Maxout):
+        return to_numpy(first.weight.transpose(0, 1).flatten(0, 1)), None
     raise TypeError(
         f"FilterDisplay finds no weights on the input in a {type(model).__name__}: it needs "
-        "coef_, coefs_ or a maxout network. Pass them to FilterDisplay(weights=...) instead."
+        "coef_, coefs_, or a network that begins with a linear or maxout layer. Pass them to "
+        "FilterDisplay(weights=...) instead."
     )
 
 

@@ -1,0 +1,88 @@
+"""What displays are made from: named estimators and attacks, predictions, one label a sample."""
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.metrics import zero_one_loss
+
+from sk_adv._adversary import resolve_attack
+
+
+def named_estimators(estimators):
+    """Names and estimators of a dict, or of a list of (name, estimator), as two lists.
+
+    Raises
+    ------
+    ValueError
+        If there is none, an entry is no such pair, or a name occurs twice.
+    """
+    pairs = list(estimators.items() if isinstance(estimators, Mapping) else estimators)
+    if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError(
+            "estimators must be a dict of name to fitted estimator, or a list of "
+            f"(name, estimator), with one at least; got {estimators!r}."
+        )
+    names, fitted = zip(*pairs, strict=True)
+    if len(set(names)) < len(names):
+        raise ValueError(f"estimators must have names that differ; got {list(names)}.")
+    return [str(name) for name in names], list(fitted)
+
+
+def named_attacks(attack):
+    """Pairs of a name for the legend and arguments of the score, one an attack, checked."""
+    if isinstance(attack, Mapping):
+        pairs = [
+            (str(name), dict(value) if isinstance(value, Mapping) else {"attack": value})
+            for name, value in attack.items()
+        ]
+    else:
+        several = attack if isinstance(attack, list) else [attack]
+        pairs = [(_attack_name(value), {"attack": value}) for value in several]
+    if not pairs:
+        raise ValueError(f"attack must hold one attack at least; got {attack!r}.")
+    for name, params in pairs:
+        if "attack" not in params:
+            raise ValueError(f"attack[{name!r}] must say which attack it is; got {params!r}.")
+        resolve_attack(params["attack"])
+    return pairs
+
+
+def _attack_name(attack):
+    """What the legend calls an attack; of a `functools.partial` the function in it."""
+    if isinstance(attack, str):
+        return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
+    if isinstance(attack, functools.partial):
+        return _attack_name(attack.func)
+    return getattr(attack, "__name__", type(attack).__name__)
+
+
+def error_rates(y_true, predictions, sample_weight, leading):
+    """Share of wrong predictions along the last axis.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+    predictions : array-like of shape (..., n_samples)
+    sample_weight : array-like of shape (n_samples,) or None
+    leading : list of str
+        The axes before the last, for each number of axes that is allowed.
+
+    Returns
+    -------
+    ndarray of shape (...)
+    """
+    predictions = np.asarray(predictions)
+    y_true = np.asarray(y_true)
+    allowed = [axes.count(",") + 2 for axes in leading]
+    if predictions.ndim not in allowed or predictions.shape[-1:] != y_true.shape:
+        shapes = " or ".join(f"({axes}, n_samples)" for axes in leading)
+        raise ValueError(
+            f"predictions must have shape {shapes}, and y_true one label a sample; got "
+            f"predictions of shape {predictions.shape} and y_true of shape {y_true.shape}."
+        )
+    errors = [
+        zero_one_loss(y_true, row, sample_weight=sample_weight)
+        for row in predictions.reshape(-1, len(y_true))
+    ]
+    return np.reshape(errors, predictions.shape[:-1])

@@ -1,0 +1,354 @@
+"""EpsilonSweepDisplay: the logits of a model along a line through one sample."""
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from sk_adv._adversary import check_samples, perturb
+from sk_adv._devices import to_numpy
+from sk_adv._perturbations import clip
+from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
+from sk_adv.differentiable import as_module
+from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LINE_STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+
+
+class EpsilonSweepDisplay:
+    """Logits of each class along the line x + ε d through one sample x.
+
+    The true class stands out in black; the classes that win somewhere have a colour and a style
+    of their own, the others are grey. Where the true class wins, the ground is shaded.
+
+    Parameters
+    ----------
+    epsilons : array-like of shape (n_radii,)
+        The steps ε, increasing; they may be negative.
+
+    logits : array-like of shape (n_radii, n_classes)
+        The logits at each step.
+
+    classes : array-like of shape (n_classes,)
+        The classes, one a column of `logits`.
+
+    label : int or str
+        The true class of the sample, one of `classes`.
+
+    step_name : str, default="ε (multiples of the direction)"
+        What the axis of the steps is called, with their units.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where the logits were drawn.
+
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    lines_ : list of matplotlib Line2D
+        The logits, in the order of `classes`.
+
+    spans_ : list of matplotlib Patch
+        The shaded stretches, in the order of `correct_stretches`.
+
+    Raises
+    ------
+    ValueError
+        If `epsilons` is not increasing, `logits` or `classes` does not fit it, an entry is NaN or
+        infinite, or `label` is none of `classes`.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
+    figure 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.inspection import EpsilonSweepDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> display = EpsilonSweepDisplay.from_estimator(
+    ...     model, X[60], y[60], epsilons=np.linspace(-2, 2, 81)
+    ... )
+    >>> display.logits.shape
+    (81, 3)
+    >>> display.correct_stretches.round(2)
+    array([[-2.  ,  0.64]])
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilons: ArrayLike,
+        logits: ArrayLike,
+        classes: ArrayLike,
+        label: object,
+        step_name: str = "ε (multiples of the direction)",
+    ):
+        self.epsilons = _check_steps(epsilons)
+        self.logits = check_array(to_numpy(logits), dtype=np.float64, input_name="logits")
+        self.classes = np.asarray(classes)
+        self.step_name = step_name
+        shape = (len(self.epsilons), *self.classes.shape)
+        if self.logits.shape != shape or shape[1] < 2:
+            raise ValueError(
+                "logits must have shape (n_radii, n_classes), with n_radii epsilons and two "
+                f"classes at least; got shape {self.logits.shape} for {len(self.epsilons)} "
+                f"epsilons and classes of shape {self.classes.shape}."
+            )
+        if not np.isin(label, self.classes):
+            raise ValueError(
+                f"The label must be one of the classes, {self.classes.tolist()}; got {label!r}."
+            )
+        self.label = label
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: object,
+        X: ArrayLike,
+        y: object,
+        *,
+        epsilons: ArrayLike | None = None,
+        direction: str | ArrayLike = "gradient",
+        scale: ArrayLike | None = None,
+        norm: float = np.inf,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Draw the logits of a fitted classifier along a line through a sample.
+
+        Parameters
+        ----------
+        estimator : object
+            A fitted classifier for which `as_module` has a rule.
+
+        X : array-like of shape (n_features,) or (1, n_features)
+            The sample x.
+
+        y : int, str or array-like of shape (1,)
+            Its true class.
+
+        epsilons : array-like of shape (n_radii,), default=None
+            The steps ε, increasing; None: 201 from -10 to 10, as in the paper's figure.
+
+        direction : "gradient" or array-like of shape (n_features,), default="gradient"
+            The direction d. "gradient" is that in which `sk_adv.attacks.fgsm` leaves x, in steps
+            of radius 1: the sign of the loss's gradient at x, or with `norm=2` the normalised
+            gradient.
+
+        scale : array-like of shape (n_features,), default=None
+            What one unit of each feature counts as, such as its standard deviation: the steps are
+            then ε ∘ scale, and the gradient is that in these units. None: 1 for all.
+
+        norm : {numpy.inf, 2}, default=numpy.inf
+            The norm in which the gradient's direction has length 1.
+
+        bounds : tuple (low, high) or None, default=None
+            Valid range of X, to which the points of the line are clipped.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        Returns
+        -------
+        EpsilonSweepDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid, or the gradient at x is zero.
+        TypeError
+            If X is sparse or `as_module` has no rule for the estimator.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        steps = _check_steps(np.linspace(-10, 10, 201) if epsilons is None else epsilons)
+        check_norm(norm)
+        check_dense(X, "A sweep")
+        x = np.atleast_2d(to_numpy(X))
+        if len(x) != 1:
+            raise ValueError(
+                "X must hold one sample, shape (n_features,) or (1, n_features); "
+                f"got shape {np.shape(X)}."
+            )
+        classes, x, label = check_samples(estimator, x, np.ravel(to_numpy(y)))
+        if label[0] not in classes:
+            raise ValueError(f"y must be one of the classes {classes.tolist()}; got {label[0]!r}.")
+        x = x.astype(np.float64)
+        bounds = check_bounds(bounds, x.shape[1:])
+        unit = np.float64(1) if scale is None else check_epsilon(scale, x.shape[1:], name="scale")
+        if isinstance(direction, str) and direction == "gradient":
+            # One step of FGSM, of radius 1 in the units of `scale`.
+            line = (perturb(estimator, x, label, epsilon=unit, norm=norm) - x)[0]
+            name = "the sign of the gradient" if norm == np.inf else "the normalised gradient"
+            step_name = f"ε along {name} ({radius_units(scale)})"
+        else:
+            line = unit * _check_direction(direction, x.shape[1:])
+            units = "multiples of it" if scale is None else radius_units(scale)
+            step_name = f"ε along the direction ({units})"
+        if not np.any(np.nan_to_num(line)):
+            raise ValueError(
+                "The direction is zero in every feature, so there is no line to follow: pass "
+                "another direction, or a scale that is not 0."
+            )
+        # In double precision the logits are as exactly piecewise linear as the model is.
+        module = as_module(estimator, device="cpu", dtype=torch.float64)
+        with torch.no_grad():
+            logits = module(clip(torch.from_numpy(x + steps[:, None] * line), bounds))
+        display = cls(
+            epsilons=steps, logits=logits, classes=classes, label=label[0], step_name=step_name
+        )
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        epsilons: ArrayLike,
+        logits: ArrayLike,
+        *,
+        classes: ArrayLike,
+        y_true: object,
+        step_name: str = "ε (multiples of the direction)",
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Draw logits that are known already.
+
+        Parameters
+        ----------
+        epsilons : array-like of shape (n_radii,)
+            The steps ε, increasing.
+
+        logits : array-like of shape (n_radii, n_classes)
+            The logits at each step.
+
+        classes : array-like of shape (n_classes,)
+            The classes, one a column of `logits`.
+
+        y_true : int or str
+            The true class of the sample.
+
+        step_name : str, default="ε (multiples of the direction)"
+            What the axis of the steps is called, with their units.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        Returns
+        -------
+        EpsilonSweepDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit each other, or `y_true` is none of `classes`.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        display = cls(
+            epsilons=epsilons, logits=logits, classes=classes, label=y_true, step_name=step_name
+        )
+        return display.plot(ax=ax)
+
+    @property
+    def correct_stretches(self) -> np.ndarray:
+        """Where the true class wins, (n_stretches, 2): the first and last ε of each stretch.
+
+        Between two steps the logits are taken for linear.
+        """
+        true = self.classes == self.label
+        margin = self.logits[:, true][:, 0] - self.logits[:, ~true].max(axis=1)
+        wins = margin > 0
+        before = np.flatnonzero(wins[:-1] != wins[1:])
+        step, rise = np.diff(self.epsilons)[before], np.diff(margin)[before]
+        crossings = self.epsilons[before] - margin[before] * step / rise
+        ends = np.concatenate([self.epsilons[:1], crossings, self.epsilons[-1:]])
+        # Won and lost stretches take turns.
+        return np.column_stack([ends[:-1], ends[1:]])[0 if wins[0] else 1 :: 2]
+
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the logits.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        Returns
+        -------
+        EpsilonSweepDisplay
+            The display itself.
+        """
+        self.ax_ = axes_for(self, ax, figsize=(7.4, 4.2))
+        self.figure_ = self.ax_.figure
+        true = int(np.flatnonzero(self.classes == self.label)[0])
+        rivals = [index for index in np.unique(self.logits.argmax(axis=1)) if index != true]
+        others = np.setdiff1d(np.arange(len(self.classes)), [true, *rivals])
+        styles = [{"color": "0.7", "linewidth": 0.8, "zorder": 1.5}] * len(self.classes)
+        styles[true] = {"color": "black", "linewidth": 2.5, "zorder": 3}
+        for rank, index in enumerate(rivals):
+            line_style = _LINE_STYLES[rank % len(_LINE_STYLES)]
+            styles[index] = {"color": f"C{rank}", "linestyle": line_style}
+        self.lines_ = [
+            self.ax_.plot(self.epsilons, logits, label=str(name), **style)[0]
+            for logits, name, style in zip(self.logits.T, self.classes, styles, strict=True)
+        ]
+        self.spans_ = [
+            self.ax_.axvspan(low, high, color="0.92", zorder=0, linewidth=0)
+            for low, high in self.correct_stretches
+        ]
+        self.ax_.set(
+            xlabel=self.step_name,
+            ylabel="logit",
+            xlim=(self.epsilons[0], self.epsilons[-1]),
+        )
+        legend = {f"{self.classes[true]} (true)": self.lines_[true]}
+        legend |= {str(self.classes[index]): self.lines_[index] for index in rivals}
+        if len(others):
+            legend["others"] = self.lines_[others[0]]
+        if self.spans_:
+            legend["classified rightly"] = self.spans_[0]
+        legend_beside(self.ax_, handles=legend.values(), labels=legend.keys(), title="class")
+        return self
+
+
+def _check_steps(epsilons):
+    """The steps as a 1-D array, finite and increasing, or `ValueError`."""
+    try:
+        steps = np.asarray(epsilons, dtype=np.float64)
+    except (TypeError, ValueError):
+        steps = np.empty(0)
+    if steps.ndim != 1 or len(steps) < 2 or not np.isfinite(steps).all():
+        raise ValueError(
+            "epsilons must be a 1-D sequence of two finite steps or more, such as "
+            f"numpy.linspace(-10, 10, 201); got {epsilons!r}."
+        )
+    if (np.diff(steps) <= 0).any():
+        raise ValueError("epsilons must increase from each step to the next: sort them.")
+    return steps
+
+
+def _check_direction(direction, feature_shape):
+    """The direction as an array of one number a feature, or `ValueError`."""
+    try:
+        line = np.asarray(to_numpy(direction), dtype=np.float64)
+    except (TypeError, ValueError):
+        line = None
+    if line is None or line.shape != feature_shape or not np.isfinite(line).all():
+        raise ValueError(
+            'direction must be "gradient" or hold one finite number a feature, shape '
+            f"{feature_shape}; got {direction!r}."
+        )
+    return line
