@@ -186,7 +186,7 @@ class EpsilonSweepDisplay:
             )
         classes, x, label = check_samples(estimator, x, np.ravel(to_numpy(y)))
         if label[0] not in classes:
-            raise ValueError(f"y must be one of the classes {classes.tolist()}; got {label[0]!r}.")
+            raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")
         x = x.astype(np.float64)
         bounds = check_bounds(bounds, x.shape[1:])
         unit = np.float64(1) if scale is None else check_epsilon(scale, x.shape[1:], name="scale")

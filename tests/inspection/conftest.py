@@ -29,11 +29,15 @@ def binary():
 
 
 @pytest.fixture(scope="session")
-def raw_weights(binary):
-    """w and b of the binary model as a function of raw X."""
-    scaler, linear = binary[0]
-    weights = linear.coef_[0] / scaler.scale_
-    return weights, linear.intercept_[0] - weights @ scaler.mean_
+def raw_weights():
+    """A function that gives w and b of such a model as a function of raw X."""
+
+    def of(model):
+        scaler, linear = model
+        weights = linear.coef_[0] / scaler.scale_
+        return weights, linear.intercept_[0] - weights @ scaler.mean_
+
+    return of
 
 
 @pytest.fixture(scope="session")

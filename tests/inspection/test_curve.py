@@ -5,18 +5,27 @@ import functools
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from sk_adv.attacks import fgsm, pgd
 from sk_adv.inspection import RobustnessCurveDisplay
+
+
+def exact_errors(weights_and_intercept, X, y, radii, scale=1.0):
+    """The share of samples whose margin is at most ε Σ scale |w|."""
+    weights, intercept = weights_and_intercept
+    margin = np.where(y == "yes", 1, -1) * (X @ weights + intercept)
+    return [np.mean(margin <= radius * np.sum(scale * np.abs(weights))) for radius in radii]
 
 
 def test_curve_of_a_linear_model_is_the_exact_robust_error(binary, raw_weights):
     model, X, y = binary
     epsilons = np.linspace(0, 1, 6)
     display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=epsilons)
-    weights, intercept = raw_weights
-    margin = np.where(y == "yes", 1, -1) * (X @ weights + intercept)
-    exact = [np.mean(margin <= epsilon * np.abs(weights).sum()) for epsilon in epsilons]
+    exact = exact_errors(raw_weights(model), X, y, epsilons)
     np.testing.assert_allclose(display.errors, exact)
     assert exact[0] < 0.3 < exact[-1]
     np.testing.assert_array_equal(display.line_.get_xdata(), epsilons)
@@ -87,3 +96,181 @@ def test_an_invalid_radius_is_found_before_any_attack(epsilons, message, binary)
 def test_a_curve_needs_as_many_errors_as_radii():
     with pytest.raises(ValueError, match=r"same length as epsilons; got shapes \(2,\) and \(3,\)"):
         RobustnessCurveDisplay(epsilons=[0, 1, 2], errors=[0, 1])
+
+
+# Several curves
+
+
+def test_each_model_has_a_curve_for_each_attack(binary, raw_weights):
+    model, X, y = binary
+    loose = clone(model).set_params(logisticregression__C=10).fit(X, y)
+    radii = [0, 0.3, 0.9]
+    display = RobustnessCurveDisplay.from_estimator(
+        {"tight": model, "loose": loose},
+        X,
+        y,
+        epsilons=radii,
+        # One step of PGD from the sample itself is FGSM, the worst case of a linear model.
+        attack={
+            "one": "fgsm",
+            "two": {"attack": "pgd", "n_steps": 1, "step_size": 1, "random_start": False},
+        },
+    )
+    assert display.name == ["tight (one)", "tight (two)", "loose (one)", "loose (two)"]
+    tight_errors, loose_errors = (
+        exact_errors(raw_weights(each), X, y, radii) for each in (model, loose)
+    )
+    expected = [tight_errors, tight_errors, loose_errors, loose_errors]
+    np.testing.assert_allclose(display.errors, expected)
+    assert tight_errors != loose_errors
+    assert display.line_ is display.lines_
+    for line, errors in zip(display.lines_, expected, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), errors)
+
+
+def test_curves_of_one_model_share_all_but_the_style_of_line():
+    display = RobustnessCurveDisplay(
+        epsilons=[0, 1], errors=np.zeros((6, 2)), name=list("abcdef"), n_attacks=2
+    ).plot()
+    looks = [(line.get_color(), line.get_marker()) for line in display.lines_]
+    assert looks[::2] == looks[1::2]
+    assert len(set(looks)) == 3
+    styles = [line.get_linestyle() for line in display.lines_]
+    assert styles[::2] == ["-"] * 3 and styles[1::2] == ["--"] * 3
+
+
+@pytest.mark.parametrize(("attack", "shape"), [("fgsm", (1, 2)), (["fgsm", fgsm], (2, 2))])
+def test_lists_of_models_and_attacks_are_taken(attack, shape, binary):
+    model, X, y = binary
+    display = RobustnessCurveDisplay.from_estimator(
+        [("m", model)], X, y, epsilons=[0, 1], attack=attack
+    )
+    assert display.errors.shape == shape
+    assert display.name == ["m (FGSM)", "m (fgsm)"][: shape[0]]
+
+
+def test_radii_may_be_multiples_of_a_radius_for_each_feature(binary, raw_weights):
+    model, X, y = binary
+    X = X * np.logspace(-3, 3, 16)
+    model = clone(model).fit(X, y)
+    radii, scale = [0, 0.2, 0.6], X.std(axis=0)
+    display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=radii, scale=scale)
+    expected = exact_errors(raw_weights(model), X, y, radii, scale)
+    np.testing.assert_allclose(display.errors, expected)
+    assert expected[0] < expected[1] < expected[2]
+    assert "multiples of scale" in display.ax_.get_xlabel()
+
+
+def test_a_curve_of_predictions_is_their_weighted_error():
+    y_true = np.array(["a", "b", "b"])
+    predictions = [["a", "b", "b"], ["a", "a", "b"], ["b", "a", "a"]]
+    display = RobustnessCurveDisplay.from_predictions(
+        y_true, predictions, epsilons=[0, 1, 2], sample_weight=[1, 2, 5], name="m"
+    )
+    np.testing.assert_allclose(display.errors, [0, 2 / 8, 1])
+    several = RobustnessCurveDisplay.from_predictions(
+        y_true, [predictions, predictions[::-1]], epsilons=[0, 1, 2], name=["m", "n"]
+    )
+    np.testing.assert_allclose(several.errors, [[0, 1 / 3, 1], [1, 1 / 3, 0]])
+
+
+def test_weights_of_samples_count_under_attack(binary, raw_weights):
+    model, X, y = binary
+    weight = np.zeros(len(X))
+    weight[3] = 1
+    display = RobustnessCurveDisplay.from_estimator(
+        model, X, y, epsilons=[0, 0.5, 2], sample_weight=weight
+    )
+    expected = exact_errors(raw_weights(model), X[3:4], y[3:4], [0, 0.5, 2])
+    np.testing.assert_array_equal(display.errors, expected)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "predictions", "message"),
+    [
+        ([0, 1], [0, 1], r"predictions must have shape \(n_radii, n_samples\) or \(n_curves"),
+        ([0, 1, 1], [[0, 1], [0, 1]], r"of shape \(2, 2\) and y_true of shape \(3,\)"),
+        ([[0], [1]], [[0, 1], [0, 1]], r"y_true of shape \(2, 1\)"),
+        (["a", "b"], [[0, 1], [0, 1]], r"(?i)mix of label"),
+        ([0, 1], [[0, 1]], r"got shapes \(1,\) and \(2,\)"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(y_true, predictions, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        RobustnessCurveDisplay.from_predictions(y_true, predictions, epsilons=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"name": "one"}, r"got 'one' for errors of shape \(2, 1\)"),
+        ({"name": ["one"]}, "hold one name a curve"),
+        ({"n_attacks": 3}, "n_attacks must divide the number of curves, 2; got 3"),
+        ({"n_attacks": 0}, "n_attacks must divide the number of curves"),
+    ],
+)
+def test_names_and_attacks_fit_the_number_of_curves(params, message):
+    with pytest.raises(ValueError, match=message):
+        RobustnessCurveDisplay(epsilons=[0], errors=[[0], [1]], **params)
+
+
+def test_curves_can_be_styled_one_by_one_and_by_short_names():
+    display = RobustnessCurveDisplay(epsilons=[0, 1], errors=np.zeros((2, 2)))
+    lines = display.plot(curve_kwargs=[{"ls": ":", "c": "k"}, {"lw": 3}]).lines_
+    assert (lines[0].get_linestyle(), lines[0].get_color(), lines[1].get_linewidth()) == (
+        ":",
+        "k",
+        3,
+    )
+    with pytest.raises(ValueError, match="a list of 2, one a curve; got 1"):
+        display.plot(curve_kwargs=[{}])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"attack": ["fgsm", "fsgm"]}, "got 'fsgm'"),
+        ({"attack": {"many": {"n_steps": 3}}}, r"attack\['many'\] must say which attack"),
+        ({"attack": []}, "one attack at least"),
+        ({"estimator": {}}, "dict of name to fitted estimator"),
+        ({"estimator": [LogisticRegression()]}, "dict of name to fitted estimator"),
+        ({"estimator": [("a", 1), ("a", 2)]}, "names that differ"),
+        ({"scale": [1.0, 2.0]}, r"scale must be .* shape \(16,\)"),
+        ({"scale": -1.0}, "scale must be finite and at least 0"),
+    ],
+)
+def test_what_is_wrong_with_models_attacks_and_scale_is_said_first(params, message, binary):
+    model, X, y = binary
+    first = Shift()
+    if isinstance(params.get("attack"), list) and params["attack"]:
+        params = {"attack": [first, *params["attack"]]}
+    with pytest.raises(ValueError, match=message):
+        RobustnessCurveDisplay.from_estimator(
+            **{"estimator": model, "X": X, "y": y, "epsilons": [0.1], **params}
+        )
+    assert first.calls == 0
+
+
+def test_a_model_without_a_rule_needs_a_surrogate(binary, raw_weights):
+    model, X, y = binary
+    neighbors = KNeighborsClassifier().fit(X, y)
+    with pytest.raises(TypeError, match="no rule for KNeighborsClassifier"):
+        RobustnessCurveDisplay.from_estimator(neighbors, X, y, epsilons=[0.1])
+    display = RobustnessCurveDisplay.from_estimator(
+        neighbors, X, y, epsilons=[0, 1], surrogate=FrozenEstimator(model)
+    )
+    copies = X - np.where(y == "yes", 1, -1)[:, None] * np.sign(raw_weights(model)[0])
+    np.testing.assert_allclose(
+        display.errors, [1 - neighbors.score(X, y), 1 - neighbors.score(copies, y)]
+    )
+
+
+def test_many_curves_leave_their_legend_beside_the_axes():
+    display = RobustnessCurveDisplay(
+        epsilons=[0, 1], errors=np.full((5, 2), 0.5), name=list("abcde")
+    ).plot()
+    display.figure_.canvas.draw()
+    legend = display.ax_.get_legend().get_window_extent()
+    axes = display.ax_.get_window_extent()
+    assert legend.x0 >= axes.x1
+    assert legend.x1 <= display.figure_.bbox.x1

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
+from skorch import NeuralNetClassifier
+from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.inspection import FilterDisplay
@@ -49,6 +54,40 @@ def test_filters_of_a_maxout_network_are_its_pieces_unit_by_unit(binary):
             np.testing.assert_array_equal(
                 display.weights[2 * unit + piece].ravel(), layer.weight[piece, unit].detach()
             )
+
+
+def test_filters_of_networks_are_the_rows_of_their_first_layer(binary):
+    _, X, y = binary
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2))
+    net = NeuralNetClassifier(module, max_epochs=1, train_split=None, verbose=0, device="cpu")
+    net.fit(X.astype(np.float32), (y == "yes").astype(int))
+    for model, layer in ((module, module[1]), (net, net.module_[1])):
+        display = FilterDisplay.from_estimator(model)
+        np.testing.assert_array_equal(display.weights.reshape(5, 16), layer.weight.detach())
+
+
+def test_networks_whose_first_layer_does_not_see_the_whole_input_are_refused():
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+    with pytest.raises(TypeError, match="begins with a linear or maxout layer"):
+        FilterDisplay.from_estimator(module)
+
+
+def test_filters_of_a_linear_svc_of_pairs_bear_the_names_of_both_classes(iris):
+    _, X, y = iris
+    X, y = np.vstack([X, X[:50] + 9]), np.append(y, ["other"] * 50)
+    model = SVC(kernel="linear").fit(X, y)
+    display = FilterDisplay.from_estimator(model, image_shape=(2, 2))
+    first, second = display.names[1].split(" vs ")
+    # Of its two classes the first is on the positive side.
+    score = X @ model.coef_[1] + model.intercept_[1]
+    assert score[y == first].min() > 0 > score[y == second].max()
+    assert len(display.names) == 6
+
+
+def test_an_unfitted_model_is_refused(binary):
+    for model in (clone(binary[0]), GridSearchCV(LogisticRegression(), {"C": [1]})):
+        with pytest.raises(NotFittedError):
+            FilterDisplay.from_estimator(model)
 
 
 def test_filters_of_a_search_are_those_of_its_best_estimator(binary):
