@@ -9,10 +9,12 @@ from sk_adv.inspection._curve import RobustnessCurveDisplay
 from sk_adv.inspection._examples import AdversarialExamplesDisplay
 from sk_adv.inspection._filters import FilterDisplay
 from sk_adv.inspection._sweep import EpsilonSweepDisplay
+from sk_adv.inspection._transfer import TransferMatrixDisplay
 
 __all__ = [
     "AdversarialExamplesDisplay",
     "EpsilonSweepDisplay",
     "FilterDisplay",
     "RobustnessCurveDisplay",
+    "TransferMatrixDisplay",
 ]

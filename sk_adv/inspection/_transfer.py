@@ -1,0 +1,297 @@
+"""TransferMatrixDisplay: what copies made against one model do to the others."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from sk_adv.inspection._drawing import axes_for
+from sk_adv.inspection._inputs import error_rates, named_estimators
+from sk_adv.metrics import transfer_error_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
+
+class TransferMatrixDisplay:
+    """Error of each model on adversarial copies made against each.
+
+    Row i and column j hold the error of model j, the target, on copies made against model i, the
+    source: what an adversary who has a model of their own, and not the target, can do to it.
+
+    Parameters
+    ----------
+    errors : array-like of shape (n_sources, n_targets)
+        The shares of copies that the targets misclassify, in [0, 1]. As many targets as sources,
+        in the same order.
+
+    names : sequence of str of length n_sources, default=None
+        Names of the models. None numbers them from 0.
+
+    Attributes
+    ----------
+    im_ : matplotlib AxesImage
+        The matrix, as colours from 0 to 1.
+
+    text_ : ndarray of shape (n_sources, n_targets) of matplotlib Text, or None
+        The errors in %, if they were drawn.
+
+    ax_ : matplotlib Axes
+        Where the matrix was drawn.
+
+    figure_ : matplotlib Figure
+        The figure that holds it.
+
+    Raises
+    ------
+    ValueError
+        If `errors` is no square matrix of numbers in [0, 1], or `names` does not fit it.
+
+    See Also
+    --------
+    sklearn.metrics.ConfusionMatrixDisplay : Draws a matrix in the same manner.
+
+    References
+    ----------
+    Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
+    section 8.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.inspection import TransferMatrixDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> models = {
+    ...     "even rows": LogisticRegression(max_iter=1000).fit(X[::2], y[::2]),
+    ...     "odd rows": LogisticRegression(max_iter=1000).fit(X[1::2], y[1::2]),
+    ... }
+    >>> display = TransferMatrixDisplay.from_estimators(models, X, y, epsilon=2)
+    >>> display.errors.shape
+    (2, 2)
+    >>> bool((display.errors.diagonal() >= display.errors.T).all())
+    True
+    """
+
+    def __init__(self, *, errors: ArrayLike, names: Sequence[str] | None = None):
+        self.errors = check_array(errors, dtype=np.float64, input_name="errors")
+        n_sources, n_targets = self.errors.shape
+        if n_sources != n_targets or (self.errors < 0).any() or (self.errors > 1).any():
+            raise ValueError(
+                "errors must be shares in [0, 1], with a row and a column for each model; got "
+                f"shape {self.errors.shape} and values from {self.errors.min():g} to "
+                f"{self.errors.max():g}."
+            )
+        self.names = [str(name) for name in (range(n_sources) if names is None else names)]
+        if len(self.names) != n_sources:
+            raise ValueError(
+                f"names must hold one name a model, {n_sources}; got {len(self.names)}."
+            )
+
+    @classmethod
+    def from_estimators(
+        cls,
+        estimators: Mapping[str, object] | Sequence[tuple[str, object]],
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epsilon: ArrayLike,
+        attack: str | Callable = "fgsm",
+        norm: float = np.inf,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        ax: "Axes | None" = None,
+        plot_params: dict | None = None,
+        **attack_params,
+    ) -> Self:
+        """Make copies against each fitted classifier and draw the error of each on them.
+
+        Parameters
+        ----------
+        estimators : dict of str to object, or list of (str, object)
+            Fitted classifiers with their names. Those for which `as_module` has no rule need a
+            `surrogate`.
+
+        X : array-like of shape (n_samples, n_features)
+            Clean samples.
+
+        y : array-like of shape (n_samples,)
+            True labels.
+
+        epsilon : float or array-like of shape (n_features,)
+            Radius of the perturbation in the units of X.
+
+        attack : str or callable, default="fgsm"
+            Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+        norm : {numpy.inf, 2}, default=numpy.inf
+            The norm that bounds the perturbation.
+
+        bounds : tuple (low, high) or None, default=None
+            Valid range of X, to which the copies are clipped.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        plot_params : dict, default=None
+            Further arguments of :meth:`plot`.
+
+        **attack_params : dict
+            Further arguments of the attack.
+
+        Returns
+        -------
+        TransferMatrixDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is invalid, or the names are not all different.
+        TypeError
+            If X is sparse or `as_module` has no rule for an estimator.
+        sklearn.exceptions.NotFittedError
+            If an estimator is not fitted.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimators")
+        names, fitted = named_estimators(estimators)
+        errors = transfer_error_matrix(
+            fitted,
+            X,
+            y,
+            epsilon=epsilon,
+            attack=attack,
+            norm=norm,
+            bounds=bounds,
+            **attack_params,
+        )
+        return cls(errors=errors, names=names).plot(ax=ax, **(plot_params or {}))
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        predictions: ArrayLike,
+        *,
+        names: Sequence[str] | None = None,
+        sample_weight: ArrayLike | None = None,
+        ax: "Axes | None" = None,
+        plot_params: dict | None = None,
+    ) -> Self:
+        """Draw the errors of predictions that are known already.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels.
+
+        predictions : array-like of shape (n_sources, n_targets, n_samples)
+            What each target predicts for the copies made against each source.
+
+        names : sequence of str of length n_sources, default=None
+            Names of the models. None numbers them from 0.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the errors.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        plot_params : dict, default=None
+            Further arguments of :meth:`plot`.
+
+        Returns
+        -------
+        TransferMatrixDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit each other, or labels and predictions differ in kind.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        errors = error_rates(y_true, predictions, sample_weight, ["n_sources, n_targets"])
+        return cls(errors=errors, names=names).plot(ax=ax, **(plot_params or {}))
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        include_values: bool = True,
+        values_format: str = ".1f",
+        cmap: "str | Colormap" = "Blues",
+        xticks_rotation: float | str = 30,
+        colorbar: bool = True,
+    ) -> Self:
+        """Draw the matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+
+        include_values : bool, default=True
+            Whether to write each error, in %, into its cell.
+
+        values_format : str, default=".1f"
+            How the errors in % are written.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            A colour map whose lightness changes one way, so that a print in grey can be read.
+
+        xticks_rotation : float, "vertical" or "horizontal", default=30
+            Rotation of the targets' names, in degrees.
+
+        colorbar : bool, default=True
+            Whether to draw the scale beside the matrix.
+
+        Returns
+        -------
+        TransferMatrixDisplay
+            The display itself.
+        """
+        n_models = len(self.errors)
+        side = max(0.8 * n_models + 2, 4.2)
+        self.ax_ = axes_for(self, ax, figsize=(side + 1, side))
+        self.figure_ = self.ax_.figure
+        from matplotlib.ticker import PercentFormatter
+
+        self.im_ = self.ax_.imshow(self.errors, cmap=cmap, vmin=0, vmax=1)
+        self.text_ = None
+        if include_values:
+            self.text_ = np.empty(self.errors.shape, dtype=object)
+            for source, target in np.ndindex(*self.errors.shape):
+                error = self.errors[source, target]
+                red, green, blue, _ = self.im_.cmap(self.im_.norm(error))
+                # The luma of a colour (Rec. 601): how light it looks.
+                is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+                self.text_[source, target] = self.ax_.text(
+                    target,
+                    source,
+                    format(100 * error, values_format),
+                    ha="center",
+                    va="center",
+                    color="black" if is_light else "white",
+                )
+        ticks = range(n_models)
+        self.ax_.set(
+            xlabel="target: classifies the copies",
+            ylabel="source: the copies are made against",
+        )
+        self.ax_.set_yticks(ticks, self.names)
+        self.ax_.set_xticks(ticks, self.names, rotation=xticks_rotation)
+        if xticks_rotation not in (0, "horizontal", "vertical"):
+            for label in self.ax_.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+        if colorbar:
+            self.figure_.colorbar(
+                self.im_,
+                ax=self.ax_,
+                label="error under attack (% of samples)",
+                format=PercentFormatter(xmax=1, symbol=""),
+            )
+        return self
