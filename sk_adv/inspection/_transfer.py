@@ -26,8 +26,8 @@ class TransferMatrixDisplay:
     Parameters
     ----------
     errors : array-like of shape (n_sources, n_targets)
-        The shares of copies that the targets misclassify, in [0, 1]. As many targets as sources,
-        in the same order.
+        The shares of copies that the targets misclassify, in [0, 1], or NaN where there are no
+        copies. As many targets as sources, in the same order.
 
     names : sequence of str of length n_sources, default=None
         Names of the models. None numbers them from 0.
@@ -38,7 +38,7 @@ class TransferMatrixDisplay:
         The matrix, as colours from 0 to 1.
 
     text_ : ndarray of shape (n_sources, n_targets) of matplotlib Text, or None
-        The errors in %, if they were drawn.
+        The errors in %, if they were drawn; None where there is no error.
 
     ax_ : matplotlib Axes
         Where the matrix was drawn.
@@ -78,13 +78,15 @@ class TransferMatrixDisplay:
     """
 
     def __init__(self, *, errors: ArrayLike, names: Sequence[str] | None = None):
-        self.errors = check_array(errors, dtype=np.float64, input_name="errors")
+        self.errors = check_array(
+            errors, dtype=np.float64, ensure_all_finite="allow-nan", input_name="errors"
+        )
         n_sources, n_targets = self.errors.shape
         if n_sources != n_targets or (self.errors < 0).any() or (self.errors > 1).any():
             raise ValueError(
                 "errors must be shares in [0, 1], with a row and a column for each model; got "
-                f"shape {self.errors.shape} and values from {self.errors.min():g} to "
-                f"{self.errors.max():g}."
+                f"shape {self.errors.shape} and values from {np.nanmin(self.errors):g} to "
+                f"{np.nanmax(self.errors):g}."
             )
         self.names = [str(name) for name in (range(n_sources) if names is None else names)]
         if len(self.names) != n_sources:
@@ -112,8 +114,8 @@ class TransferMatrixDisplay:
         Parameters
         ----------
         estimators : dict of str to object, or list of (str, object)
-            Fitted classifiers with their names. Those for which `as_module` has no rule need a
-            `surrogate`.
+            Fitted classifiers with their names. Those for which `as_module` has no rule are
+            targets only, unless a `surrogate` is given.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.
@@ -140,7 +142,7 @@ class TransferMatrixDisplay:
             Further arguments of :meth:`plot`.
 
         **attack_params : dict
-            Further arguments of the attack.
+            Further arguments of `sk_adv.metrics.transfer_error_matrix` and of the attack.
 
         Returns
         -------
@@ -152,7 +154,7 @@ class TransferMatrixDisplay:
         ValueError
             If a parameter, X or y is invalid, or the names are not all different.
         TypeError
-            If X is sparse or `as_module` has no rule for an estimator.
+            If X is sparse.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """
@@ -227,7 +229,7 @@ class TransferMatrixDisplay:
         xticks_rotation: float | str = 30,
         colorbar: bool = True,
     ) -> Self:
-        """Draw the matrix.
+        """Draw the matrix, with hatches where there are no copies.
 
         Parameters
         ----------
@@ -260,12 +262,16 @@ class TransferMatrixDisplay:
         self.figure_ = self.ax_.figure
         from matplotlib.ticker import PercentFormatter
 
+        # Cells that are NaN let the ground through.
+        self.ax_.patch.set(hatch="////", edgecolor="0.7")
         self.im_ = self.ax_.imshow(self.errors, cmap=cmap, vmin=0, vmax=1)
         self.text_ = None
         if include_values:
             self.text_ = np.empty(self.errors.shape, dtype=object)
             for source, target in np.ndindex(*self.errors.shape):
                 error = self.errors[source, target]
+                if np.isnan(error):
+                    continue
                 red, green, blue, _ = self.im_.cmap(self.im_.norm(error))
                 # The luma of a colour (Rec. 601): how light it looks.
                 is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5

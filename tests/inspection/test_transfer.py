@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KNeighborsClassifier
 
 from sk_adv.inspection import TransferMatrixDisplay
@@ -74,7 +75,7 @@ def test_numbers_stand_out_from_their_cells(cmap):
         ({"errors": np.zeros((2, 3))}, r"a row and a column for each model; got shape \(2, 3\)"),
         ({"errors": [[0, 50], [1, 2]]}, "values from 0 to 50"),
         ({"errors": [[0.5, -0.5], [0, 1]]}, "values from -0.5"),
-        ({"errors": [[0, np.nan], [1, 1]]}, "errors contains NaN"),
+        ({"errors": [[0, np.inf], [1, 1]]}, "errors contains infinity"),
         ({"errors": np.eye(2), "names": ["a"]}, "one name a model, 2; got 1"),
     ],
 )
@@ -96,12 +97,20 @@ def test_predictions_that_do_not_fit_are_refused(y_true, shape, message):
         TransferMatrixDisplay.from_predictions(y_true, np.zeros(shape, dtype=int))
 
 
-def test_models_need_names_and_rules(models, binary):
+def test_models_need_names(models, binary):
     _, X, y = binary
     for estimators in ({}, list(models.values())):
         with pytest.raises(ValueError, match="estimators must be a dict of name"):
             TransferMatrixDisplay.from_estimators(estimators, X, y, epsilon=EPSILON)
-    with pytest.raises(TypeError, match="no rule for KNeighborsClassifier"):
-        TransferMatrixDisplay.from_estimators(
-            {"neighbors": KNeighborsClassifier().fit(X, y)}, X, y, epsilon=EPSILON
-        )
+
+
+def test_a_model_without_a_rule_is_a_target_only_unless_it_has_a_surrogate(models, binary):
+    _, X, y = binary
+    pair = {"linear": models["tight"], "neighbors": KNeighborsClassifier().fit(X, y)}
+    display = TransferMatrixDisplay.from_estimators(pair, X, y, epsilon=EPSILON)
+    np.testing.assert_array_equal(np.isnan(display.errors), [[False, False], [True, True]])
+    assert [text is None for text in display.text_.ravel()] == [False, False, True, True]
+    with_surrogate = TransferMatrixDisplay.from_estimators(
+        pair, X, y, epsilon=EPSILON, surrogate=FrozenEstimator(models["tight"])
+    )
+    np.testing.assert_array_equal(with_surrogate.errors, display.errors[[0, 0]])
