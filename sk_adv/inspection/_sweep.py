@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sk_adv._adversary import check_samples, perturb
+from sk_adv._adversary import check_classifier, perturb
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import clip
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
@@ -178,16 +178,20 @@ class EpsilonSweepDisplay:
         steps = _check_steps(np.linspace(-10, 10, 201) if epsilons is None else epsilons)
         check_norm(norm)
         check_dense(X, "A sweep")
-        x = np.atleast_2d(to_numpy(X))
+        x = check_array(
+            np.atleast_2d(to_numpy(X)),
+            dtype=np.float64,
+            ensure_all_finite="allow-nan",
+            input_name="X",
+        )
         if len(x) != 1:
             raise ValueError(
                 "X must hold one sample, shape (n_features,) or (1, n_features); "
                 f"got shape {np.shape(X)}."
             )
-        classes, x, label = check_samples(estimator, x, np.ravel(to_numpy(y)))
+        classes, label = check_classifier(estimator, x, np.ravel(to_numpy(y)))
         if label[0] not in classes:
             raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")
-        x = x.astype(np.float64)
         bounds = check_bounds(bounds, x.shape[1:])
         unit = np.float64(1) if scale is None else check_epsilon(scale, x.shape[1:], name="scale")
         if isinstance(direction, str) and direction == "gradient":
