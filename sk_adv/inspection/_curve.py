@@ -11,6 +11,7 @@ from sk_adv._validation import check_epsilon
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
 from sk_adv.inspection._inputs import error_rates, named_attacks, named_estimators
 from sk_adv.metrics import adversarial_accuracy_score
+from sk_adv.metrics._reports import check_radii
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ class RobustnessCurveDisplay:
         n_attacks: int = 1,
         scale: ArrayLike | None = None,
     ):
-        self.epsilons = _check_radii(epsilons)
+        self.epsilons = check_radii(epsilons)
         self.errors = np.asarray(errors, dtype=float)
         self.scale = scale
         if self.errors.ndim not in (1, 2) or self.errors.shape[-1:] != self.epsilons.shape:
@@ -205,7 +206,7 @@ class RobustnessCurveDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         # Before the first attack, since a curve may take minutes.
-        radii = _check_radii(epsilons)
+        radii = check_radii(epsilons)
         factor = 1.0 if scale is None else check_epsilon(scale, np.shape(X)[1:], name="scale")
         attacks = named_attacks(attack)
         one = not isinstance(estimator, Mapping | list) and not isinstance(attack, Mapping | list)
@@ -378,17 +379,3 @@ class RobustnessCurveDisplay:
                 f"2-D; got {name!r} for errors of shape {self.errors.shape}."
             )
         return list(name)
-
-
-def _check_radii(epsilons):
-    """The radii as a 1-D array, each finite and at least 0, or `ValueError`."""
-    try:
-        radii = np.asarray(epsilons, dtype=float)
-    except (TypeError, ValueError):
-        radii = None
-    if radii is None or radii.ndim != 1 or not len(radii):
-        raise ValueError(
-            "epsilons must be a 1-D sequence of one radius or more, such as [0, 0.1, 0.2]; "
-            f"got {epsilons!r}."
-        )
-    return check_epsilon(radii, radii.shape, name="epsilons")

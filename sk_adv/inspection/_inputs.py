@@ -1,12 +1,12 @@
 """What displays are made from: named estimators and attacks, predictions, one label a sample."""
 
-import functools
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import zero_one_loss
 
 from sk_adv._adversary import resolve_attack
+from sk_adv.metrics._reports import attack_name
 
 
 def named_estimators(estimators):
@@ -38,7 +38,7 @@ def named_attacks(attack):
         ]
     else:
         several = attack if isinstance(attack, list) else [attack]
-        pairs = [(_attack_name(value), {"attack": value}) for value in several]
+        pairs = [(_legend_name(value), {"attack": value}) for value in several]
     if not pairs:
         raise ValueError(f"attack must hold one attack at least; got {attack!r}.")
     for name, params in pairs:
@@ -48,13 +48,11 @@ def named_attacks(attack):
     return pairs
 
 
-def _attack_name(attack):
-    """What the legend calls an attack; of a `functools.partial` the function in it."""
+def _legend_name(attack):
+    """What the legend calls an attack."""
     if isinstance(attack, str):
         return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
-    if isinstance(attack, functools.partial):
-        return _attack_name(attack.func)
-    return getattr(attack, "__name__", type(attack).__name__)
+    return attack_name(attack)
 
 
 def error_rates(y_true, predictions, sample_weight, leading):
