@@ -186,7 +186,9 @@ class RobustnessCurveDisplay:
             Arguments of matplotlib's `plot`, for all curves or for each.
 
         **attack_params : dict
-            Further arguments of every attack, such as `random_state` or `surrogate`.
+            Further arguments of `adversarial_accuracy_score` and of every attack, such as
+            `random_state` or `surrogate`. A surrogate is fitted anew for each radius, unless it is
+            a `FrozenEstimator` around a fitted one.
 
         Returns
         -------
@@ -209,8 +211,9 @@ class RobustnessCurveDisplay:
         radii = check_radii(epsilons)
         factor = 1.0 if scale is None else check_epsilon(scale, np.shape(X)[1:], name="scale")
         attacks = named_attacks(attack)
-        one = not isinstance(estimator, Mapping | list) and not isinstance(attack, Mapping | list)
-        if not isinstance(estimator, Mapping | list):
+        several = Mapping | list | tuple
+        one = not isinstance(estimator, several) and not isinstance(attack, several)
+        if not isinstance(estimator, several):
             estimator = {type(estimator).__name__: estimator}
         models = list(zip(*named_estimators(estimator), strict=True))
         shared = {"norm": norm, "bounds": bounds, "sample_weight": sample_weight, **attack_params}

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._adversary import perturb
 from sk_adv._devices import to_numpy
@@ -118,6 +119,8 @@ class AdversarialExamplesDisplay:
         self.labels = one_a_sample("labels", labels)
         self.input_predictions = one_a_sample("input_predictions", input_predictions)
         self.copy_predictions = one_a_sample("copy_predictions", copy_predictions)
+        # Words never equal numbers: all predictions would look wrong.
+        unique_labels(self.labels, self.input_predictions, self.copy_predictions)
         self.input_probabilities = self.copy_probabilities = None
         if input_probabilities is not None:
             self.input_probabilities = one_a_sample("input_probabilities", input_probabilities)
@@ -182,7 +185,7 @@ class AdversarialExamplesDisplay:
         Raises
         ------
         ValueError
-            If a parameter, X or y is invalid.
+            If a parameter, X or y is invalid, or y and the classes differ in kind.
         TypeError
             If X is sparse or `as_module` has no rule for the estimator.
         sklearn.exceptions.NotFittedError
@@ -347,12 +350,9 @@ class AdversarialExamplesDisplay:
                 images = (images - least) / nonzero(most - least)
             for column, image in enumerate(images):
                 left = column * (1 + gap)
+                extent = (left, left + 1, top + ratio, top)
                 self.images_[row, column] = self.ax_.imshow(
-                    image,
-                    extent=(left, left + 1, top + ratio, top),
-                    cmap=colors,
-                    vmin=least,
-                    vmax=most,
+                    image, extent=extent, cmap=colors, vmin=least, vmax=most
                 )
                 if under is not None:
                     self.ax_.text(

@@ -37,7 +37,7 @@ def named_attacks(attack):
             for name, value in attack.items()
         ]
     else:
-        several = attack if isinstance(attack, list) else [attack]
+        several = attack if isinstance(attack, list | tuple) else [attack]
         pairs = [(_legend_name(value), {"attack": value}) for value in several]
     if not pairs:
         raise ValueError(f"attack must hold one attack at least; got {attack!r}.")

@@ -139,7 +139,9 @@ def test_curves_of_one_model_share_all_but_the_style_of_line():
     assert styles[::2] == ["-"] * 3 and styles[1::2] == ["--"] * 3
 
 
-@pytest.mark.parametrize(("attack", "shape"), [("fgsm", (1, 2)), (["fgsm", fgsm], (2, 2))])
+@pytest.mark.parametrize(
+    ("attack", "shape"), [("fgsm", (1, 2)), (["fgsm", fgsm], (2, 2)), (("fgsm", fgsm), (2, 2))]
+)
 def test_lists_of_models_and_attacks_are_taken(attack, shape, binary):
     model, X, y = binary
     display = RobustnessCurveDisplay.from_estimator(

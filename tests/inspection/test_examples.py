@@ -74,6 +74,7 @@ def test_wrong_predictions_are_red_and_sure_ones_are_not_called_certain():
         ({"input_probabilities": 0.5}, "input_probabilities must hold one entry"),
         ({"copy_predictions": []}, "copy_predictions must hold one entry"),
         ({"copy_probabilities": [0.5]}, "copy_probabilities must hold one entry"),
+        ({"labels": ["3", "5"]}, "Mix of label input types"),
     ],
 )
 def test_examples_refuse_lengths_that_do_not_fit(changed, message):
