@@ -46,6 +46,18 @@ def as_images(rows, image_shape, *, color=False):
     return rows.reshape(-1, *shape)
 
 
+def fitting_size(ax, across, texts):
+    """Font size, in points and at most the usual, at which texts fit side by side.
+
+    `across` of them share the width of the axes; a letter is about 0.7 of the font size wide.
+    """
+    import matplotlib as mpl
+
+    width = 72 * ax.get_window_extent().width / ax.figure.dpi / across
+    longest = max(len(line) for text in texts for line in text.split("\n"))
+    return min(mpl.rcParams["font.size"], width / (0.7 * longest))
+
+
 def nonzero(largest):
     """1 in place of 0, so that a scale for all-zero values exists."""
     return np.where(largest > 0, largest, 1.0)

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._adversary import perturb
 from sk_adv._devices import to_numpy
-from sk_adv.inspection._drawing import as_images, axes_for, nonzero
+from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -331,6 +331,7 @@ class AdversarialExamplesDisplay:
         across, down = n_samples * (1 + gap) - gap, 3 * ratio + 2 * text + gap
         self.ax_ = axes_for(self, ax, figsize=(1.1 * across + 1.4, 1.1 * down + 0.2))
         self.figure_ = self.ax_.figure
+        size = fitting_size(self.ax_, across, [c["s"] for row in captions.values() for c in row])
 
         low, high = np.min([self.inputs, self.copies]), np.max([self.inputs, self.copies])
         largest = np.abs(self.perturbations).max()
@@ -355,9 +356,9 @@ class AdversarialExamplesDisplay:
                     image, extent=extent, cmap=colors, vmin=least, vmax=most
                 )
                 if under is not None:
-                    self.ax_.text(
-                        left + 0.5, top + ratio + 0.05, ha="center", va="top", **under[column]
-                    )
+                    middle, below = left + 0.5, top + ratio + 0.05
+                    style = {"ha": "center", "va": "top", "size": size, **under[column]}
+                    self.ax_.text(middle, below, **style)
             top += ratio + (gap if under is None else text)
         self.ax_.set(xlim=(0, across), ylim=(down, 0), aspect="equal")
         self.ax_.set_axis_off()

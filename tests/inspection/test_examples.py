@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeClassifier, SGDClassifier
 from sklearn.model_selection import FixedThresholdClassifier
@@ -170,16 +171,31 @@ def test_images_may_have_colours():
         )
 
 
+def extents(display):
+    display.figure_.canvas.draw()
+    return [text.get_window_extent() for text in display.ax_.texts]
+
+
 @pytest.mark.parametrize("names", [["a", "b"], ["setosa", "versicolor"]])
 def test_texts_do_not_overlap(names):
     X = np.zeros((4, 784))
     display = AdversarialExamplesDisplay.from_predictions(
         X, X, [names[1]] * 4, [[1, 0]] * 4, [[0, 1]] * 4, classes=names
     )
-    display.figure_.canvas.draw()
-    boxes = [text.get_window_extent() for text in display.ax_.texts]
+    boxes = extents(display)
     boxes += [image.get_window_extent() for image in display.images_.ravel()]
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:index])
         assert box.x0 >= 0 and box.x1 <= display.figure_.bbox.x1
         assert box.y0 >= 0 and box.y1 <= display.figure_.bbox.y1
+
+
+def test_texts_shrink_on_small_axes():
+    X = np.zeros((5, 784))
+    _, axes = plt.subplots(2, 2, figsize=(10, 7))
+    display = AdversarialExamplesDisplay.from_predictions(
+        X, X, [1] * 5, [[1, 0]] * 5, [[1, 0]] * 5, ax=axes[0, 0]
+    )
+    boxes = extents(display)
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
