@@ -1,10 +1,12 @@
 """RobustnessCurveDisplay: error against the radius of an attack."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sk_adv._validation import check_epsilon
@@ -63,6 +65,8 @@ class RobustnessCurveDisplay:
     ValueError
         If `epsilons` is not 1-D, holds no radius or an invalid one, or `errors` or `name` does not
         fit it, or `n_attacks` does not divide the number of curves.
+    TypeError
+        If `n_attacks` is no integer.
 
     See Also
     --------
@@ -115,7 +119,8 @@ class RobustnessCurveDisplay:
                 f"epsilons; got shapes {self.errors.shape} and {self.epsilons.shape}."
             )
         n_curves = len(np.atleast_2d(self.errors))
-        if n_attacks < 1 or n_curves % n_attacks:
+        check_scalar(n_attacks, "n_attacks", Integral, min_val=1)
+        if n_curves % n_attacks:
             raise ValueError(
                 f"n_attacks must divide the number of curves, {n_curves}; got {n_attacks!r}."
             )
@@ -186,9 +191,9 @@ class RobustnessCurveDisplay:
             Arguments of matplotlib's `plot`, for all curves or for each.
 
         **attack_params : dict
-            Further arguments of `adversarial_accuracy_score` and of every attack, such as
-            `random_state` or `surrogate`. A surrogate is fitted anew for each radius, unless it is
-            a `FrozenEstimator` around a fitted one.
+            Further arguments of `adversarial_accuracy_score` and of every attack; `random_state`
+            is for those that draw random numbers. A `surrogate` is fitted anew for each radius,
+            unless it is a `FrozenEstimator` around a fitted one.
 
         Returns
         -------
@@ -210,16 +215,16 @@ class RobustnessCurveDisplay:
         # Before the first attack, since a curve may take minutes.
         radii = check_radii(epsilons)
         factor = 1.0 if scale is None else check_epsilon(scale, np.shape(X)[1:], name="scale")
-        attacks = named_attacks(attack)
+        shared = {"norm": norm, "bounds": bounds, "sample_weight": sample_weight, **attack_params}
+        attacks = named_attacks(attack, shared)
         several = Mapping | list | tuple
         one = not isinstance(estimator, several) and not isinstance(attack, several)
         if not isinstance(estimator, several):
             estimator = {type(estimator).__name__: estimator}
         models = list(zip(*named_estimators(estimator), strict=True))
-        shared = {"norm": norm, "bounds": bounds, "sample_weight": sample_weight, **attack_params}
         errors = [
             [
-                1 - adversarial_accuracy_score(model, X, y, epsilon=radius, **shared | params)
+                1 - adversarial_accuracy_score(model, X, y, epsilon=radius, **params)
                 for radius in [epsilon * factor for epsilon in radii]
             ]
             for _, model in models

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.metrics import zero_one_loss
 
-from sk_adv._adversary import resolve_attack
+from sk_adv._adversary import resolve_attack, takes_random_state
 from sk_adv.metrics._reports import attack_name
 
 
@@ -29,8 +29,11 @@ def named_estimators(estimators):
     return [str(name) for name in names], list(fitted)
 
 
-def named_attacks(attack):
-    """Pairs of a name for the legend and arguments of the score, one an attack, checked."""
+def named_attacks(attack, shared):
+    """Pairs of a name for the legend and arguments of the score, one an attack, checked.
+
+    Of the arguments that attacks share, `random_state` goes to those that draw random numbers.
+    """
     if isinstance(attack, Mapping):
         pairs = [
             (str(name), dict(value) if isinstance(value, Mapping) else {"attack": value})
@@ -45,7 +48,11 @@ def named_attacks(attack):
         if "attack" not in params:
             raise ValueError(f"attack[{name!r}] must say which attack it is; got {params!r}.")
         resolve_attack(params["attack"])
-    return pairs
+    unseeded = {key: value for key, value in shared.items() if key != "random_state"}
+    return [
+        (name, (shared if takes_random_state(params["attack"]) else unseeded) | params)
+        for name, params in pairs
+    ]
 
 
 def _legend_name(attack):

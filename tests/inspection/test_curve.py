@@ -151,6 +151,20 @@ def test_lists_of_models_and_attacks_are_taken(attack, shape, binary):
     assert display.name == ["m (FGSM)", "m (fgsm)"][: shape[0]]
 
 
+def test_the_seed_goes_to_the_attacks_that_draw_random_numbers(binary):
+    model, X, y = binary
+    attacks = {"noise": {"attack": "uniform_noise"}, "gradient": "fgsm"}
+    curves = [
+        RobustnessCurveDisplay.from_estimator(
+            model, X, y, epsilons=[0.5, 3], attack=attacks, random_state=seed
+        ).errors
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(curves[0], curves[1])
+    assert (curves[0][0] != curves[2][0]).any()
+    np.testing.assert_array_equal(curves[0][1], curves[2][1])
+
+
 def test_radii_may_be_multiples_of_a_radius_for_each_feature(binary, raw_weights):
     model, X, y = binary
     X = X * np.logspace(-3, 3, 16)
@@ -208,7 +222,7 @@ def test_predictions_that_do_not_fit_are_refused(y_true, predictions, message):
         ({"name": "one"}, r"got 'one' for errors of shape \(2, 1\)"),
         ({"name": ["one"]}, "hold one name a curve"),
         ({"n_attacks": 3}, "n_attacks must divide the number of curves, 2; got 3"),
-        ({"n_attacks": 0}, "n_attacks must divide the number of curves"),
+        ({"n_attacks": 0}, "n_attacks == 0, must be >= 1"),
     ],
 )
 def test_names_and_attacks_fit_the_number_of_curves(params, message):
