@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._devices import module_device_and_dtype, to_numpy, to_tensor
 from sk_adv._perturbations import clip, project
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against
@@ -51,7 +51,7 @@ def perturb_batches(
             "X must have shape (n_samples, n_features) with at least one sample; "
             f"got {tuple(clean.shape)}."
         )
-    epsilon = torch.from_numpy(check_epsilon(epsilon, clean.shape[1:]))
+    epsilon = to_tensor(check_epsilon(epsilon, clean.shape[1:]))
     low_high = check_bounds(bounds, clean.shape[1:])
     # A finite sum proves it in a tenth of the time, without temporaries of the size of X.
     has_missing = not (clean.sum().isfinite() or clean.isfinite().all())

@@ -298,7 +298,7 @@ class AdversarialExamplesDisplay:
         ax: "Axes | None" = None,
         *,
         cmap: "str | Colormap" = "gray_r",
-        perturbation_cmap: "str | Colormap" = "cividis_r",
+        perturbation_cmap: "str | Colormap" = "gray_r",
     ) -> Self:
         """Draw a column for each sample: input, perturbation, copy.
 
@@ -314,7 +314,7 @@ class AdversarialExamplesDisplay:
         cmap : str or matplotlib Colormap, default="gray_r"
             Colours of the inputs and copies; unused for colour images.
 
-        perturbation_cmap : str or matplotlib Colormap, default="cividis_r"
+        perturbation_cmap : str or matplotlib Colormap, default="gray_r"
             Colours of the perturbations; the middle of the map is zero. That of the default is
             grey, and what adds ink is darker in a grey print too. Unused for colour images.
 

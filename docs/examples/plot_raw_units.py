@@ -1,0 +1,109 @@
+"""
+An attack in the units of the measurements
+==========================================
+
+A pipeline scales its input before it classifies. Someone who wants to change its verdict does not
+touch scaled numbers, though: they change what is measured, in millimetres and square millimetres,
+and some measurements can be changed more easily than others. Attacks here go through the whole
+pipeline, with one radius a feature.
+"""
+
+# %%
+# Data and pipeline
+# -----------------
+# The breast cancer data of scikit-learn: 30 measurements of the cell nuclei of 569 tumours, whose
+# units differ by a factor of 100,000.
+
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+y = y.map({0: "malignant", 1: "benign"})
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X_train, y_train)
+print(f"{model.score(X_test, y_test):.1%} of the test samples are classified rightly")
+
+# %%
+# What may change, and by how much
+# --------------------------------
+# Suppose that every mean over the nuclei can be off by 3 % of its median, that the standard errors
+# can't be tampered with, and that the worst values are off by 5 %. A radius of 0 marks what can't
+# be changed.
+
+import pandas as pd
+
+share = pd.Series(0.03, index=X.columns)
+share[X.columns.str.contains("error")] = 0.0
+share[X.columns.str.startswith("worst")] = 0.05
+epsilon = (share * X_train.median()).to_numpy()
+
+# %%
+# The copies
+# ----------
+# :class:`~sk_adv.preprocessing.FGSMTransformer` gives adversarial copies of a frame as a frame.
+# Around a ``FrozenEstimator`` it attacks the model as it is. Here is one tumour before and after,
+# where the radius is not 0:
+
+from sklearn.frozen import FrozenEstimator
+
+from sk_adv import FGSMTransformer
+
+attack = FGSMTransformer(FrozenEstimator(model), epsilon=epsilon, labels="true")
+copies = attack.fit(X_train, y_train).transform(X_test, y_test)
+
+turned = (model.predict(X_test) == y_test) & (model.predict(copies) != y_test)
+tumour = turned[turned].index[0]
+before_and_after = pd.DataFrame({"measured": X_test.loc[tumour], "attacked": copies.loc[tumour]})
+print(f"a {y_test[tumour]} tumour, taken for {model.predict(copies.loc[[tumour]])[0]}:")
+print(before_and_after[epsilon > 0].round(3).head(8))
+
+# %%
+# How much that costs
+# -------------------
+# The same attack as a score, against the exact value: for a linear model and two classes no change
+# within the radii does worse than FGSM, and the certificate says so.
+
+from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
+
+attacked = adversarial_accuracy_score(model, X_test, y_test, epsilon=epsilon)
+certified = certified_accuracy_score(model, X_test, y_test, epsilon=epsilon)
+print(f"right under attack: {attacked:.1%}; certified: {certified:.1%}")
+
+# %%
+# Twice, three times the radii? The curve gives the error for all multiples of ``epsilon``. Noise of
+# the same size does next to nothing: what counts is the direction.
+
+import numpy as np
+
+from sk_adv.inspection import RobustnessCurveDisplay
+
+RobustnessCurveDisplay.from_estimator(
+    model,
+    X_test,
+    y_test,
+    epsilons=np.linspace(0, 5, 11),
+    scale=epsilon,
+    attack=["fgsm", "sign_noise"],
+)
+
+# %%
+# How far is each tumour from another verdict?
+# --------------------------------------------
+# For a linear model the smallest multiple of the radii that changes a prediction is known exactly.
+# Samples to the left of the line change their class within the radii themselves.
+
+import matplotlib.pyplot as plt
+
+from sk_adv.metrics import robustness_radius
+
+radius = robustness_radius(model, X_test, scale=epsilon)
+figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+for name, color in (("malignant", "tab:red"), ("benign", "tab:blue")):
+    chosen = radius[(y_test == name).to_numpy()]
+    ax.hist(chosen, bins=np.arange(0, 26), alpha=0.6, color=color, label=name)
+ax.axvline(1, color="black", linewidth=1)
+ax.set(xlabel="smallest multiple of the radii that changes the prediction", ylabel="tumours")
+ax.legend()
