@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sk_adv.differentiable._columns import Columns, Table
+from sk_adv.differentiable._core import Chain
 from sk_adv.differentiable._enclosure import Enclosure
 from sk_adv.differentiable._linear import decision_module, fold_linear, is_affine
 from sk_adv.differentiable._maps import Affine, Fill
@@ -24,7 +25,6 @@ NONDECREASING = (
 )
 
 
-@functools.singledispatch
 def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     """Sets that hold a module's outputs for all inputs in given sets.
 
@@ -50,7 +50,8 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     Notes
     -----
     A rule is a function of a module and an `Enclosure`, registered by `enclose.register(Type)`. It
-    builds on `Enclosure.affine`, `Enclosure.limits` and `Enclosure.between`.
+    builds on `Enclosure.affine`, `Enclosure.limits` and `Enclosure.between`. It serves those
+    subclasses that do not change `forward`.
 
     Examples
     --------
@@ -62,18 +63,33 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     >>> low.numpy().round(6), high.numpy().round(6)
     (array([[-0. ,  1.5]]), array([[0.25, 2.5 ]]))
     """
+    kind = type(module)
+    known = next(base for base in kind.__mro__ if base in _rule.registry)
+    # A subclass that computes something else is another module.
+    if known is not object and kind.forward is not known.forward:
+        raise TypeError(_NO_BOUNDS.format(kind.__name__))
+    return _rule(module, region)
+
+
+@functools.singledispatch
+def _rule(module, region):
     if is_affine(module):
         return region.affine(*fold_linear(module, region.error.shape[1]))
-    name = type(module).__name__
-    raise TypeError(
-        f"There are no bounds on the outputs of the module {name}: register a rule by "
-        f"`sk_adv.differentiable.enclose.register({name})`, or attack the model with "
-        "attack='pgd' instead, which bounds the accuracy from above."
-    )
+    raise TypeError(_NO_BOUNDS.format(type(module).__name__))
 
 
-@enclose.register
-def _(module: nn.Sequential, region):
+enclose.register = _rule.register
+
+_NO_BOUNDS = (
+    "There are no bounds on the outputs of the module {0}: register a rule by "
+    "`sk_adv.differentiable.enclose.register({0})`, or attack the model by attack='pgd' instead, "
+    "which bounds its accuracy from above."
+)
+
+
+@enclose.register(Chain)
+@enclose.register(nn.Sequential)
+def _(module, region):
     for step in module:
         region = enclose(step, region)
     return region

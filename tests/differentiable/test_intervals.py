@@ -216,6 +216,22 @@ def test_modules_without_a_rule_are_named_until_they_have_one():
     assert ((low <= network(samples())) & (network(samples()) <= high)).all()
 
 
+def test_a_subclass_that_computes_something_else_has_no_bounds_of_its_parent():
+    class Doubled(nn.Linear):
+        def forward(self, X):
+            return 2 * super().forward(X)
+
+    class Renamed(nn.Linear):
+        pass
+
+    region = Enclosure.around(samples(), 0.1, np.inf)
+    with pytest.raises(TypeError, match="Doubled"):
+        enclose(nn.Sequential(Doubled(4, 3)), region)
+    renamed = Renamed(4, 3).double()
+    low, high = enclose(nn.Sequential(renamed), region).limits()
+    torch.testing.assert_close((low + high) / 2, renamed(samples()))
+
+
 def test_an_activation_that_falls_has_no_bounds():
     with pytest.raises(TypeError, match="negative_slope=-1"):
         enclose(nn.LeakyReLU(-1.0), Enclosure.around(samples(), 0.1, np.inf))
