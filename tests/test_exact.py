@@ -266,7 +266,9 @@ def test_missing_values_without_an_imputer_are_explained():
 
 
 def test_steps_within_no_room_or_along_no_gradient_are_zero():
-    gradient = torch.tensor([[0.0, 0.0, 0.0], [1e-200, -1e-200, 0.0], [1.0, 2.0, -3.0]]).double()
+    gradient = torch.tensor(
+        [[0.0, 0.0, 0.0], [1e-200, -1e-200, 0.0], [1.0, 2.0, -3.0]], dtype=torch.float64
+    )
     epsilon = torch.tensor([1.0, 1.0, 0.0]).double()
     nowhere = torch.zeros(3, 3).double()
     for norm in (2, np.inf):

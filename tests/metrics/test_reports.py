@@ -82,6 +82,20 @@ def test_what_is_unknown_is_missing(iris, linear, forest):
     assert perfect["error"][0] == 0 and perfect["confidence"].isna().all()
 
 
+def test_the_surrogate_of_a_report_is_fitted_once(iris, forest):
+    fits = []
+
+    class Counted(LogisticRegression):
+        def fit(self, X, y):
+            fits.append(y)
+            return super().fit(X, y)
+
+    report = adversarial_report(forest, *iris, epsilons=[0.1, 0.2], surrogate=Counted(max_iter=999))
+    assert len(report) == 4
+    (labels,) = fits
+    np.testing.assert_array_equal(labels, forest.predict(iris[0]))
+
+
 def test_report_says_that_pandas_is_missing(iris, linear, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="adversarial_report.*pandas"):
