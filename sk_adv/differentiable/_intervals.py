@@ -147,7 +147,7 @@ def _(module: Fill, region):
         )
     kept, indicated = module.kept.indices, module.indicated.indices
     missing = region.offset.isnan()
-    every = torch.eye(missing.shape[1], dtype=region.centre.dtype)
+    every = torch.eye(missing.shape[1]).to(region.centre)
     region = region.affine(torch.cat([every[kept], 0 * every[indicated]]))
     offset = region.offset[:, : len(kept)]
     filled = torch.where(missing[:, kept], module.fill.to(offset), offset)
