@@ -10,7 +10,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -18,6 +18,7 @@ from torch import nn
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm
+from sk_adv.linear_model import AdversarialLogisticRegressionCV
 
 NETWORK = AdversarialMaxoutClassifier((16, 16), max_iter=3, random_state=0)
 ESTIMATORS = [
@@ -32,6 +33,8 @@ ESTIMATORS = [
     make_pipeline(MinMaxScaler(clip=True), "passthrough", LogisticRegression()),
     make_pipeline(StandardScaler(), NETWORK),
     GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {}),
+    RandomizedSearchCV(LogisticRegression(), {"C": [0.1, 1]}, n_iter=1, random_state=0),
+    AdversarialLogisticRegressionCV(epsilons=3, cv=2),
 ]
 
 

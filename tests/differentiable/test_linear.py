@@ -14,10 +14,11 @@ from sklearn.linear_model import (
     SGDClassifier,
 )
 from sklearn.svm import LinearSVC
+from torch import nn
 
 from sk_adv import as_module
 from sk_adv.differentiable._core import decision_values, log_probabilities
-from sk_adv.differentiable._linear import fold_linear
+from sk_adv.differentiable._linear import fold_linear, is_affine
 
 ESTIMATORS = [
     LogisticRegression(fit_intercept=False),
@@ -137,3 +138,17 @@ def test_several_labels_a_sample_are_refused():
     model = RidgeClassifier().fit(X, (X > 0).astype(int))
     with pytest.raises(ValueError, match="RidgeClassifier was fitted to multilabel.*a label"):
         as_module(model)
+
+
+def test_layers_that_compute_something_else_are_not_taken_for_affine():
+    class Squared(nn.Linear):
+        def forward(self, X):
+            return super().forward(X) ** 2
+
+    class Rectified(nn.Sequential):
+        def forward(self, X):
+            return super().forward(X).relu()
+
+    assert is_affine(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+    for module in (Squared(3, 2), Rectified(nn.Linear(3, 2)), nn.Sequential(Squared(3, 2))):
+        assert not is_affine(module)
