@@ -10,13 +10,14 @@ from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
 from torch import nn
 
 from sk_adv.differentiable._core import Chain, as_module, parts_of, run
 from sk_adv.differentiable._linear import is_affine
-from sk_adv.differentiable._maps import Select
-from sk_adv.differentiable._wrappers import active_steps
+from sk_adv.differentiable._maps import Affine, Select
+from sk_adv.differentiable._wrappers import active_steps, as_transformer
 
 
 class Columns(nn.Module):
@@ -105,7 +106,7 @@ def split_columns(estimator, X):
     columns = [_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
     is_number = np.array([column is not None for column in columns])
     free, parts, through = is_number.copy(), [], []
-    for part, indices, is_single in _parts(transformer):
+    for part, indices, is_single, weight in _parts(transformer):
         module = _module_or_none(part) if is_number[indices].all() else None
         if module is None:
             rows = part.transform(_safe_indexing(X, indices[0] if is_single else indices, axis=1))
@@ -115,7 +116,7 @@ def split_columns(estimator, X):
             through.append(type(part).__name__)
         else:
             module = Chain(Select(indices), module)
-        parts.append(module)
+        parts.append(_weighted(module, weight))
     if free.all():
         return None
     values = np.empty((len(X), len(names)))
@@ -154,19 +155,24 @@ def _steps(estimator):
 def _parts(transformer):
     """The fitted transformers in use, in the order of their outputs; the columns of each.
 
-    The last entry says whether the transformer takes its one column as a vector.
+    Then whether the transformer takes its one column as a vector, and the weight of its output.
     """
+    weights = transformer.transformer_weights or {}
     for name, part, columns in transformer.transformers_:
         indices = np.asarray(transformer._transformer_to_input_indices[name], dtype=int)
         if part == "passthrough":
-            part = nn.Identity()
+            part = FunctionTransformer()
         if not (isinstance(part, str) and part == "drop") and len(indices):
-            yield part, indices, np.isscalar(columns)
+            yield part, indices, np.isscalar(columns), weights.get(name)
+
+
+def _weighted(module, weight):
+    return module if weight is None else Chain(module, Affine(scale=weight))
 
 
 def _module_or_none(part):
     try:
-        return as_module(part)
+        return as_transformer(part)
     except TypeError:
         return None
 
@@ -189,7 +195,8 @@ def _as_numbers(column):
 @as_module.register(ColumnTransformer)
 def _(transformer):
     return Columns(
-        Chain(Select(indices), as_module(part)) for part, indices, _ in _parts(transformer)
+        _weighted(Chain(Select(indices), as_transformer(part)), weight)
+        for part, indices, _, weight in _parts(transformer)
     )
 
 

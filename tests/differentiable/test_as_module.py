@@ -8,6 +8,7 @@ from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import RFE, RFECV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -35,6 +36,8 @@ ESTIMATORS = [
     GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {}),
     RandomizedSearchCV(LogisticRegression(), {"C": [0.1, 1]}, n_iter=1, random_state=0),
     AdversarialLogisticRegressionCV(epsilons=3, cv=2),
+    RFE(LogisticRegression()),
+    make_pipeline(RFECV(LogisticRegression(), cv=2), LogisticRegression()),
 ]
 
 

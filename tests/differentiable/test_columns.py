@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 import torch
 from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_selection import RFE
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, S
 from sk_adv import as_module
 from sk_adv._adversary import perturb
 from sk_adv.attacks import fgsm
+from sk_adv.differentiable._columns import split_columns
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
 EPSILON = {"age": 2.0, "fare": 5.0}
@@ -32,8 +35,18 @@ EPSILON = {"age": 2.0, "fare": 5.0}
         ColumnTransformer([("a", "passthrough", [6, 0]), ("b", "drop", [1])], remainder="drop"),
         ColumnTransformer([("a", StandardScaler(), [])], remainder=StandardScaler()),
         make_column_transformer((make_pipeline(SimpleImputer(), MinMaxScaler()), [2, 2, 7])),
+        ColumnTransformer(
+            [("a", StandardScaler(), [5, 1]), ("b", "passthrough", [3])],
+            remainder=MinMaxScaler(),
+            transformer_weights={"a": 3, "remainder": 0.2},
+        ),
+        make_column_transformer(
+            (LinearDiscriminantAnalysis(n_components=1), [0, 1, 2]),
+            (make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()), [3, 4]),
+            (RFE(LogisticRegression()), [5, 6]),
+        ),
     ],
-    ids=range(5),
+    ids=range(7),
 )
 def test_module_of_numeric_columns_agrees(columns, uneven, assert_agrees, assert_gradients):
     X, y = uneven
@@ -118,6 +131,18 @@ def test_numbers_are_attacked_and_other_columns_stay_and_are_named(passengers, m
         copies = perturb(model, X, y, epsilon=EPSILONS)
     pd.testing.assert_frame_equal(copies, expected_copies(model, X, y))
     assert copies["age"].isna().sum() == X["age"].isna().sum() > 0
+
+
+def test_transformer_weights_scale_numbers_and_categories(passengers):
+    X, y = passengers
+    columns = ColumnTransformer(
+        [("number", StandardScaler(), ["fare"]), ("category", OrdinalEncoder(), ["deck"])],
+        transformer_weights={"number": 3, "category": 0.2},
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(X, y)
+    split = split_columns(model, X)
+    found = split.module(torch.from_numpy(split.values)).softmax(1).numpy()
+    np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-10)
 
 
 def test_radius_zero_for_the_other_columns_silences_the_warning(passengers, model):
