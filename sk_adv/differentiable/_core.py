@@ -55,7 +55,8 @@ def as_module(
         Where the module computes. None leaves it where the estimator's own weights are.
 
     dtype : torch.dtype, default=None
-        Floating type of the module's weights. None keeps the estimator's own precision.
+        Floating type of the module's weights, and so of the tensors that it is to be called on.
+        None keeps the estimator's own precision, which is float64 unless it was fitted to float32.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def as_module(
     ------
     TypeError
         If there is no rule for the estimator's type, or for what it is made of: a kernel, a
-        criterion.
+        criterion; or if `dtype` is no floating type of torch.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
@@ -77,8 +78,11 @@ def as_module(
     -----
     Where three or more classes vote in an `SVC` or `NuSVC`, the output is the votes and confidences
     of `decision_function_shape="ovr"`, whatever that parameter says. It jumps where a vote changes,
-    and has the gradient of the confidences. Sigmoids fitted one class against the rest are not made
-    uniform where all underflow, as scikit-learn does, but keep their ratios.
+    and has the gradient of the confidences. Where members vote, in a `VotingClassifier` that is
+    hard or a `BaggingClassifier` of members without probabilities, the output is their shares of
+    votes and, to give a gradient, a confidence that never changes what is predicted. Sigmoids
+    fitted one class against the rest are not made uniform where all underflow, as scikit-learn
+    does, but keep their ratios.
 
     A rule is a function from a fitted estimator to a module, registered by
     `as_module.register(Type)`. It serves subclasses too, unless they have a rule of their own.
@@ -97,6 +101,10 @@ def as_module(
     >>> bool(abs(probabilities.numpy() - model.predict_proba(X)).max() < 1e-12)
     True
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(
+            f"dtype must be a floating type of torch such as torch.float32; got {dtype!r}."
+        )
     device = None if device is None else resolve_device(device)
     module = _rule(estimator)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
@@ -162,8 +170,8 @@ def _in_precision_of(module, X):
     return X.to(dtype)
 
 
-# scikit-learn's meta-estimators combine `decision_function`s or `predict_proba`s. Both follow from
-# the logits, unless a module says otherwise by a method of the name below.
+# scikit-learn's meta-estimators combine `decision_function`s, `predict_proba`s or `predict`s. All
+# follow from the logits, unless a module says otherwise by a method of the name below.
 
 
 def decision_values(module: nn.Module, X: Tensor) -> Tensor:
@@ -176,6 +184,13 @@ def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
     if hasattr(module, "log_probabilities"):
         return _face(module, "log_probabilities", X)
     return run(module, X).log_softmax(1)
+
+
+def preferences(module: nn.Module, X: Tensor) -> Tensor:
+    """Numbers the largest of which, or the first of these, is the class of `predict`."""
+    if hasattr(module, "preferences"):
+        return _face(module, "preferences", X)
+    return decision_values(module, X)
 
 
 def _face(module, name, X):
@@ -200,6 +215,10 @@ class Chain(nn.Sequential):
     def log_probabilities(self, X):
         """The last step's, of what comes out of the others."""
         return log_probabilities(self[-1], self._before_last(X))
+
+    def preferences(self, X):
+        """The last step's, of what comes out of the others."""
+        return preferences(self[-1], self._before_last(X))
 
     def _before_last(self, X):
         for step in self[:-1]:

@@ -12,6 +12,7 @@ from sk_adv.differentiable._core import (
     decision_values,
     log_probabilities,
     parts_of,
+    preferences,
     run,
 )
 from sk_adv.differentiable._linear import is_affine, log_of, with_zero
@@ -46,16 +47,6 @@ def refuse_pairs(estimator):
 def _compares_pairs(estimator):
     shape = getattr(estimator, "decision_function_shape", None)
     return shape == "ovo" or any(map(_compares_pairs, parts_of(estimator)))
-
-
-def preferences(module: nn.Module, X: Tensor) -> Tensor:
-    """Numbers the largest of which is the class that the estimator's `predict` gives."""
-    last = module
-    while isinstance(last, Chain) and len(last):
-        last = last[-1]
-    # predict follows decision_function, where there is one, but for bagging: it has one, and
-    # takes the mean of the probabilities, or the votes.
-    return run(module, X) if isinstance(last, Ensemble) else decision_values(module, X)
 
 
 class AmongAllClasses(nn.Module):
@@ -111,6 +102,10 @@ class Ensemble(nn.Module):
         """The mean of the members' `decision_function`."""
         return self._collect(decision_values, X) @ self.weights
 
+    def preferences(self, X):
+        """The logits: bagging has decision values, but predicts by probabilities or votes."""
+        return self(X)
+
     def _collect(self, function, X):
         """A function of (member, X) for all members, along the last axis."""
         values = torch.stack([function(member, X) for member in self.members], dim=-1)
@@ -144,12 +139,12 @@ class Votes(Ensemble):
     Votes have no gradient. So the logits are, as in scikit-learn's votes between each two classes
     (`sklearn.utils.multiclass._ovr_decision_function`), votes and a bounded confidence,
 
-        vₖ + g/3 Σₘ wₘ tₘₖ / (1 + |tₘₖ|) ,
+        vₖ + g/(3K) (Σₘ wₘ tₘₖ / (1 + |tₘₖ|) - 2k) ,
 
-    where v are the shares of votes, tₘₖ is member m's log-odds of class k, and g the smallest
-    difference between the votes of two classes at x, or 1 where all have the same. The largest
-    logit is then that of the class with the most votes; of classes with equally many, that of the
-    most confident, where scikit-learn's `predict` takes the first. Each member's confidence is
+    where v are the shares of votes of K classes, tₘₖ is member m's log-odds of class k, and g the
+    smallest difference between the votes of two classes at x, or 1 where all have the same. The
+    largest logit is then that of the class with the most votes, and of classes with equally many,
+    by the last term, that of the first, which scikit-learn predicts. Each member's confidence is
     bounded by itself: a member with large decision values would else hide the others' gradients.
     """
 
@@ -168,7 +163,9 @@ class Votes(Ensemble):
         # Sums of weights that differ by rounding only are equal.
         rounding = len(self.members) * torch.finfo(votes.dtype).eps
         gap = torch.where(gaps > rounding, gaps, 1.0).amin(1, keepdim=True)
-        return votes + gap / 3 * confidence
+        n_classes = votes.shape[1]
+        rank = torch.arange(n_classes, device=votes.device)
+        return votes + gap / (3 * n_classes) * (confidence - 2 * rank)
 
     def log_probabilities(self, X):
         """The logarithm of the share of votes, whose gradient is 0."""

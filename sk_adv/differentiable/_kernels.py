@@ -11,7 +11,7 @@ from sklearn.gaussian_process._gpc import COEFS, LAMBDAS
 from sklearn.svm import SVC, NuSVC
 from torch import Tensor, nn
 
-from sk_adv.differentiable._core import as_module
+from sk_adv.differentiable._core import as_module, preferences
 from sk_adv.differentiable._linear import LinearLogits, log_of, to_dense, with_zero
 
 _WAYS_ON = (
@@ -74,23 +74,39 @@ class OneVsOneVotes(nn.Module):
     `decision_function_shape="ovr"` gives. The votes jump; the gradient is that of s.
     """
 
-    def __init__(self, n_classes):
+    def __init__(self, n_classes, break_ties):
         super().__init__()
+        self.break_ties = break_ties
         pairs = itertools.combinations(range(n_classes), 2)
         first, second = torch.tensor(list(pairs)).T
         one_hot = torch.eye(n_classes, dtype=torch.float64)
         self.register_buffer("signs", one_hot[second] - one_hot[first])
 
-    def forward(self, decisions):
-        """Logits (n_samples, n_classes) of decisions (n_samples, n_pairs)."""
+    def votes(self, decisions):
+        """Votes (n_samples, n_classes) of decisions (n_samples, n_pairs)."""
         n_rivals = self.signs.shape[1] - 1
         wins_less_losses = torch.where(decisions > 0, 1, -1).to(decisions) @ self.signs
+        return (wins_less_losses + n_rivals) / 2
+
+    def forward(self, decisions):
+        """Logits (n_samples, n_classes) of decisions (n_samples, n_pairs)."""
         confidence = decisions @ self.signs
-        return (wins_less_losses + n_rivals) / 2 + confidence / (3 * (confidence.abs() + 1))
+        return self.votes(decisions) + confidence / (3 * (confidence.abs() + 1))
+
+    def preferences(self, decisions):
+        """The votes alone, as in `predict`, unless confidences are to break ties."""
+        return self(decisions) if self.break_ties else self.votes(decisions)
 
 
 class SupportVectorLogits(nn.Sequential):
     """Kernel values, decisions between each two classes and, of three or more, their votes."""
+
+    def preferences(self, X):
+        """Numbers the first largest of which is the class of `predict`."""
+        *steps, last = self
+        for step in steps:
+            X = step(X)
+        return preferences(last, X)
 
     def log_probabilities(self, X):
         """Refused: what libsvm fits beside the decisions can disagree with them."""
@@ -128,7 +144,7 @@ def _(estimator):
         return SupportVectorLogits(features, LinearLogits(weights, intercept))
     # libsvm's decisions are for the first class of a pair.
     decisions = LinearLogits(-weights, -intercept)
-    return SupportVectorLogits(features, decisions, OneVsOneVotes(n_classes))
+    return SupportVectorLogits(features, decisions, OneVsOneVotes(n_classes, estimator.break_ties))
 
 
 def _weights_of_pairs(dual, n_support):

@@ -137,6 +137,12 @@ def test_what_has_no_module_is_explained():
         as_module(search)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, np.float32, "float32"])
+def test_what_is_no_floating_type_of_torch_is_refused(dtype):
+    with pytest.raises(TypeError, match="dtype.*torch.float32; got"):
+        as_module(nn.Linear(1, 2), dtype=dtype)
+
+
 def test_missing_device_is_refused():
     with pytest.raises(ValueError, match="device='cuda:99'.*cpu"):
         as_module(nn.Linear(1, 2), device="cuda:99")

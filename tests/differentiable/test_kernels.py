@@ -6,6 +6,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.ensemble import BaggingClassifier
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import (
     RBF,
@@ -81,6 +82,19 @@ def test_six_pairs_of_four_classes_vote(kernel, assert_agrees):
     assert has_one_winner.sum() > 150
     predicted = machine.predict(X)
     np.testing.assert_array_equal(votes.argmax(1)[has_one_winner], predicted[has_one_winner])
+
+
+@pytest.mark.parametrize("break_ties", [False, True])
+def test_a_machine_votes_as_it_predicts_where_its_pairs_are_tied(break_ties):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 3)), rng.integers(0, 5, 200)
+    machine = SVC(kernel="linear", C=0.1, break_ties=break_ties)
+    model = BaggingClassifier(machine, n_estimators=4, random_state=0).fit(X, y)
+    values = model.estimators_[0].decision_function(X)
+    tied = values.argmax(axis=1) != model.estimators_[0].predict(X)
+    assert tied.any() != break_ties
+    found = as_module(model).log_probabilities(torch.from_numpy(X)).exp()
+    np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-12)
 
 
 def test_decisions_asked_for_one_by_one_are_voted_all_the_same(data, assert_agrees):
