@@ -16,7 +16,11 @@ from sk_adv._devices import to_numpy
 from sk_adv._exact import exact
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._columns import report_fixed_columns, split_columns
+from sk_adv.differentiable._columns import (
+    columns_without_numbers,
+    report_fixed_columns,
+    split_columns,
+)
 from sk_adv.differentiable._core import check_has_rule
 
 # Attacks that ask the model nothing.
@@ -119,6 +123,8 @@ def perturb(
     if target is not None:
         attacked = np.ones(len(y), dtype=bool)
         indices = np.full(len(y), index_of_target(target, classes))
+        if run in NOISE:
+            raise ValueError(f"attack={attack!r} has no direction, so no target={target!r}.")
         attack_params["targeted"] = True
 
     split = split_columns(estimator, X)
@@ -211,15 +217,27 @@ def check_classifier(estimator, X, y):
 
 def numeric(X):
     """X as a two-dimensional array, or tensor, of floating point numbers or NaN."""
-    if not isinstance(X, torch.Tensor):
+    if isinstance(X, torch.Tensor):
+        return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
+    if isinstance(X, list):
+        X = np.asarray(X, dtype=object)
+    try:
         return check_array(
             X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name="X"
         )
-    return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
+    except (TypeError, ValueError) as error:
+        others = columns_without_numbers(X)
+        if not others:
+            raise
+        raise ValueError(
+            f"X must hold numbers; its columns {others} do not. They can stay as they are, "
+            "unperturbed, where the model, or its `surrogate`, is a Pipeline whose first step is a "
+            "ColumnTransformer."
+        ) from error
 
 
 def index_of_target(target, classes):
-    found = np.flatnonzero(classes == target)
+    found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else []
     if len(found) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
     return found[0]

@@ -1,5 +1,7 @@
 """Results in the container of the input: arrays, tensors, pandas and polars frames."""
 
+import numpy as np
+
 
 def in_container_of(X, copies, free=None):
     """Give back a frame for a frame, with its columns and index; else the copies as they are.
@@ -22,7 +24,9 @@ def in_container_of(X, copies, free=None):
 
 def _with_columns(X, copies, free):
     if not hasattr(X, "columns"):
-        mixed = X.copy()
+        X = np.asarray(X, dtype=getattr(X, "dtype", object))
+        # Whole numbers would cut the copies off.
+        mixed = X.astype(copies.dtype if X.dtype.kind in "iub" else X.dtype)
         mixed[:, free] = copies[:, free]
         return mixed
     names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]

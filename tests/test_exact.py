@@ -238,6 +238,15 @@ def test_exact_moves_towards_a_target_of_two_classes_only():
         perturb(three, X, y, epsilon=0.2, attack="exact", target=1)
 
 
+def test_targets_that_can_not_be_are_explained():
+    X, y = load_iris(return_X_y=True)
+    three = LogisticRegression(max_iter=1000).fit(X, y)
+    with pytest.raises(ValueError, match="uniform_noise.*no direction"):
+        perturb(three, X, y, epsilon=0.2, attack="uniform_noise", target=1)
+    with pytest.raises(ValueError, match=r"target must be one of.*got \[1, 1\]"):
+        perturb(three, X, y, epsilon=0.2, target=[1, 1])
+
+
 @pytest.mark.parametrize("norm", [np.inf, 2])
 @pytest.mark.parametrize(
     "model",

@@ -12,6 +12,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_features
 from torch import nn
 
 from sk_adv.differentiable._core import Chain, as_module, parts_of, run
@@ -89,20 +90,24 @@ class SplitColumns:
 def split_columns(estimator, X):
     """Numbers and a module for X if a ColumnTransformer has to take it apart, else None.
 
+    Columns in another order than those that the estimator was fitted on raise a `ValueError`.
+
     Columns that go through a transformer without a rule, such as an encoder of categories, or that
     are no numbers, are transformed here, once; the module looks the results up.
     """
-    steps = _steps(estimator)
-    if not steps or not isinstance(steps[0], ColumnTransformer) or isinstance(X, torch.Tensor):
-        return None
-    transformer = steps[0]
-    names = list(X.columns) if hasattr(X, "columns") else list(range(np.shape(X)[1]))
-    fitted = getattr(transformer, "feature_names_in_", None)
+    names = list(X.columns) if hasattr(X, "columns") else list(range(_num_features(X)))
+    fitted = getattr(estimator, "feature_names_in_", None)
     if fitted is not None and hasattr(X, "columns") and list(fitted) != names:
         raise ValueError(
             f"X must have the columns that {type(estimator).__name__} was fitted on, in their "
             f"order, {list(fitted)}; got {names}."
         )
+    steps = _steps(estimator)
+    if not steps or not isinstance(steps[0], ColumnTransformer) or isinstance(X, torch.Tensor):
+        return None
+    transformer = steps[0]
+    if isinstance(X, list):
+        X = np.asarray(X, dtype=object)
     columns = [_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
     is_number = np.array([column is not None for column in columns])
     free, parts, through = is_number.copy(), [], []
@@ -175,6 +180,14 @@ def _module_or_none(part):
         return as_transformer(part)
     except TypeError:
         return None
+
+
+def columns_without_numbers(X):
+    """The names, or numbers, of the columns of X that are no numbers."""
+    names = X.columns if hasattr(X, "columns") else range(_num_features(X))
+    return [
+        name for j, name in enumerate(names) if _as_numbers(_safe_indexing(X, j, axis=1)) is None
+    ]
 
 
 def _as_numbers(column):

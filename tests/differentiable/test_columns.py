@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import RFE
 from sklearn.frozen import FrozenEstimator
@@ -200,10 +201,32 @@ def test_categories_that_are_numbers_stay_as_they_are(data):
     assert model.score(copies, y) < model.score(X, y)
 
 
+@pytest.mark.filterwarnings("ignore:The columns")
+@pytest.mark.parametrize("make", [np.array, pd.DataFrame, np.ndarray.tolist])
+def test_whole_numbers_beside_categories_become_real(make):
+    X = np.random.default_rng(0).integers(0, 9, (60, 3))
+    y = X[:, 0] > X[:, 1]
+    columns = make_column_transformer((StandardScaler(), [0, 1]), (OneHotEncoder(), [2]))
+    X = make(X)
+    model = make_pipeline(columns, LogisticRegression()).fit(X, y)
+    steps = np.asarray(perturb(model, X, y, epsilon=0.4), dtype=float) - np.asarray(X)
+    np.testing.assert_allclose(abs(steps), np.broadcast_to([0.4, 0.4, 0], steps.shape))
+
+
 def test_columns_in_another_order_are_refused(passengers, model):
     X, y = passengers
     with pytest.raises(ValueError, match="columns.*order"):
         perturb(model, X[X.columns[::-1]], y, epsilon=1.0)
+    X = X[["fare", "age"]].fillna(0)
+    with pytest.raises(ValueError, match="columns.*order"):
+        perturb(LogisticRegression().fit(X, y), X[["age", "fare"]], y, epsilon=1.0)
+
+
+def test_columns_without_numbers_are_named_where_they_can_not_stay(passengers, model):
+    X, y = passengers
+    vote = VotingClassifier([("a", model)], voting="soft").fit(X, y)
+    with pytest.raises(ValueError, match=r"\['name', 'port', 'deck'\].*ColumnTransformer"):
+        perturb(vote, X, y, epsilon=1.0)
 
 
 def test_public_module_names_the_transformer_without_a_rule(model):
