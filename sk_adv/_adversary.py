@@ -199,7 +199,12 @@ def check_classifier(estimator, X, y):
             f"estimator must be a classifier with the attribute classes_; "
             f"got {type(estimator).__name__}."
         )
-    if isinstance(X, torch.Tensor) and X.ndim != 2:
+    if isinstance(estimator.classes_, list):
+        raise ValueError(
+            f"An attack takes one label a sample; got a {type(estimator).__name__} fitted with "
+            "several. Attack one of its estimators_, a classifier of one of the labels."
+        )
+    if getattr(X, "ndim", 2) != 2:
         raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(X.shape)}.")
     n_features = getattr(estimator, "n_features_in_", _num_features(X))
     if _num_features(X) != n_features:
@@ -230,7 +235,7 @@ def numeric(X):
         if not others:
             raise
         raise ValueError(
-            f"X must hold numbers; its columns {others} do not. They can stay as they are, "
+            f"X must hold real numbers; its columns {others} do not. They can stay as they are, "
             "unperturbed, where the model, or its `surrogate`, is a Pipeline whose first step is a "
             "ColumnTransformer."
         ) from error

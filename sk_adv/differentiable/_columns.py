@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -198,7 +199,7 @@ def _as_numbers(column):
     try:
         # Columns of an array of mixed types, and numbers with gaps.
         kinds = {type(value) for value in array if value is not None}
-        if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds):
+        if kinds and all(issubclass(kind, Real) for kind in kinds):
             return array.astype(np.float64)
     except (TypeError, ValueError):
         pass

@@ -1,5 +1,6 @@
 """ColumnTransformer as a module, and attacks on frames in which some columns are no numbers."""
 
+import re
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -227,6 +229,24 @@ def test_columns_without_numbers_are_named_where_they_can_not_stay(passengers, m
     vote = VotingClassifier([("a", model)], voting="soft").fit(X, y)
     with pytest.raises(ValueError, match=r"\['name', 'port', 'deck'\].*ColumnTransformer"):
         perturb(vote, X, y, epsilon=1.0)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 120, 8)])
+def test_samples_of_another_shape_are_refused(data, shape):
+    X, y = data
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    with pytest.raises(ValueError, match=f"n_samples, n_features.*{re.escape(str(shape))}"):
+        perturb(model, np.resize(X, shape), y[: shape[0]], epsilon=1.0)
+
+
+def test_complex_numbers_and_several_labels_are_refused(data):
+    X, y = data
+    model = LogisticRegression(max_iter=1000)
+    with pytest.raises(ValueError, match="real numbers"):
+        perturb(model.fit(X, y), X + 1j, y, epsilon=1.0)
+    several = MultiOutputClassifier(model).fit(X, np.stack([y, y], axis=1))
+    with pytest.raises(ValueError, match="one label.*MultiOutputClassifier.*estimators_"):
+        perturb(several, X, y, epsilon=1.0)
 
 
 def test_public_module_names_the_transformer_without_a_rule(model):
