@@ -73,11 +73,17 @@ def perturb_batches(
             batch = batch.masked_fill(missing, 0)
         objective = Objective(module, labels[rows].to(device), loss, targeted, missing, n_classes)
         perturbation = step(objective, batch, radius).to(clean)
+        origin = clean[rows]
         if clean.dtype != dtype:
             # In X's own precision, if finer than the module's, the radius is another number.
+            if low_high is not None:
+                # The way of a sample into the bounds is no part of it.
+                inside = clip(origin, low_high)
+                perturbation = (clip(origin + perturbation, low_high) - inside).nan_to_num()
+                origin = inside
             perturbation = project(perturbation, epsilon.to(clean), norm)
         # NaN stays NaN.
-        copies = torch.add(clean[rows], perturbation, out=adversarial[rows])
+        copies = torch.add(origin, perturbation, out=adversarial[rows])
         if low_high is not None:
             copies.copy_(clip(copies, low_high))
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)

@@ -106,6 +106,17 @@ def test_pgd_with_one_full_step_is_fgsm(network, data, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_way_into_the_bounds_costs_no_radius(network, data, norm, dtype):
+    X, y = data[0].astype(dtype), data[1]
+    params = {"norm": norm, "n_steps": 1, "step_size": 0.3, "random_start": False}
+    copies = pgd(network.float(), X, y, 0.3, bounds=(-0.5, 0.5), **params)
+    assert (abs(X) > 0.5).any()
+    expected = np.clip(fgsm(network, X, y, 0.3, norm=norm), -0.5, 0.5)
+    np.testing.assert_allclose(copies, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_pgd_finds_the_worst_case_of_a_linear_model_from_any_start(norm, linear_module):
     rng = np.random.default_rng(1)
     coef, X, y = rng.normal(size=8), rng.normal(size=(10, 8)), rng.integers(0, 2, size=10)
