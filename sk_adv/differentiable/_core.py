@@ -76,13 +76,15 @@ def as_module(
 
     Notes
     -----
-    Where three or more classes vote in an `SVC` or `NuSVC`, the output is the votes and confidences
-    of `decision_function_shape="ovr"`, whatever that parameter says. It jumps where a vote changes,
-    and has the gradient of the confidences. Where members vote, in a `VotingClassifier` that is
-    hard or a `BaggingClassifier` of members without probabilities, the output is their shares of
-    votes and, to give a gradient, a confidence that never changes what is predicted. Sigmoids
-    fitted one class against the rest are not made uniform where all underflow, as scikit-learn
-    does, but keep their ratios.
+    The output is the `decision_function` of an `SVC` or `NuSVC` with `probability=True` too, as
+    what libsvm fits for `predict_proba` can disagree with it, and of an `SGDClassifier` with
+    `loss="modified_huber"`, whose probabilities reach 0. Where three or more classes vote in an
+    `SVC` or `NuSVC`, the output is the votes and confidences of `decision_function_shape="ovr"`,
+    whatever that parameter says. It jumps where a vote changes, and has the gradient of the
+    confidences. Where members vote, in a `VotingClassifier` that is hard or a `BaggingClassifier`
+    of members without probabilities, the output is their shares of votes and, to give a gradient, a
+    confidence that never changes what is predicted. Sigmoids fitted one class against the rest are
+    not made uniform where all underflow, as scikit-learn does, but keep their ratios.
 
     A rule is a function from a fitted estimator to a module, registered by
     `as_module.register(Type)`. It serves subclasses too, unless they have a rule of their own.
