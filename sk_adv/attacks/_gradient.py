@@ -34,7 +34,8 @@ def fgsm(
         η = ε ∘ (ε ∘ ∇ₓJ) / ‖ε ∘ ∇ₓJ‖₂               for the Euclidean norm,
 
     and x + η is returned. A zero gradient gives η = 0. For two-class models that are linear in x
-    this is the exact worst case (with `norm=2`, as long as no `bounds` clip the copies).
+    this is the exact worst case, for samples within `bounds` (with `norm=2`, as long as these clip
+    no copy).
 
     Parameters
     ----------
@@ -159,7 +160,8 @@ def pgd(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which every iterate is clipped.
+        Valid range of X, to which every iterate is clipped. Clip X beforehand: with `norm=2`, a
+        sample outside of it spends radius on the way in, and the attack is weaker than `fgsm`.
 
     n_steps : int, default=40
         Number of gradient steps of each start.
