@@ -62,8 +62,7 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
             better = gap + gain > worst
             worst = torch.where(better, gap + gain, worst)
             perturbation = torch.where(better[:, None], candidate, perturbation)
-        # Bounds move the centre of a sample that lies outside of them.
-        return perturbation + (region.centre - clean).nan_to_num()
+        return perturbation
 
     return perturb_batches(
         module, X, y, epsilon, step, norm=norm, bounds=bounds, batch_size=batch_size

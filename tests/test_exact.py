@@ -125,9 +125,12 @@ def test_exact_is_fgsm_for_two_classes_without_bounds(norm):
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
 @pytest.mark.parametrize("bounds", [None, (4.0, 6.0), (0.0, 6.0)])
-def test_no_attack_beats_the_exact_one_which_the_certificate_equals(norm, bounds):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_attack_beats_the_exact_one_which_the_certificate_equals(norm, bounds, dtype):
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X, y)
+    # Of another precision than the model, and partly outside of the bounds.
+    X = X.astype(dtype)
     options = {"norm": norm, "bounds": bounds, "epsilon": np.array([0.4, 0.2, 0.6, 0.3])}
     worst = adversarial_accuracy_score(model, X, y, attack="exact", **options)
     assert certified_accuracy_score(model, X, y, **options) == worst

@@ -66,24 +66,20 @@ def perturb_batches(
     size = batch_size or _bounded_batch_size(module, clean)
     for start in range(0, len(clean), size):
         rows = slice(start, start + size)
-        batch, missing = clean[rows].to(device, dtype), None
+        # The radius is that around the samples as they lie within the bounds.
+        inside = clip(clean[rows], low_high)
+        batch, missing = inside.to(device, dtype), None
         if has_missing:
             # The module sees NaN there; the perturbation is computed, and dropped, as of 0.
             missing = batch.isnan()
             batch = batch.masked_fill(missing, 0)
         objective = Objective(module, labels[rows].to(device), loss, targeted, missing, n_classes)
         perturbation = step(objective, batch, radius).to(clean)
-        origin = clean[rows]
         if clean.dtype != dtype:
             # In X's own precision, if finer than the module's, the radius is another number.
-            if low_high is not None:
-                # The way of a sample into the bounds is no part of it.
-                inside = clip(origin, low_high)
-                perturbation = (clip(origin + perturbation, low_high) - inside).nan_to_num()
-                origin = inside
             perturbation = project(perturbation, epsilon.to(clean), norm)
         # NaN stays NaN.
-        copies = torch.add(origin, perturbation, out=adversarial[rows])
+        copies = torch.add(inside, perturbation, out=adversarial[rows])
         if low_high is not None:
             copies.copy_(clip(copies, low_high))
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
