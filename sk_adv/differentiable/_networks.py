@@ -3,12 +3,14 @@
 import copy
 
 import torch
+from scipy.special import logit
 from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from sk_adv.differentiable._core import Chain, as_module
 from sk_adv.differentiable._linear import LinearLogits, log_of, refuse_multilabel, with_zero
+from sk_adv.differentiable._maps import Affine
 
 _ACTIVATIONS = {
     "identity": nn.Identity,
@@ -33,9 +35,19 @@ def _(estimator):
 
 
 class BinaryLogits(nn.Module):
-    """Logits (0, d) of decision values d of shape (n_samples,) or (n_samples, 1)."""
+    """Logits (0, d) of decision values d of shape (n_samples,) or (n_samples, 1).
+
+    A `threshold` on the probability, other than a half, is in its `decision_values`, the larger of
+    which is the prediction, and not in the logits, whose softmax are the probabilities.
+    """
 
     is_affine = True
+
+    def __init__(self, threshold=0.5):
+        super().__init__()
+        if threshold != 0.5:
+            shift = [0.0, -float(logit(threshold))]
+            self.decision_values = nn.Sequential(BinaryLogits(), Affine(shift=shift))
 
     def forward(self, decision):
         """Logits of shape (n_samples, 2)."""
@@ -88,7 +100,7 @@ def _(net):
     if isinstance(criterion, nn.CrossEntropyLoss):
         return module
     if isinstance(criterion, nn.BCEWithLogitsLoss):
-        return Chain(module, BinaryLogits())
+        return Chain(module, BinaryLogits(getattr(net, "threshold", 0.5)))
     if isinstance(criterion, nn.BCELoss):
         return Chain(module, LogProbabilities(_two_columns))
     # skorch takes the logarithm of the module's output itself.

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv._adversary import perturb
@@ -114,6 +115,19 @@ def test_certificate_of_a_net_around_any_sequence_of_known_layers():
     certified = certified_accuracy_score(net, X, y, epsilon=0.05)
     attacked = adversarial_accuracy_score(net, X, y, epsilon=0.05, attack="pgd", random_state=0)
     assert 0.8 * attacked < certified <= attacked
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_certificate_and_radius_of_a_net_know_its_threshold(threshold):
+    torch.manual_seed(0)
+    X = np.linspace(-3, 3, 60, dtype=np.float32)[:, None]
+    y = (X[:, 0] > 0.5).astype(np.float32)
+    net = NeuralNetBinaryClassifier(torch.nn.Linear(1, 1), threshold=threshold, lr=1, verbose=0)
+    net.fit(X, y)
+    ends = [net.predict(X + shift) == y for shift in (-0.4, 0.4)]
+    found = certified_accuracy_score(net, X, y, epsilon=0.4)
+    assert found == np.mean(np.logical_and(*ends))
+    assert (robustness_radius(net, X, y) > 0.4).mean() == found
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
