@@ -47,8 +47,13 @@ def as_transformer(step):
 
 @parts_of.register(Pipeline)
 def active_steps(pipeline):
-    """The steps of a pipeline that do something."""
-    return [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
+    """The steps of a pipeline that do something when it predicts."""
+    # imbalanced-learn's pipelines then leave samplers out.
+    return [
+        step
+        for _, step in pipeline.steps
+        if step is not None and step != "passthrough" and not hasattr(step, "fit_resample")
+    ]
 
 
 @as_module.register(RFE)

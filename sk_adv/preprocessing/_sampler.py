@@ -8,9 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 from sklearn.utils import _safe_indexing
-from torch import nn
 
-from sk_adv.differentiable import as_module
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 
@@ -204,9 +202,3 @@ def _stack(X, copies):
     import polars
 
     return polars.concat([X, copies], how="vertical_relaxed")
-
-
-@as_module.register(FGSMSampler)
-def _(sampler):
-    # imbalanced-learn's pipelines leave samplers out when they predict.
-    return nn.Identity()

@@ -176,9 +176,10 @@ def test_cross_validation_scores_on_clean_samples(cancer):
     np.testing.assert_allclose(search.cv_results_["mean_test_score"][1], np.mean(expected))
 
 
-def test_pipeline_with_a_sampler_can_be_attacked(cancer, model):
+@pytest.mark.parametrize("others", [[], [RandomOverSampler(random_state=0)]], ids=len)
+def test_pipeline_with_samplers_can_be_attacked(cancer, model, others):
     X, y = cancer
-    after = LogisticRegression(C=0.01)
-    pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.1), after).fit(X, y)
+    sampler, after = FGSMSampler(FrozenEstimator(model), epsilon=0.1), LogisticRegression(C=0.01)
+    pipeline = make_pipeline(sampler, *others, after).fit(X, y)
     worst = X - 0.3 * np.sign(pipeline[-1].coef_) * np.where(y == 1, 1, -1)[:, None]
     assert adversarial_accuracy_score(pipeline, X, y, epsilon=0.3) == pipeline.score(worst, y)
