@@ -54,6 +54,33 @@ def resolve_attack(attack):
     )
 
 
+def check_attack(attack, *, device=None, target=None, **attack_params):
+    """The attack function of a name, or the callable itself, if it takes arguments of `perturb`.
+
+    With a target that is not None, one is `targeted`.
+
+    Raises
+    ------
+    ValueError
+        As `resolve_attack`.
+    TypeError
+        If it has no parameter of one of the names.
+    """
+    run = resolve_attack(attack)
+    if target is not None:
+        attack_params["targeted"] = True
+    try:
+        inspect.signature(run).bind(
+            "module", "X", "y", "epsilon", norm="norm", bounds="bounds", **attack_params
+        )
+    except TypeError as error:
+        raise TypeError(
+            f"attack={attack!r} must take (module, X, y, epsilon, norm=..., bounds=...) and its "
+            f"further arguments, here {sorted(attack_params)}: {error}."
+        ) from error
+    return run
+
+
 def takes_random_state(attack):
     """Whether an attack, by name or function, draws random numbers that can be seeded."""
     return "random_state" in inspect.signature(resolve_attack(attack)).parameters
@@ -109,7 +136,7 @@ def perturb(
     -------
     array, frame or torch.Tensor of the type of X
     """
-    run = resolve_attack(attack)
+    run = check_attack(attack, target=target, **attack_params)
     check_norm(norm)
     classes, y = check_classifier(estimator, X, y)
     feature_shape = (_num_features(X),)
@@ -217,7 +244,13 @@ def check_classifier(estimator, X, y):
         raise ValueError(
             f"y must have one label a sample of X: got {len(y)} for {_num_samples(X)}."
         )
-    return np.asarray(estimator.classes_), y
+    classes = np.asarray(estimator.classes_)
+    if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
+        raise ValueError(
+            f"y must hold labels of the kind that {type(estimator).__name__} was fitted to, such "
+            f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."
+        )
+    return classes, y
 
 
 def numeric(X):

@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils import check_consistent_length
-from sklearn.utils.validation import _num_features
+from sklearn.utils.validation import _num_features, check_is_fitted
 
 from sk_adv._adversary import check_classifier, numeric
 from sk_adv._devices import to_numpy
-from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv._validation import check_bounds, check_epsilon, check_norm, joint_weight
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._columns import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
@@ -105,9 +104,8 @@ def certified_accuracy_score(
     True
     """
     check_norm(norm)
-    if sample_weight is not None:
-        check_consistent_length(y, sample_weight)
     classes, y = check_classifier(estimator, X, y)
+    weight = joint_weight(y, sample_weight, None)
     clean, module, radius, low_high = _numbers(estimator, X, epsilon, bounds)
     spacing = _spacing([clean, *module.parameters(), *module.buffers()])
     decision = decision_module(module.double())
@@ -116,7 +114,7 @@ def certified_accuracy_score(
     for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
         region = Enclosure.around(batch, radius, norm, bounds=low_high, rounding=spacing)
         safe.append(enclose(decision, region).is_led_by(index))
-    return float(np.average(torch.cat(safe).numpy() & known, weights=sample_weight))
+    return float(np.average(torch.cat(safe).numpy() & known, weights=weight))
 
 
 def robustness_radius(
@@ -182,6 +180,7 @@ def robustness_radius(
     True
     """
     check_norm(norm)
+    check_is_fitted(estimator)
     classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
     scale = check_epsilon(1.0 if scale is None else scale, (_num_features(X),), name="scale")
     clean, module, unit, _ = _numbers(estimator, X, scale, None)

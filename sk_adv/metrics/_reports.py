@@ -1,7 +1,7 @@
 """Many attacks at once: several radii on one model, and the copies of one model on others."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils.validation import _num_features, check_is_fitted
+from sklearn.utils.validation import _num_features
 
-from sk_adv._adversary import fit_surrogate, perturb, resolve_attack
+from sk_adv._adversary import check_attack, check_classifier, fit_surrogate, perturb
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
 from sk_adv.metrics._certificates import certified_accuracy_score
@@ -116,8 +116,10 @@ def adversarial_report(
     # Before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
     check_norm(norm)
-    check_bounds(bounds, None)
-    scale = check_epsilon(1.0 if scale is None else scale, (_num_features(X),), name="scale")
+    check_classifier(estimator, X, y)
+    feature_shape = (_num_features(X),)
+    check_bounds(bounds, feature_shape)
+    scale = check_epsilon(1.0 if scale is None else scale, feature_shape, name="scale")
     named = _named(attacks)
     if surrogate is not None:
         surrogate = FrozenEstimator(fit_surrogate(surrogate, estimator, X))
@@ -197,7 +199,8 @@ def transfer_error_matrix(
     ValueError
         If there is no estimator, or a parameter, X or y is invalid.
     TypeError
-        If X is sparse.
+        If X is sparse, `estimators` is a single one, or the attack has no parameter of one of the
+        names.
     sklearn.exceptions.NotFittedError
         If an estimator is not fitted.
 
@@ -219,11 +222,22 @@ def transfer_error_matrix(
     array([[0.5, 0.4],
            [nan, nan]])
     """
+    # Pipelines and forests are sequences too, of their own parts.
+    if hasattr(estimators, "predict") or not isinstance(estimators, Iterable):
+        raise TypeError(
+            "estimators must be a sequence or mapping of fitted classifiers; "
+            f"got {estimators!r}. Put a single one into a list."
+        )
     estimators = list(estimators.values() if isinstance(estimators, Mapping) else estimators)
     if not estimators:
         raise ValueError("estimators must hold at least one fitted classifier; got none.")
+    check_attack(attack, **attack_params)
+    check_norm(norm)
     for estimator in estimators:
-        check_is_fitted(estimator)
+        check_classifier(estimator, X, y)
+    feature_shape = (_num_features(X),)
+    check_epsilon(epsilon, feature_shape)
+    check_bounds(bounds, feature_shape)
     options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
     errors = np.full((len(estimators), len(estimators)), np.nan)
     for row, source in zip(errors, estimators, strict=True):
@@ -260,7 +274,8 @@ def attack_name(attack):
 
 def _named(attacks):
     """A mapping of names to attacks that exist, or `ValueError`."""
-    if isinstance(attacks, str) or not attacks:
+    is_several = isinstance(attacks, Collection) and not isinstance(attacks, str)
+    if not is_several or not len(attacks):
         raise ValueError(
             f"attacks must be a sequence or a mapping of at least one attack; got {attacks!r}."
         )
@@ -274,7 +289,7 @@ def _named(attacks):
             "them by a mapping."
         )
     for attack in named.values():
-        resolve_attack(attack)
+        check_attack(attack)
     return named
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
-from sk_adv._adversary import perturb, resolve_attack
+from sk_adv._adversary import check_attack, perturb
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 
 
@@ -49,7 +49,8 @@ def make_adversarial_scorer(
         `FrozenEstimator` is used as it is.
 
     **attack_params : dict
-        Further arguments of the attack.
+        Further arguments of the attack; `target`, a class to move towards; `device`, where the
+        attack runs.
 
     Returns
     -------
@@ -62,7 +63,8 @@ def make_adversarial_scorer(
     ValueError
         If `scoring`, `attack`, `norm`, `epsilon` or `bounds` is invalid.
     TypeError
-        If `scoring` is neither a name nor callable.
+        If `scoring` is neither a name nor callable, or the attack has no parameter of one of the
+        names.
 
     Examples
     --------
@@ -83,7 +85,7 @@ def make_adversarial_scorer(
     >>> bool(search.fit(X, y).best_score_ > 0.8)
     True
     """
-    resolve_attack(attack)
+    check_attack(attack, **attack_params)
     check_norm(norm)
     check_epsilon(epsilon, None)
     check_bounds(bounds, None)

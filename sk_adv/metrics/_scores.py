@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_consistent_length
 
-from sk_adv._adversary import perturb
+from sk_adv._adversary import check_classifier, perturb
+from sk_adv._validation import joint_weight
 
 
 def adversarial_accuracy_score(
@@ -67,7 +67,8 @@ def adversarial_accuracy_score(
         is.
 
     **attack_params : dict
-        Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`.
+        Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`; `target`, a
+        class to move towards; `device`, where the attack runs.
 
     Returns
     -------
@@ -79,8 +80,9 @@ def adversarial_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, or
-        `attack="exact"` meets a model that is not linear.
+        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
+        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
+        linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -98,12 +100,12 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
-    if sample_weight is not None:
-        check_consistent_length(y, sample_weight)
+    _, labels = check_classifier(estimator, X, y)
+    weight = joint_weight(labels, sample_weight, None)
     copies = perturb(
         estimator,
         X,
-        y,
+        labels,
         epsilon=epsilon,
         attack=attack,
         norm=norm,
@@ -111,7 +113,7 @@ def adversarial_accuracy_score(
         surrogate=surrogate,
         **attack_params,
     )
-    return float(accuracy_score(y, estimator.predict(copies), sample_weight=sample_weight))
+    return float(accuracy_score(labels, estimator.predict(copies), sample_weight=weight))
 
 
 def adversarial_confidence(

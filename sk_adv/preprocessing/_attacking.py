@@ -12,10 +12,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._adversary import (
+    check_attack,
     fit_surrogate,
     index_of_target,
     perturb,
-    resolve_attack,
     takes_random_state,
 )
 from sk_adv._devices import resolve_device, to_numpy
@@ -75,7 +75,7 @@ class AttackingEstimator(BaseEstimator):
         """Fit the classifier, and the surrogate if there is one, once all else is checked."""
         with unchanged_on_error(self):
             self._resolve_device()
-            resolve_attack(self.attack)
+            check_attack(self.attack, target=self.target, **self._attack_params())
             if not is_classifier(self.estimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")

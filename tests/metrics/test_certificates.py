@@ -143,6 +143,14 @@ def test_bounds_let_more_samples_be_certified(iris, sigmoids, norm):
     assert certified <= attacked
 
 
+@pytest.mark.parametrize("weight", [[1, 2], -np.ones(150), np.full(150, np.nan), ["a"] * 150])
+def test_bad_weights_are_refused(iris, weight):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    with pytest.raises(ValueError, match=r"sample_weight|convert"):
+        certified_accuracy_score(model, X, y, epsilon=0.1, sample_weight=weight)
+
+
 def test_label_unseen_in_training_is_never_safe(iris):
     X, y = iris
     model = LogisticRegression().fit(X[y < 2], y[y < 2])
@@ -248,6 +256,8 @@ def test_on_a_boundary_the_radius_is_zero():
         ({"scale": [1, 2]}, ValueError, r"scale.*\(4,\).*\(2,\)"),
         ({"estimator": LogisticRegression()}, NotFittedError, "not fitted"),
         ({"y": [0, 1]}, ValueError, "2.*150"),
+        ({"y": ["0"] * 150}, ValueError, "y.*such as 0; got '0'"),
+        ({"estimator": torch.nn.Linear(4, 3), "y": None}, TypeError, "Linear.*not an estimator"),
     ],
 )
 def test_bad_input_to_the_radius_is_explained(iris, change, error, message):

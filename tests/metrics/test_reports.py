@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from sk_adv._adversary import perturb
-from sk_adv.attacks import pgd
+from sk_adv.attacks import fgsm, pgd
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     adversarial_confidence,
@@ -115,15 +115,22 @@ def test_report_says_that_pandas_is_missing(iris, linear, monkeypatch):
         ({"scale": [1, 2]}, r"scale.*\(4,\).*\(2,\)"),
         ({"norm": 1}, "norm"),
         ({"bounds": (1, 0)}, "bounds"),
+        ({"bounds": ([0, 1], 2)}, r"bounds.*\(4,\).*\(2,\)"),
+        ({"attacks": fgsm}, "attacks.*fgsm"),
+        ({"y": [0, 1]}, "2.*150"),
     ],
 )
 def test_bad_input_is_explained_before_any_attack(iris, linear, change, message):
     def attack(*args, **kwargs):
         raise AssertionError("the attack has run")
 
-    arguments = {"epsilons": [0.1], "attacks": [attack], **change}
+    class Surrogate(LogisticRegression):
+        fit = attack
+
+    X, y = iris
+    arguments = {"y": y, "epsilons": [0.1], "attacks": [attack], **change}
     with pytest.raises(ValueError, match=message):
-        adversarial_report(linear, *iris, **arguments)
+        adversarial_report(linear, X, surrogate=Surrogate(), **arguments)
 
 
 def test_transfer_is_the_error_of_each_on_the_copies_of_each(iris, linear, forest):
@@ -155,7 +162,16 @@ def test_transfer_from_a_forest_goes_through_a_surrogate(iris, linear, forest):
     assert found[1, 1] == 1 - expected
 
 
-def test_bad_input_to_the_matrix_is_explained(iris, linear):
+def test_bad_input_to_the_matrix_is_explained(iris, linear, forest):
+    X, y = iris
+    for single in (linear, forest, make_pipeline(linear)):
+        with pytest.raises(TypeError, match=r"sequence or mapping[\s\S]*into a list"):
+            transfer_error_matrix(single, X, y, epsilon=0.1)
+    # Though no copies are made of a forest.
+    with pytest.raises(ValueError, match="epsilon"):
+        transfer_error_matrix([forest], X, y, epsilon=-1)
+    with pytest.raises(ValueError, match="4 features.*2"):
+        transfer_error_matrix([linear, LogisticRegression().fit(X[:, :2], y)], X, y, epsilon=0.1)
     with pytest.raises(ValueError, match="at least one"):
         transfer_error_matrix([], *iris, epsilon=0.1)
     with pytest.raises(NotFittedError):

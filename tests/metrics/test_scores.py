@@ -81,9 +81,14 @@ def test_cheap_checks_come_before_the_attack(cancer, model):
         raise AssertionError("the attack has run")
 
     X, y = cancer
-    with pytest.raises(ValueError, match="inconsistent numbers"):
-        adversarial_accuracy_score(model, X, y, epsilon=1, attack=attack, sample_weight=[1, 2])
+    for weight in ([1, 2], -np.ones(569), np.full(569, np.nan)):
+        with pytest.raises(ValueError, match="sample_weight"):
+            adversarial_accuracy_score(model, X, y, epsilon=1, attack=attack, sample_weight=weight)
     silent = Silent().fit(X, y)
+    surrogate = LogisticRegression()
+    # The surrogate would find a single class.
+    with pytest.raises(TypeError, match="n_step"):
+        adversarial_accuracy_score(silent, X, y, epsilon=1, surrogate=surrogate, n_step=3)
     with pytest.raises(TypeError, match="predict_proba"):
         adversarial_confidence(silent, X, y, epsilon=1, attack=attack)
 
@@ -97,6 +102,9 @@ class Silent(ClassifierMixin, BaseEstimator):
         return np.repeat(self.classes_[:1], len(X))
 
 
+NAMES = ["benign", "malignant"] * 15
+
+
 @pytest.mark.parametrize("score", [adversarial_accuracy_score, adversarial_confidence])
 @pytest.mark.parametrize(
     ("change", "error", "message"),
@@ -107,13 +115,16 @@ class Silent(ClassifierMixin, BaseEstimator):
         ({"bounds": (1, 0)}, ValueError, "bounds"),
         ({"attack": "fgms"}, ValueError, "attack.*fgsm.*pgd.*fgms"),
         ({"estimator": LogisticRegression()}, NotFittedError, "not fitted"),
-        ({"estimator": DecisionTreeClassifier().fit(np.eye(30), range(30))}, TypeError, "Decision"),
-        ({"estimator": Silent().fit(np.eye(2), [0, 1])}, TypeError, "Silent"),
+        ({"estimator": DecisionTreeClassifier().fit(np.eye(30), NAMES)}, TypeError, "Decision"),
+        ({"estimator": Silent().fit(np.eye(30), NAMES)}, TypeError, "Silent"),
         ({"X": np.full((569, 30), np.nan)}, ValueError, "NaN"),
         ({"X": np.zeros((569, 3))}, ValueError, "3 features.*30"),
         ({"y": np.zeros(5)}, ValueError, "5.*569"),
         ({"estimator": StandardScaler().fit(np.eye(30))}, TypeError, "StandardScaler"),
         ({"X": torch.zeros(569)}, ValueError, r"X.*\(569,\)"),
+        ({"X": np.zeros(569)}, ValueError, r"X.*\(569,\)"),
+        ({"y": np.zeros(569)}, ValueError, "y.*such as 'benign'; got 0.0"),
+        ({"n_step": 3}, TypeError, "fgsm.*n_step"),
     ],
 )
 def test_bad_input_is_explained(cancer, model, score, change, error, message):

@@ -308,6 +308,7 @@ def test_classifier_without_a_rule_is_refused_before_it_is_fitted(cancer):
         ({"stage": "predict"}, "stage.*predict"),
         ({"attack": "tickle"}, "attack.*fgsm.*tickle"),
         ({"attack": 1}, "attack.*1"),
+        ({"attack": "sign_noise", "target": 1}, "sign_noise.*targeted"),
         ({"target": 2}, r"target.*\[0, 1\].*2"),
         ({"batch_size": 0}, "batch_size.*0"),
         ({"random_state": "now"}, "random_state.*now"),
@@ -316,5 +317,5 @@ def test_classifier_without_a_rule_is_refused_before_it_is_fitted(cancer):
 )
 def test_wrong_parameter_is_named_before_the_classifier_is_fitted(cancer, parameters, message):
     parameters = {"surrogate": LogisticRegression(), **parameters}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         FGSMTransformer(Untouchable(), **parameters).fit(*cancer)
