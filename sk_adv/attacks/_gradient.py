@@ -60,7 +60,7 @@ def fgsm(
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, scalars or arrays of the shape of one sample, to which the copies are
-        clipped.
+        clipped. Samples outside of it are brought into it before they are attacked.
 
     targeted : bool, default=False
         Whether y holds the classes to move towards; the loss is then lowered.
@@ -160,8 +160,7 @@ def pgd(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which every iterate is clipped. Clip X beforehand: with `norm=2`, a
-        sample outside of it spends radius on the way in, and the attack is weaker than `fgsm`.
+        Valid range of X, to which every iterate, and the sample before the first, is clipped.
 
     n_steps : int, default=40
         Number of gradient steps of each start.

@@ -172,3 +172,17 @@ def test_radius_holds_in_the_precision_of_the_data(network, data, attack, norm, 
     for bounds in (None, (-0.2, 0.2)):
         copies = attack(network.float(), X, y, 0.3, norm=norm, bounds=bounds)
         assert radius_used(X, copies, np.full(8, 0.3), norm).max() <= 1 + 1e-15
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_samples_outside_of_the_bounds_are_first_brought_into_them(
+    network, data, attack, norm, precision
+):
+    X, y = 3 * data[0], data[1]
+    options = {"norm": norm, "bounds": (-1, 1)}
+    options |= {"random_state": 0} if attack is pgd else {}
+    network = network.to(precision)
+    copies = attack(network, X, y, 0.3, **options)
+    np.testing.assert_array_equal(copies, attack(network, X.clip(-1, 1), y, 0.3, **options))
