@@ -116,7 +116,7 @@ def adversarial_report(
     # Before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
     check_norm(norm)
-    check_classifier(estimator, X, y)
+    _, y = check_classifier(estimator, X, y)
     feature_shape = (_num_features(X),)
     check_bounds(bounds, feature_shape)
     scale = check_epsilon(1.0 if scale is None else scale, feature_shape, name="scale")

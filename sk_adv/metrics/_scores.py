@@ -191,10 +191,11 @@ def adversarial_confidence(
     """
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
+    _, labels = check_classifier(estimator, X, y)
     copies = perturb(
         estimator,
         X,
-        y,
+        labels,
         epsilon=epsilon,
         attack=attack,
         norm=norm,
@@ -202,7 +203,7 @@ def adversarial_confidence(
         surrogate=surrogate,
         **attack_params,
     )
-    confidence = confidence_on_errors(estimator, copies, y)
+    confidence = confidence_on_errors(estimator, copies, labels)
     if np.isnan(confidence):
         warnings.warn(
             "No adversarial copy is misclassified, so the confidence on errors is undefined and "

@@ -16,7 +16,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv._adversary import perturb
 from sk_adv.attacks import fgsm
-from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    adversarial_confidence,
+    adversarial_report,
+)
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.3])
@@ -154,3 +158,15 @@ def test_scores_of_a_forest_are_those_on_the_copies_of_its_surrogate(iris):
     found = adversarial_confidence(forest, X, y, **options)
     assert found == pytest.approx(probability[wrong].max(1).mean())
     assert 0.1 < wrong.mean() < 0.9
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+@pytest.mark.parametrize("container", [list, torch.as_tensor, pd.Series, lambda y: y[:, None]])
+def test_labels_may_be_in_any_container(iris, container):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    for score in (adversarial_accuracy_score, adversarial_confidence):
+        assert score(model, X, container(y), epsilon=0.3) == score(model, X, y, epsilon=0.3)
+    options = {"epsilons": [0.3], "attacks": ["fgsm"]}
+    report = adversarial_report(model, X, container(y), **options)
+    assert report.equals(adversarial_report(model, X, y, **options))
