@@ -62,12 +62,14 @@ def check_attack(attack, *, device=None, target=None, **attack_params):
     Raises
     ------
     ValueError
-        As `resolve_attack`.
+        As `resolve_attack`, or if noise is given a target.
     TypeError
         If it has no parameter of one of the names.
     """
     run = resolve_attack(attack)
     if target is not None:
+        if run in NOISE:
+            raise ValueError(f"attack={attack!r} has no direction, so no target={target!r}.")
         attack_params["targeted"] = True
     try:
         inspect.signature(run).bind(
@@ -150,8 +152,6 @@ def perturb(
     if target is not None:
         attacked = np.ones(len(y), dtype=bool)
         indices = np.full(len(y), index_of_target(target, classes))
-        if run in NOISE:
-            raise ValueError(f"attack={attack!r} has no direction, so no target={target!r}.")
         attack_params["targeted"] = True
 
     split = split_columns(estimator, X)

@@ -39,7 +39,8 @@ def step(alpha, norm=np.inf, bounds=None):
     net = AdversarialNet(
         CountingNet, epsilon=0.3, alpha=alpha, norm=norm, bounds=bounds, classes=range(3)
     ).initialize()
-    X, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+    # Training starts from the samples as they are; attacks bring them into the bounds first.
+    X, y = torch.randn(20, 4).clamp(-0.5, 0.5), torch.randint(0, 3, (20,))
     result = net.train_step_single((X, y))
     return net, X, y, result
 
