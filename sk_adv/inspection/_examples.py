@@ -98,8 +98,9 @@ class AdversarialExamplesDisplay:
         copy_probabilities: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
     ):
-        inputs = check_array(inputs, input_name="inputs")
-        copies = check_array(copies, input_name="copies")
+        # Of unsigned integers, as files of images hold them, the difference would wrap around.
+        inputs = check_array(inputs, dtype=np.float64, input_name="inputs")
+        copies = check_array(copies, dtype=np.float64, input_name="copies")
         if copies.shape != inputs.shape:
             raise ValueError(
                 f"copies must have the shape of inputs, {inputs.shape}; got {copies.shape}."

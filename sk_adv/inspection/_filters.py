@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv._devices import to_numpy
+from sk_adv.differentiable._linear import to_dense
 from sk_adv.inspection._drawing import as_images, axes_for, nonzero
 from sk_adv.neural_network import Maxout
 
@@ -96,7 +97,7 @@ class FilterDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted linear classifier (`coef_`), a scikit-learn multilayer perceptron (`coefs_`),
+            A fitted linear model (`coef_`), a scikit-learn multilayer perceptron (`coefs_`),
             or an `AdversarialMaxoutClassifier`, skorch net or torch module that begins with a
             linear or maxout layer. Of maxout each piece of each unit is a filter, a unit's pieces
             one after another. Of a `Pipeline` the last step counts: the weights are then in the
@@ -223,8 +224,8 @@ def _input_weights(estimator):
     if not isinstance(model, nn.Module):
         check_is_fitted(model)
     if hasattr(model, "coef_"):
-        weights = np.atleast_2d(model.coef_)
-        if len(weights) == 1:
+        weights = np.atleast_2d(to_numpy(to_dense(model.coef_)))
+        if len(weights) == 1 or not hasattr(model, "classes_"):
             return weights, None
         if isinstance(model, SVC | NuSVC):
             return weights, [f"{a} vs {b}" for a, b in combinations(model.classes_, 2)]

@@ -17,7 +17,8 @@ def named_estimators(estimators):
     ValueError
         If there is none, an entry is no such pair, or a name occurs twice.
     """
-    pairs = list(estimators.items() if isinstance(estimators, Mapping) else estimators)
+    pairs = estimators.items() if isinstance(estimators, Mapping) else estimators
+    pairs = list(pairs) if np.iterable(pairs) else []
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError(
             "estimators must be a dict of name to fitted estimator, or a list of "

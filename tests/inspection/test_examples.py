@@ -152,6 +152,13 @@ def test_the_class_shown_is_the_one_that_the_model_predicts(binary):
     np.testing.assert_allclose(display.input_probabilities, probability[unlikely, 1])
 
 
+def test_perturbations_of_unsigned_integers_do_not_wrap_around():
+    X = np.array([[0, 200, 7, 255]], dtype=np.uint8)
+    copies = np.array([[3, 190, 7, 0]], dtype=np.uint8)
+    display = AdversarialExamplesDisplay.from_predictions(X, copies, [0], [[1, 0]], [[0, 1]])
+    np.testing.assert_array_equal(display.perturbations, [[[3, -10], [0, -255]]])
+
+
 def test_images_may_have_colours():
     inputs = np.random.default_rng(0).random((2, 5 * 4 * 3))
     inputs[0, :2] = 0, 1

@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -35,6 +35,22 @@ def test_filters_of_several_classes_bear_the_classes_names():
     display = FilterDisplay.from_estimator(model)
     np.testing.assert_array_equal(display.weights, model.coef_.reshape(3, 3, 3))
     assert texts(display.ax_) == ["a", "b", "c"]
+
+
+def test_filters_of_a_linear_model_may_be_sparse():
+    X, y = make_classification(n_samples=90, n_features=9, n_informative=5, n_classes=3)
+    model = SGDClassifier().fit(X, y)
+    dense = model.coef_.copy()
+    display = FilterDisplay.from_estimator(model.sparsify())
+    np.testing.assert_array_equal(display.weights, dense.reshape(3, 3, 3))
+
+
+def test_filters_of_a_regressor_of_several_targets_bear_no_names(binary):
+    _, X, _ = binary
+    model = Ridge().fit(X, X[:, :3])
+    display = FilterDisplay.from_estimator(model)
+    np.testing.assert_array_equal(display.weights, model.coef_.reshape(3, 4, 4))
+    assert display.names is None
 
 
 def test_filters_of_a_perceptron_are_the_columns_of_its_first_layer(binary):

@@ -99,7 +99,7 @@ def test_predictions_that_do_not_fit_are_refused(y_true, shape, message):
 
 def test_models_need_names(models, binary):
     _, X, y = binary
-    for estimators in ({}, list(models.values())):
+    for estimators in ({}, list(models.values()), next(iter(models.values()))):
         with pytest.raises(ValueError, match="estimators must be a dict of name"):
             TransferMatrixDisplay.from_estimators(estimators, X, y, epsilon=EPSILON)
 
