@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import _num_features, check_is_fitted
 
 from sk_adv._adversary import check_classifier, numeric
-from sk_adv._devices import to_numpy
+from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, check_norm, joint_weight
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._columns import split_columns
@@ -201,7 +201,7 @@ def _numbers(estimator, X, epsilon, bounds):
     else:
         module, values = split.module.cpu(), split.values
         radius, bounds = split.only_free(radius, bounds)
-    return torch.from_numpy(np.array(to_numpy(values))), module, torch.as_tensor(radius), bounds
+    return torch.from_numpy(np.array(to_numpy(values))), module, to_tensor(radius), bounds
 
 
 def _indices(classes, y):

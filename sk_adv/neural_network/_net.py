@@ -9,7 +9,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._devices import module_device_and_dtype, to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, check_norm
 from sk_adv.attacks import log_odds_against
 from sk_adv.differentiable import as_module
@@ -194,7 +194,7 @@ class AdversarialNet(QuietNet):
             )
 
         def place(values):
-            return torch.as_tensor(values, dtype=dtype, device=self.device)
+            return to_tensor(values, dtype=dtype, device=self.device)
 
         bounds = check_bounds(self.bounds, None)
         self.perturbation_ = {

@@ -270,3 +270,18 @@ def test_bad_input_to_the_radius_is_explained(iris, change, error, message):
 def test_networks_have_no_radius(iris, maxout):
     with pytest.raises(TypeError, match="linear"):
         robustness_radius(maxout, *iris)
+
+
+@pytest.mark.filterwarnings("error")
+def test_radii_of_a_frame_may_be_read_only(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    radius = np.full(4, 0.3)
+    radius.flags.writeable = False  # as pandas gives out the numbers of a series
+    torch.set_warn_always(True)  # otherwise once a process
+    try:
+        certified = certified_accuracy_score(model, X, y, epsilon=radius)
+        multiples = robustness_radius(model, X, y, scale=radius)
+    finally:
+        torch.set_warn_always(False)
+    assert certified == (multiples > 1).mean() == certified_accuracy_score(model, X, y, epsilon=0.3)

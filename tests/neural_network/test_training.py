@@ -70,6 +70,18 @@ def test_copies_stay_within_the_bounds(attack):
     assert copies.min() == -0.5 and copies.max() == torch.tensor(0.7)
 
 
+@pytest.mark.filterwarnings("error")
+def test_bounds_of_a_frame_may_be_read_only():
+    low, high = np.full(4, -0.5), np.full(4, 0.7)
+    low.flags.writeable = high.flags.writeable = False  # as pandas gives out numbers
+    torch.set_warn_always(True)  # otherwise once a process
+    try:
+        module, *_ = one_step(bounds=(low, high))
+    finally:
+        torch.set_warn_always(False)
+    assert module.seen[-1][0].min() == -0.5
+
+
 @pytest.mark.parametrize(("alpha", "n_clean"), [(0, 0), (0.5, 1), (1, 1)])
 def test_pgd_trains_on_the_copies_that_the_attack_makes(alpha, n_clean):
     params = {"n_steps": 3, "random_start": False}
