@@ -105,5 +105,9 @@ for name, color in (("malignant", "tab:red"), ("benign", "tab:blue")):
     chosen = radius[(y_test == name).to_numpy()]
     ax.hist(chosen, bins=np.arange(0, 26), alpha=0.6, color=color, label=name)
 ax.axvline(1, color="black", linewidth=1)
-ax.set(xlabel="smallest multiple of the radii that changes the prediction", ylabel="tumours")
+ax.set(
+    xlabel="smallest multiple of the radii that changes the prediction",
+    ylabel="tumours",
+    yticks=range(0, 21, 5),
+)
 ax.legend()

@@ -366,8 +366,8 @@ class RobustnessCurveDisplay:
             self.lines_ += self.ax_.plot(self.epsilons, errors, **style)
         self.line_ = self.lines_[0] if self.errors.ndim == 1 else self.lines_
         self.ax_.set(
-            xlabel=f"radius ε of the perturbation ({radius_units(self.scale)})",
-            ylabel="error under attack (% of samples)",
+            xlabel=f"radius ε ({radius_units(self.scale)})",
+            ylabel="error under attack (%)",
             ylim=(-0.02, 1.02),
         )
         self.ax_.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))

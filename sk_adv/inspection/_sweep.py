@@ -131,7 +131,7 @@ class EpsilonSweepDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted classifier for which `as_module` has a rule.
+            A fitted classifier for which `as_module` has a rule; of another, a surrogate.
 
         X : array-like of shape (n_features,) or (1, n_features)
             The sample x.

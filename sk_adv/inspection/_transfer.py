@@ -284,10 +284,7 @@ class TransferMatrixDisplay:
                     color="black" if is_light else "white",
                 )
         ticks = range(n_models)
-        self.ax_.set(
-            xlabel="target: classifies the copies",
-            ylabel="source: the copies are made against",
-        )
+        self.ax_.set(xlabel="copies classified by", ylabel="copies made against")
         self.ax_.set_yticks(ticks, self.names)
         self.ax_.set_xticks(ticks, self.names, rotation=xticks_rotation)
         if xticks_rotation not in (0, "horizontal", "vertical"):
@@ -297,7 +294,7 @@ class TransferMatrixDisplay:
             self.figure_.colorbar(
                 self.im_,
                 ax=self.ax_,
-                label="error under attack (% of samples)",
+                label="error under attack (%)",
                 format=PercentFormatter(xmax=1, symbol=""),
             )
         return self

@@ -1,0 +1,68 @@
+"""The house is as CONTRIBUTING.md draws it, and its doors open without optional packages."""
+
+import ast
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FLOORS = {
+    room.strip("/"): int(floor)
+    for floor, rooms in re.findall(r"^\| (\d) \| (.*?) \|", GUIDE, re.MULTILINE)
+    for room in re.findall(r"`(.*?)`", rooms)
+}
+ROOMS = {path.name for path in (ROOT / "sk_adv").glob("[!.]*") if path.suffix in ("", ".py")}
+ROOMS -= {"__init__.py", "__pycache__"}
+
+# The command line needs what the extra "demo" brings.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, *args):
+        if name.split(".")[0] in OPTIONAL:
+            raise ModuleNotFoundError(name)
+
+OPTIONAL = {"foolbox", "imblearn", "matplotlib", "mlxtend", "onnx", "onnxscript", "pandas",
+            "polars", "safetensors", "skops"}
+sys.meta_path.insert(0, Missing())
+import sk_adv
+for module in pkgutil.walk_packages(sk_adv.__path__, "sk_adv."):
+    if not module.name.startswith(("sk_adv.__main__", "sk_adv._demo")):
+        importlib.import_module(module.name)
+"""
+
+
+def floor(room):
+    (found,) = (floor for pattern, floor in FLOORS.items() if fnmatch(room, pattern))
+    return found
+
+
+def imported(path):
+    """The rooms of this package that a file imports from."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "sk_adv":
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sk_adv."):
+            names.append(node.module.split(".")[1])
+    # What `sk_adv` itself exports is left to the rooms that it comes from.
+    return (set(names) | {f"{name}.py" for name in names}) & ROOMS
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_imports_run_downward_or_to_a_private_file_on_the_same_floor(room):
+    path = ROOT / "sk_adv" / room
+    for file in path.rglob("*.py") if path.is_dir() else [path]:
+        for other in imported(file) - {room}:
+            beside = floor(other) == floor(room) and other.startswith("_")
+            assert floor(other) < floor(room) or beside, (file, other)
+
+
+def test_everything_but_the_demo_is_imported_without_optional_packages():
+    subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True)
