@@ -11,27 +11,16 @@ from imblearn.utils import estimator_checks
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline as make_scikit_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer
 from sk_adv.metrics import adversarial_accuracy_score
-
-
-@pytest.fixture(scope="module")
-def cancer():
-    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    return StandardScaler().set_output(transform="pandas").fit_transform(X), y
-
-
-@pytest.fixture(scope="module")
-def model(cancer):
-    return LogisticRegression(C=0.01).fit(*cancer)
 
 
 @pytest.mark.parametrize("labels", ["true", "predicted"])

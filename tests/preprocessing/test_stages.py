@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.datasets import load_breast_cancer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
@@ -28,17 +27,6 @@ class Recorder(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         self.asked_ = X
         return np.full(len(X), self.classes_[0])
-
-
-@pytest.fixture(scope="module")
-def cancer():
-    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    return StandardScaler().set_output(transform="pandas").fit_transform(X), y
-
-
-@pytest.fixture(scope="module")
-def model(cancer):
-    return LogisticRegression(C=0.01).fit(*cancer)
 
 
 def worst_case(model, X, y, epsilon):
