@@ -9,14 +9,13 @@ unless it is told where. "x" after a number is the median of a ratio of two time
 within one round of the same run.
 """
 
-import statistics
 from pathlib import Path
 
 import torch
 from _harness import attack_peers as peers
 from _harness.command import Section, parse_arguments, run_sections
 from _harness.report import table
-from _harness.timing import alternate
+from _harness.timing import alternate, median
 
 from sk_adv.datasets import fetch_mnist, load_mnist_sample
 from sk_adv.neural_network import MaxoutNet
@@ -149,13 +148,6 @@ def timed_rounds(calls, options):
     """The seconds of all sides, round by round."""
     rounds = [alternate(calls, repeats=1) for _ in range(options.repeats)]
     return [{name: timing.seconds for name, timing in timings.items()} for timings in rounds]
-
-
-def median(rounds, over, under=None):
-    """The median seconds of a side, or its ratio to another within a round."""
-    return statistics.median(
-        seconds[over] / (1 if under is None else seconds[under]) for seconds in rounds
-    )
 
 
 SECTIONS = {

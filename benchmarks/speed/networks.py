@@ -19,7 +19,7 @@ import numpy as np
 from _harness import network_peers as peers
 from _harness.command import Section, parse_arguments, run_sections
 from _harness.report import table
-from _harness.timing import alternate
+from _harness.timing import alternate, median
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -174,11 +174,6 @@ def epochs_table(problem, options, targets, n_epochs):
         timings = alternate(calls, repeats=1)
         rounds.append({name: timing.result for name, timing in timings.items()})
 
-    def median(over, under=None):
-        return statistics.median(
-            seconds[over] / (1 if under is None else seconds[under]) for seconds in rounds
-        )
-
     # Verdicts on a quick run would mean nothing.
     targets = {} if options.quick else targets
     rows = []
@@ -190,8 +185,8 @@ def epochs_table(problem, options, targets, n_epochs):
             continue
         references = {"plain": PLAIN, "three-pass": THREE_PASS, "bare": side.bare}
         ratios = [
-            f"{median(name, under):.2f} x"
-            + verdict(median(name, under), targets.get(column) if name == OURS else None)
+            f"{median(rounds, name, under):.2f} x"
+            + verdict(median(rounds, name, under), targets.get(column) if name == OURS else None)
             for column, under in references.items()
         ]
         # A product of two matrices of size n takes n³ multiplications.
@@ -199,16 +194,16 @@ def epochs_table(problem, options, targets, n_epochs):
         rows.append(
             [
                 name,
-                f"{median(name):.3g}",
-                f"{len(problem.X) / median(name):,.0f}",
+                f"{median(rounds, name):.3g}",
+                f"{len(problem.X) / median(rounds, name):,.0f}",
                 *ratios,
                 work,
-                f"{in_products * median('product', name):.0%}",
+                f"{in_products * median(rounds, 'product', name):.0%}",
             ]
         )
     header = ["side", "s / epoch", "samples / s", "/ plain", "/ three-pass", "/ bare"]
     header += ["10⁶ mult. / sample", "of the machine's rate"]
-    rate = 2e-9 * MATRIX_SIZE**3 / median("product")
+    rate = 2e-9 * MATRIX_SIZE**3 / median(rounds, "product")
     missing = [f"{name} {side}." for name, side in made.items() if not callable(side)]
     return "\n\n".join(
         [

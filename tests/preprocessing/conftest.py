@@ -1,9 +1,23 @@
-"""Scaled data in a frame, and a linear model of it."""
+"""Scaled data in a frame, a linear model of it, and a classifier that remembers."""
 
+import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+
+
+class Recorder(ClassifierMixin, BaseEstimator):
+    """A classifier that keeps what it is given."""
+
+    def fit(self, X, y):
+        self.classes_, self.fitted_on_ = np.unique(y), X
+        return self
+
+    def predict(self, X):
+        self.asked_ = X
+        return np.full(len(X), self.classes_[0])
 
 
 @pytest.fixture(scope="package")
@@ -15,3 +29,8 @@ def cancer():
 @pytest.fixture(scope="package")
 def model(cancer):
     return LogisticRegression(C=0.01).fit(*cancer)
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()

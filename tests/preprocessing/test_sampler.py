@@ -9,7 +9,7 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
@@ -125,22 +125,10 @@ def test_sampler_passes_the_checks_of_imbalanced_learn(check):
     check("FGSMSampler", FGSMSampler(LogisticRegression()))
 
 
-class Recorder(ClassifierMixin, BaseEstimator):
-    """A classifier that keeps what it is given."""
-
-    def fit(self, X, y):
-        self.classes_, self.fitted_on_ = np.unique(y), X
-        return self
-
-    def predict(self, X):
-        self.asked_ = X
-        return np.full(len(X), self.classes_[0])
-
-
 @pytest.mark.parametrize("routing", [False, True])
-def test_in_a_pipeline_it_acts_in_training_only(cancer, model, routing):
+def test_in_a_pipeline_it_acts_in_training_only(cancer, model, recorder, routing):
     X, y = cancer
-    pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.5), Recorder())
+    pipeline = make_pipeline(FGSMSampler(FrozenEstimator(model), epsilon=0.5), recorder)
     with config_context(enable_metadata_routing=routing):
         pipeline.fit(X, y).predict(X)
     copies = X - 0.5 * np.sign(model.coef_) * np.where(y == 1, 1, -1)[:, None]

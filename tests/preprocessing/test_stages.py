@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
@@ -16,19 +15,6 @@ from sk_adv import FGSMTransformer
 from sk_adv.metrics import adversarial_accuracy_score
 
 
-class Recorder(ClassifierMixin, BaseEstimator):
-    """A classifier that keeps what it is given."""
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        self.fitted_on_ = X
-        return self
-
-    def predict(self, X):
-        self.asked_ = X
-        return np.full(len(X), self.classes_[0])
-
-
 def worst_case(model, X, y, epsilon):
     """The worst perturbation of a linear model of two classes."""
     return X - epsilon * np.sign(model.coef_) * np.where(y == 1, 1, -1)[:, None]
@@ -39,24 +25,24 @@ def worst_case(model, X, y, epsilon):
     [("train", True, False), ("test", False, True), ("both", True, True)],
 )
 def test_stage_says_when_the_next_step_meets_copies(
-    cancer, model, stage, in_training, at_prediction
+    cancer, model, recorder, stage, in_training, at_prediction
 ):
     X, y = cancer
     copies = worst_case(model, X, model.predict(X), 0.5)
     attack = FGSMTransformer(FrozenEstimator(model), epsilon=0.5, stage=stage)
-    pipeline = make_pipeline(attack, Recorder()).fit(X, y)
+    pipeline = make_pipeline(attack, recorder).fit(X, y)
     pipeline.predict(X)
     np.testing.assert_allclose(pipeline[-1].fitted_on_, copies if in_training else X)
     np.testing.assert_allclose(pipeline[-1].asked_, copies if at_prediction else X)
 
 
 def test_training_copies_move_away_from_the_true_labels_and_later_ones_from_predictions(
-    cancer, model
+    cancer, model, recorder
 ):
     X, y = cancer
     assert (model.predict(X) != y).any()
     attack = FGSMTransformer(FrozenEstimator(model), epsilon=0.5, labels="true")
-    pipeline = make_pipeline(attack, Recorder()).fit(X, y)
+    pipeline = make_pipeline(attack, recorder).fit(X, y)
     pipeline.predict(X)
     np.testing.assert_allclose(pipeline[-1].fitted_on_, worst_case(model, X, y, 0.5))
     expected = worst_case(model, X, model.predict(X), 0.5)

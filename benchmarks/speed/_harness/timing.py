@@ -63,6 +63,13 @@ def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Ti
     return {name: Timing(statistics.median(seconds[name]), results[name]) for name in sides}
 
 
+def median(rounds: list[dict[str, float]], over: str, under: str | None = None) -> float:
+    """The median seconds of a side over all rounds, or of its ratio to another within one."""
+    return statistics.median(
+        seconds[over] / (1 if under is None else seconds[under]) for seconds in rounds
+    )
+
+
 def memory_beyond(call: Callable[[], Any]) -> int:
     """Bytes by which the process's largest resident set exceeds what it holds before the call.
 
