@@ -34,7 +34,8 @@ class RobustnessCurveDisplay:
         The radii, in the units of X, or as multiples of `scale`.
 
     errors : array-like of shape (n_radii,) or (n_curves, n_radii)
-        The adversarial error at each: the share of samples misclassified after the attack.
+        The adversarial error at each: the share of samples misclassified after the attack, in
+        [0, 1], or NaN where it is not known.
 
     name : str, or list of str of length n_curves, default=None
         Names of the curves in the legend.
@@ -64,7 +65,7 @@ class RobustnessCurveDisplay:
     ------
     ValueError
         If `epsilons` is not 1-D, holds no radius or an invalid one, or `errors` or `name` does not
-        fit it, or `n_attacks` does not divide the number of curves.
+        fit it, or an error is outside [0, 1], or `n_attacks` does not divide the number of curves.
     TypeError
         If `n_attacks` is no integer.
 
@@ -117,6 +118,11 @@ class RobustnessCurveDisplay:
             raise ValueError(
                 "errors must have shape (n_radii,) or (n_curves, n_radii), of the same length as "
                 f"epsilons; got shapes {self.errors.shape} and {self.epsilons.shape}."
+            )
+        if (self.errors < 0).any() or (self.errors > 1).any():
+            raise ValueError(
+                "errors must be shares in [0, 1]; got values from "
+                f"{np.nanmin(self.errors):g} to {np.nanmax(self.errors):g}."
             )
         n_curves = len(np.atleast_2d(self.errors))
         check_scalar(n_attacks, "n_attacks", Integral, min_val=1)

@@ -134,7 +134,7 @@ class EpsilonSweepDisplay:
             A fitted classifier for which `as_module` has a rule; of another, a surrogate.
 
         X : array-like of shape (n_features,) or (1, n_features)
-            The sample x.
+            The sample x, numbers only: a category has no direction.
 
         y : int, str or array-like of shape (1,)
             Its true class.

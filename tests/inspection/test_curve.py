@@ -98,6 +98,11 @@ def test_a_curve_needs_as_many_errors_as_radii():
         RobustnessCurveDisplay(epsilons=[0, 1, 2], errors=[0, 1])
 
 
+def test_errors_are_shares_and_not_percentages():
+    with pytest.raises(ValueError, match=r"shares in \[0, 1\]; got values from 2\.5 to 60"):
+        RobustnessCurveDisplay(epsilons=[0, 1, 2], errors=[2.5, np.nan, 60])
+
+
 # Several curves
 
 
