@@ -27,8 +27,8 @@ from sk_adv.linear_model import AdversarialLogisticRegressionCV
 ESTIMATORS = [
     AdversarialLogisticRegression(),
     AdversarialLogisticRegression(norm=2, alpha=0.5, C=1.0),
-    AdversarialLogisticRegressionCV(epsilons=4),
-    AdversarialMaxoutClassifier(),
+    AdversarialLogisticRegressionCV(epsilons=4, cv=2),
+    AdversarialMaxoutClassifier((64, 64), max_iter=30),
     FGSMTransformer(LogisticRegression()),
     FGSMTransformer(AdversarialLogisticRegression(), norm=2, labels="true"),
     FGSMTransformer(DecisionTreeClassifier(random_state=0), surrogate=LogisticRegression()),
