@@ -110,7 +110,7 @@ def test_scorer_says_what_it_does():
         ({"epsilon": [[1], [1, 2]]}, "epsilon"),
         ({"bounds": 1}, "bounds.*pair"),
         ({"n_step": 3}, "fgsm.*n_step"),
-        ({"attack": "sign_noise", "target": 1}, "sign_noise.*targeted"),
+        ({"attack": "sign_noise", "target": 1}, "sign_noise.*no direction"),
         ({"attack": lambda X: X}, "attack.*must take"),
         ({"bounds": ([0, 0], [1, 1, 1])}, r"bounds.*\(2,\) and \(3,\)"),
     ],

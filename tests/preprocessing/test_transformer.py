@@ -308,7 +308,7 @@ def test_classifier_without_a_rule_is_refused_before_it_is_fitted(cancer):
         ({"stage": "predict"}, "stage.*predict"),
         ({"attack": "tickle"}, "attack.*fgsm.*tickle"),
         ({"attack": 1}, "attack.*1"),
-        ({"attack": "sign_noise", "target": 1}, "sign_noise.*targeted"),
+        ({"attack": "sign_noise", "target": 1}, "sign_noise.*no direction"),
         ({"target": 2}, r"target.*\[0, 1\].*2"),
         ({"batch_size": 0}, "batch_size.*0"),
         ({"random_state": "now"}, "random_state.*now"),
