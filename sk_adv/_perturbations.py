@@ -102,12 +102,15 @@ def sign_sample(shape, epsilon, norm, *, generator, dtype):
     return epsilon * signs / max(dimension, 1) ** 0.5
 
 
-def clip(X, bounds):
+def clip(X, bounds, out=None):
     """Bring X into its valid range: None, or a pair (low, high) of tensors or numbers."""
     if bounds is None:
         return X
+    # With numbers it takes an eighth of the time; those of tensors would have to be waited for.
+    if not any(isinstance(bound, torch.Tensor) or np.ndim(bound) for bound in bounds):
+        return torch.clamp(X, *map(float, bounds), out=out)
     low, high = (to_tensor(bound, dtype=X.dtype, device=X.device) for bound in bounds)
-    return torch.clamp(X, low, high)
+    return torch.clamp(X, low, high, out=out)
 
 
 def primal_norm(perturbation, epsilon, norm):

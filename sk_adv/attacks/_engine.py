@@ -80,8 +80,7 @@ def perturb_batches(
             perturbation = project(perturbation, epsilon.to(clean), norm)
         # NaN stays NaN.
         copies = torch.add(inside, perturbation, out=adversarial[rows])
-        if low_high is not None:
-            copies.copy_(clip(copies, low_high))
+        clip(copies, low_high, out=copies)
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 
