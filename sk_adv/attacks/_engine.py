@@ -67,7 +67,8 @@ def perturb_batches(
     for start in range(0, len(clean), size):
         rows = slice(start, start + size)
         # The radius is that around the samples as they lie within the bounds.
-        inside = clip(clean[rows], low_high)
+        copies = adversarial[rows]
+        inside = clip(clean[rows], low_high, out=copies)
         batch, missing = inside.to(device, dtype), None
         if has_missing:
             # The module sees NaN there; the perturbation is computed, and dropped, as of 0.
@@ -79,7 +80,7 @@ def perturb_batches(
             # In X's own precision, if finer than the module's, the radius is another number.
             perturbation = project(perturbation, epsilon.to(clean), norm)
         # NaN stays NaN.
-        copies = torch.add(inside, perturbation, out=adversarial[rows])
+        torch.add(inside, perturbation, out=copies)
         clip(copies, low_high, out=copies)
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
