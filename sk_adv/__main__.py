@@ -1,4 +1,4 @@
-"""The command line: `python -m sk_adv demo`."""
+"""The command line: `python -m sk_adv demo` and `python -m sk_adv reproduce`."""
 
 import argparse
 import os
@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"sk_adv {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_demo(commands)
+    _add_reproduce(commands)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -58,6 +59,36 @@ def _run_demo(options):
 
     _make_folder(options.output)
     run(options.output, Settings(seed=options.seed))
+
+
+def _add_reproduce(commands):
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="repeat the experiments of the paper on MNIST (hours; a few minutes with --quick)",
+        description="Repeat the experiments of the paper, and write a table of its figures and "
+        "ours. MNIST is read from the file that SK_ADV_MNIST names, or downloaded.",
+    )
+    reproduce.add_argument("--only", nargs="+", metavar="ROW", help="rows such as L1 M2")
+    reproduce.add_argument(
+        "--quick", action="store_true", help="5,000 digits and weak attacks: does it all run?"
+    )
+    reproduce.add_argument("--device", default="auto", help="of networks (default: %(default)s)")
+    reproduce.add_argument("--seeds", type=int, help="seeds of each row (default: its own number)")
+    reproduce.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("paper_cache"),
+        metavar="DIR",
+        help="folder of trained models (default: %(default)s)",
+    )
+    reproduce.set_defaults(run=_run_reproduce)
+
+
+def _run_reproduce(options):
+    _require("demo", ["matplotlib", "mlxtend", "tqdm"])
+    from sk_adv._reproduce import run
+
+    run(options)
 
 
 def _make_folder(path):

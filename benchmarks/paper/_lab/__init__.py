@@ -1,0 +1,1 @@
+"""What the experiments share: digits, models and their cache, attacks, records."""

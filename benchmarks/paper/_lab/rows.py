@@ -1,0 +1,55 @@
+"""Rows of the paper's table: what is measured, what the paper found, when ours holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a result of the paper and the experiment that repeats it.
+
+    Attributes
+    ----------
+    id : str
+        L1 to L5, M1 to M8, A1 to A6.
+    title : str
+        What is measured.
+    paper : dict of str to float, or str
+        The paper's figures by our names for them, as shares; or its statement.
+    measure : callable
+        `measure(lab, seed)` gives a dict of figures.
+    verdict : callable
+        `verdict(means)` says in words whether ours agrees, from the means over seeds.
+    n_seeds : int
+    """
+
+    id: str
+    title: str
+    paper: dict | str
+    measure: Callable
+    verdict: Callable
+    n_seeds: int = 3
+    pictures: list = field(default_factory=list)
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(row_id: str, title: str, *, paper, verdict, n_seeds: int = 3):
+    """Enter an experiment into the table."""
+
+    def enter(measure):
+        ROWS[row_id] = Row(row_id, title, paper, measure, verdict, n_seeds)
+        return measure
+
+    return enter
+
+
+def picture(row_id: str, name: str, caption: str):
+    """Enter a function `draw(lab)` that returns a matplotlib figure, as a picture of a row."""
+
+    def enter(draw):
+        ROWS[row_id].pictures.append((name, caption, draw))
+        return draw
+
+    return enter

@@ -1,0 +1,35 @@
+"""M8: training on noise of the same size is no defence. Section 6 of the paper."""
+
+from _lab.networks import maxout
+from _lab.rows import row
+
+CONFIDENCE = "confidence on FGSM errors"
+
+
+def verdict(ours):
+    """Noise must leave the network nearly as vulnerable as it was."""
+    return "agrees: noise does not help" if ours["FGSM error"] > 0.7 else "differs"
+
+
+@row(
+    "M8a",
+    "trained with noise of ±ε on every pixel",
+    paper={"FGSM error": 0.862, CONFIDENCE: 0.973},
+    verdict=verdict,
+)
+def sign_noise(lab, seed):
+    """In place of the adversarial copies, which make half of the loss."""
+    model = maxout(lab, seed, alpha=0.5, attack="noise", attack_params={"distribution": "sign"})
+    return lab.figures(model, lab.digits)
+
+
+@row(
+    "M8b",
+    "trained with noise from U(-ε, ε) on every pixel",
+    paper={"FGSM error": 0.904, CONFIDENCE: 0.978},
+    verdict=verdict,
+)
+def uniform_noise(lab, seed):
+    """In place of the adversarial copies, which make half of the loss."""
+    model = maxout(lab, seed, alpha=0.5, attack="noise", attack_params={"distribution": "uniform"})
+    return lab.figures(model, lab.digits)

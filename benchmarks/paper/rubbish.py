@@ -1,0 +1,51 @@
+"""A2: networks are sure of what they see in noise. Section 7 of the paper."""
+
+import numpy as np
+import torch
+from _lab.networks import maxout
+from _lab.rows import row
+
+from sk_adv import as_module
+
+
+def sure_of_noise(probabilities):
+    """Share of inputs given a class with a probability over 0.5, and the mean probability there."""
+    largest = probabilities.max(1)
+    sure = largest > 0.5
+    return {
+        "given a class": float(sure.mean()),
+        "confidence": float(largest[sure].mean()) if sure.any() else float("nan"),
+    }
+
+
+def noise(lab, seed):
+    """Inputs from N(0, I)."""
+    n_inputs = 1000 if lab.quick else 10_000
+    return np.random.default_rng(seed).normal(size=(n_inputs, 784)).astype(np.float32)
+
+
+@row(
+    "A2a",
+    "M1 on noise from N(0, I)",
+    paper={"given a class": 0.9835, "confidence": 0.928},
+    verdict=lambda ours: "agrees" if ours["given a class"] > 0.9 else "differs",
+)
+def softmax(lab, seed):
+    """With the softmax on top."""
+    return sure_of_noise(maxout(lab, seed).predict_proba(noise(lab, seed)))
+
+
+@row(
+    "A2b",
+    "the same with independent sigmoids on top",
+    paper={"given a class": 0.68, "confidence": 0.879},
+    verdict=lambda ours: (
+        "agrees: fewer than with a softmax" if ours["given a class"] < 0.95 else "differs"
+    ),
+)
+def sigmoids(lab, seed):
+    """`predict_proba` scales the sigmoids to a sum of 1, so they are read from the module."""
+    model = maxout(lab, seed, output_activation="sigmoid")
+    with torch.no_grad():
+        log_sigmoids = as_module(model, device="cpu")(torch.from_numpy(noise(lab, seed)))
+    return sure_of_noise(log_sigmoids.exp().numpy())

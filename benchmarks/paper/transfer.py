@@ -1,0 +1,43 @@
+"""M4: copies made on one network fool the other. Sections 6 and 8 of the paper."""
+
+from _lab.lab import EPSILON
+from _lab.networks import adversarial_maxout, maxout
+from _lab.rows import picture, row
+
+from sk_adv.inspection import TransferMatrixDisplay
+from sk_adv.metrics import transfer_error_matrix
+
+
+def models(lab, seed):
+    """M1 and M2."""
+    return {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
+
+
+@row(
+    "M4",
+    "copies made on one network, tested on the other",
+    paper={"M1 to M2": 0.196, "M2 to M1": 0.409},
+    verdict=lambda ours: (
+        "agrees: M2 is hurt less by M1's copies than M1 by M2's"
+        if ours["M1 to M2"] < ours["M2 to M1"]
+        else "differs"
+    ),
+)
+def transfer(lab, seed):
+    """FGSM in both directions, and PGD beside it."""
+    found = {}
+    for suffix, attack in (("", {}), (" (PGD)", lab.pgd)):
+        errors = transfer_error_matrix(
+            models(lab, seed), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON, **attack
+        )
+        found |= {f"M1 to M2{suffix}": errors[0, 1], f"M2 to M1{suffix}": errors[1, 0]}
+    return {name: float(value) for name, value in found.items()}
+
+
+@picture("M4", "transfer", "Error of each network on FGSM copies made against each, ε = 0.25.")
+def draw(lab):
+    """As a matrix."""
+    display = TransferMatrixDisplay.from_estimators(
+        models(lab, 0), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON
+    )
+    return display.figure_

@@ -1,0 +1,35 @@
+"""`python -m sk_adv reproduce`: the paper's experiments, which stand in benchmarks/paper."""
+
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "paper"
+
+
+def run(options) -> None:
+    """Run the rows that were asked for, and write their figures and the page.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With `only`, `quick`, `device`, `seeds` and `cache`.
+    """
+    if not SCRIPTS.is_dir():
+        sys.exit(
+            "python -m sk_adv reproduce runs the experiments of benchmarks/paper, which are not "
+            "part of the installed package: run it in a checkout, installed by `pip install -e .`."
+        )
+    sys.path.insert(0, str(SCRIPTS))
+    import matplotlib as mpl
+    from _lab.lab import Lab
+    from _lab.run import reproduce, rows_named
+
+    mpl.use("Agg")
+    rows = rows_named(options.only)
+    lab = Lab(options.cache, quick=options.quick, device=options.device)
+    # A quick run shows that everything works; its figures are no results.
+    base = options.cache / "quick" if options.quick else SCRIPTS
+    page = base / "paper.md" if options.quick else SCRIPTS.parents[1] / "docs" / "paper.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    reproduce(rows, lab, base / "results", page=page, n_seeds=options.seeds)
+    print(f"The table is in {page}.")
