@@ -1,11 +1,14 @@
-"""Maxout networks, plain and adversarially trained: M1 to M3, M5 and M7. Section 6 of the paper."""
+"""Maxout networks, plain and adversarially trained: M1 to M3, M5, M7, L4b. Section 6."""
 
 import numpy as np
+import torch
 from _lab.networks import adversarial_maxout, maxout
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
+from skorch import NeuralNetClassifier
 
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
+from sk_adv.neural_network import MaxoutNet
 
 CONFIDENCE = "confidence on FGSM errors"
 
@@ -65,6 +68,42 @@ def clean_errors(lab, seed):
     X, y = lab.digits.X_test, lab.digits.y_test
     models = {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
     return {name: 1 - model.score(X, y) for name, model in models.items()}
+
+
+class WithWeightDecay(NeuralNetClassifier):
+    """Ordinary training with 0.0025 Σ|w| of the first layer added to the loss."""
+
+    def get_loss(self, y_pred, y_true, *args, training=False, **kwargs):
+        """The criterion's loss, and in training the penalty."""
+        loss = super().get_loss(y_pred, y_true, *args, training=training, **kwargs)
+        return loss + 0.0025 * self.module_.layers[0].weight.abs().sum() if training else loss
+
+
+@row(
+    "L4b",
+    "maxout network with L1 weight decay of 0.0025 on its first layer: training error",
+    paper="it stays over 5 %, so that the coefficient is too large",
+    verdict=lambda ours: "agrees" if ours["training error"] > 0.05 else "differs",
+)
+def weight_decay(lab, seed):
+    """Beside M1's, without it."""
+    data = lab.digits
+    torch.manual_seed(seed)
+    net = WithWeightDecay(
+        MaxoutNet(784, 10),
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.001,
+        batch_size=100,
+        max_epochs=3 if lab.quick else 15,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    models = {"training error": lab.fitted(net, data), "M1's training error": maxout(lab, seed)}
+    return {
+        name: 1 - float(model.score(data.X_train, data.y_train)) for name, model in models.items()
+    }
 
 
 def participation(weights):

@@ -34,6 +34,16 @@ class Digits:
             name, self.X_train[train], self.X_test[test], self.y_train[train], self.y_test[test]
         )
 
+    def trained_on(self, n_train: int) -> "Digits":
+        """The first so many training images, and all test images."""
+        return Digits(
+            f"{self.name}, {n_train} training images",
+            self.X_train[:n_train],
+            self.X_test,
+            self.y_train[:n_train],
+            self.y_test,
+        )
+
     def first(self, n_test: int) -> "Digits":
         """The same training images, and the first so many test images."""
         return Digits(

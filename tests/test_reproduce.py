@@ -1,0 +1,32 @@
+"""The command that repeats the paper's experiments, on the sample of digits."""
+
+import json
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from sk_adv.__main__ import main
+
+IDS = "L1 L2 L3 L4 L5 M1 M2 M3 M4 M5 M6 M7 M8 A1 A2 A3 A4 A5 A6".split()
+
+
+def test_rows_are_measured_written_down_and_set_beside_the_papers_figures(tmp_path, monkeypatch):
+    command = ["reproduce", "--quick", "--only", "L1", "--cache", str(tmp_path)]
+    main(command)
+    record = json.loads((tmp_path / "quick" / "results" / "L1.json").read_text())
+    assert record["quick"] and record["seeds"] == [0] and record["versions"]["torch"]
+    # FGSM is the worst case of a linear model of two classes.
+    values = {name: found[0] for name, found in record["values"].items()}
+    assert values["FGSM error"] == values["worst case error"] > values["clean error"]
+    page = (tmp_path / "quick" / "paper.md").read_text()
+    for row_id in IDS:
+        assert f"| {row_id}" in page
+    assert "| L1 | logistic regression, 3 versus 7 | clean error | 1.6 % |" in page
+    # What is in the cache is not fitted again.
+    monkeypatch.setattr(LogisticRegression, "fit", None)
+    main(command)
+
+
+def test_unknown_row_is_named_with_those_there_are(tmp_path):
+    with pytest.raises(SystemExit, match="no row L9; there are L1, L2"):
+        main(["reproduce", "--quick", "--only", "L9", "--cache", str(tmp_path)])
