@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 
 from sk_adv.__main__ import main
 
-IDS = "L1 L2 L3 L4 L5 M1 M2 M3 M4 M5 M6 M7 M8 A1 A2 A3 A4 A5 A6".split()
+IDS = [*(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]
+IDS += [f"A{i}" for i in range(1, 7)]
 
 
 def test_rows_are_measured_written_down_and_set_beside_the_papers_figures(tmp_path, monkeypatch):
