@@ -2,12 +2,14 @@
 
 import numpy as np
 import torch
+from _lab.lab import EPSILON
 from _lab.networks import adversarial_maxout, maxout
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
 from skorch import NeuralNetClassifier
 
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
+from sk_adv.metrics import adversarial_confidence
 from sk_adv.neural_network import MaxoutNet
 
 CONFIDENCE = "confidence on FGSM errors"
@@ -50,7 +52,10 @@ def adversarial(lab, seed):
 )
 def confidence(lab, seed):
     """Under FGSM."""
-    return {CONFIDENCE: adversarial(lab, seed)[CONFIDENCE]}
+    X, y = lab.digits.X_test, lab.digits.y_test
+    return {
+        CONFIDENCE: adversarial_confidence(adversarial_maxout(lab, seed), X, y, epsilon=EPSILON)
+    }
 
 
 @row(
@@ -181,6 +186,6 @@ def draw_copies(lab):
     """The first digits of the test set."""
     data = lab.digits.first(8)
     display = AdversarialExamplesDisplay.from_estimator(
-        maxout(lab, 0), data.X_test, data.y_test, epsilon=0.25
+        maxout(lab, 0), data.X_test, data.y_test, epsilon=EPSILON
     )
     return display.figure_

@@ -72,7 +72,8 @@ def reproduce(
                 bar.set_description(f"{row.id}, picture")
                 pictures.mkdir(parents=True, exist_ok=True)
                 draw(lab).savefig(pictures / f"{row.id}-{name}.png", dpi=110)
-    write_page(results, page)
+            # After each row, as the next may take hours.
+            write_page(results, page)
 
 
 def write_page(results: Path, page: Path) -> None:
