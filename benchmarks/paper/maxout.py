@@ -93,9 +93,10 @@ class WithWeightDecay(NeuralNetClassifier):
 def weight_decay(lab, seed):
     """Beside M1's, without it."""
     data = lab.digits
-    torch.manual_seed(seed)
     net = WithWeightDecay(
-        MaxoutNet(784, 10),
+        MaxoutNet,
+        module__n_features=784,
+        module__n_classes=10,
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         lr=0.001,
@@ -105,7 +106,10 @@ def weight_decay(lab, seed):
         train_split=None,
         verbose=0,
     )
-    models = {"training error": lab.fitted(net, data), "M1's training error": maxout(lab, seed)}
+    models = {
+        "training error": lab.fitted(net, data, seed),
+        "M1's training error": maxout(lab, seed),
+    }
     return {
         name: 1 - float(model.score(data.X_train, data.y_train)) for name, model in models.items()
     }

@@ -49,18 +49,24 @@ class Lab:
         """3 versus 7."""
         return self.digits.only(3, 7)
 
-    def fitted(self, estimator: BaseEstimator, data: Digits) -> BaseEstimator:
+    def fitted(
+        self, estimator: BaseEstimator, data: Digits, seed: int | None = None
+    ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
         The cache is asked by the estimator's parameters, the digits and the libraries' versions;
-        a change of any of them makes another file.
+        a change of any of them makes another file. What has no parameter `random_state` takes a
+        `seed` of torch's generator.
         """
-        text = repr((type(estimator).__name__, _settings(estimator), data.name, versions()))
+        key = [type(estimator).__name__, _settings(estimator), data.name, versions()]
+        text = repr((*key, seed) if seed is not None else tuple(key))
         name = type(estimator).__name__
         path = self.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
             model, self.seconds[path.stem] = joblib.load(path)
             return model
+        if seed is not None:
+            torch.manual_seed(seed)
         start = time.perf_counter()
         model = clone(estimator).fit(data.X_train, data.y_train)
         self.seconds[path.stem] = time.perf_counter() - start
