@@ -53,7 +53,7 @@ def _add_demo(commands):
 
 
 def _run_demo(options):
-    _require("demo", ["matplotlib", "mlxtend", "tqdm"])
+    _require("demo", ["matplotlib", "mlxtend", "tqdm"], extra="demo")
     # Imported late: it needs the packages that were just asked for.
     from sk_adv._demo import Settings, run
 
@@ -85,7 +85,7 @@ def _add_reproduce(commands):
 
 
 def _run_reproduce(options):
-    _require("demo", ["matplotlib", "mlxtend", "tqdm"])
+    _require("reproduce", ["matplotlib", "mlxtend", "tqdm"], extra="demo")
     from sk_adv._reproduce import run
 
     run(options)
@@ -100,12 +100,12 @@ def _make_folder(path):
         sys.exit(f"--output: the folder {str(path)!r} can't be written to.")
 
 
-def _require(command, packages):
+def _require(command, packages, extra):
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         sys.exit(
             f"python -m sk_adv {command} needs {' and '.join(missing)}, which can't be found: "
-            f'run pip install "sk-adv[{command}]".'
+            f'run pip install "sk-adv[{extra}]".'
         )
 
 

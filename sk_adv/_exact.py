@@ -41,6 +41,9 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
         If a parameter is invalid, or `targeted` with more than two classes.
     """
 
+    # Of the shape of a sample nothing is known yet: `perturb_batches` compares with it.
+    low_high = check_bounds(bounds, None)
+
     @torch.no_grad()
     def step(objective, clean, radius):
         if objective.missing is not None:
@@ -54,7 +57,6 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
                     f"have to be overcome at once. Got {n_classes} classes; use 'pgd'."
                 )
             labels = 1 - labels
-        low_high = check_bounds(bounds, clean.shape[1:])
         region = enclose_linear(module, Enclosure.around(clean, radius, norm, bounds=low_high))
         worst = torch.full_like(clean[:, 0], -torch.inf)
         perturbation = torch.zeros_like(clean)

@@ -10,10 +10,20 @@ import torch
 from sk_adv._devices import to_tensor
 
 
-def _flat_norm(tensor):
+def euclidean_norm(tensor):
     """Euclidean norm of each sample, with the feature axes kept for broadcasting."""
     norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1)
     return norms.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def largest_entry(tensor):
+    """Largest absolute value of each sample, with the feature axes kept for broadcasting."""
+    return tensor.abs().flatten(1).amax(1).reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def by_largest(gradient):
+    """Each sample's gradient over its largest entry, so that no square underflows; zero stays."""
+    return torch.nan_to_num(gradient / largest_entry(gradient))
 
 
 def steepest_step(gradient, epsilon, norm):
@@ -24,10 +34,8 @@ def steepest_step(gradient, epsilon, norm):
     """
     if norm == np.inf:
         return gradient.sign().mul_(epsilon)
-    # Scaling by the largest entry first keeps squares of tiny gradients from underflowing.
-    largest = gradient.abs().flatten(1).amax(1).reshape(-1, *[1] * (gradient.ndim - 1))
-    scaled = epsilon * torch.nan_to_num(gradient / largest)
-    length = _flat_norm(scaled)
+    scaled = epsilon * by_largest(gradient)
+    length = euclidean_norm(scaled)
     return torch.where(length > 0, epsilon * scaled / length, torch.zeros_like(scaled))
 
 
@@ -48,9 +56,7 @@ def steepest_step_within(gradient, epsilon, norm, room):
         return steepest_step(gradient, epsilon, norm)
     if norm == np.inf:
         return torch.clamp(steepest_step(gradient, epsilon, norm), *room)
-    g = epsilon * gradient.abs()
-    # So that no square underflows.
-    g = torch.nan_to_num(g / g.amax(1, keepdim=True))
+    g = by_largest(epsilon * gradient.abs())
     lowest, highest = room
     k = torch.where(g > 0, torch.where(gradient > 0, highest, -lowest) / epsilon, 0.0)
     order = (k / g).nan_to_num(nan=torch.inf).argsort(1)
@@ -66,7 +72,7 @@ def project(perturbation, epsilon, norm):
     if norm == np.inf:
         return torch.clamp(perturbation, -epsilon, epsilon)
     scaled = _in_radii(perturbation, epsilon)
-    return epsilon * scaled / torch.clamp(_flat_norm(scaled), min=1.0)
+    return epsilon * scaled / torch.clamp(euclidean_norm(scaled), min=1.0)
 
 
 def _in_radii(perturbation, epsilon):
@@ -79,12 +85,11 @@ def uniform_sample(shape, epsilon, norm, *, generator, dtype):
     if norm == np.inf:
         return epsilon * (2 * torch.rand(shape, **options) - 1)
     direction = torch.randn(shape, **options)
-    direction /= _flat_norm(direction)
-    # ε_j = 0 removes an axis: the dimension of the ball is the number of positive radii.
-    dimension = int((epsilon > 0).expand(shape[1:]).sum())
+    direction /= euclidean_norm(direction)
+    dimension = _dimension(epsilon, shape)
     if dimension < direction[0].numel():
         direction = direction * (epsilon > 0)
-        direction /= _flat_norm(direction).clamp(min=torch.finfo(dtype).tiny)
+        direction /= euclidean_norm(direction).clamp(min=torch.finfo(dtype).tiny)
     radius = torch.rand(shape[0], **options) ** (1 / max(dimension, 1))
     return epsilon * direction * radius.reshape(-1, *[1] * (len(shape) - 1))
 
@@ -98,8 +103,12 @@ def sign_sample(shape, epsilon, norm, *, generator, dtype):
     signs = 2 * torch.randint(2, shape, **options) - 1
     if norm == np.inf:
         return epsilon * signs
-    dimension = int((epsilon > 0).expand(shape[1:]).sum())
-    return epsilon * signs / max(dimension, 1) ** 0.5
+    return epsilon * signs / max(_dimension(epsilon, shape), 1) ** 0.5
+
+
+def _dimension(epsilon, shape):
+    # ε_j = 0 removes an axis: the dimension of the ball is the number of positive radii.
+    return int((epsilon > 0).expand(shape[1:]).sum())
 
 
 def clip(X, bounds, out=None):
@@ -117,8 +126,8 @@ def primal_norm(perturbation, epsilon, norm):
     """‖η / ε‖ of each sample, with the feature axes kept; features of radius 0 don't count."""
     scaled = _in_radii(perturbation, epsilon)
     if norm == 2:
-        return _flat_norm(scaled)
-    return scaled.abs().flatten(1).amax(1).reshape(-1, *[1] * (scaled.ndim - 1))
+        return euclidean_norm(scaled)
+    return largest_entry(scaled)
 
 
 def dual_norm(weights, epsilon, norm):

@@ -20,8 +20,8 @@ from torch import nn
 
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
-from sk_adv.neural_network._layers import plain_module
 
 __all__ = ["load_weights", "save_weights", "to_onnx"]
 

@@ -8,6 +8,7 @@ from _lab.rows import picture, row
 from matplotlib import pyplot as plt
 from skorch import NeuralNetClassifier
 
+from sk_adv import as_module
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 from sk_adv.metrics import adversarial_confidence
 from sk_adv.neural_network import MaxoutNet
@@ -126,7 +127,7 @@ def participation(weights):
 
 def filters(model):
     """First-layer filters, one a row."""
-    return FilterDisplay.from_estimator(model, max_filters=None).weights.reshape(-1, 784)
+    return as_module(model, device="cpu").layers[0].weight.flatten(0, 1).numpy()
 
 
 @row(
@@ -138,11 +139,7 @@ def filters(model):
 def localisation(lab, seed):
     """Of M1 and M2."""
     models = {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
-    found = {
-        name: float(np.median(participation(filters(model)))) for name, model in models.items()
-    }
-    plt.close("all")
-    return found
+    return {name: float(np.median(participation(filters(model)))) for name, model in models.items()}
 
 
 @picture(

@@ -222,9 +222,11 @@ def pgd(
             f"n_restarts={n_restarts} needs random_start=True: "
             "without it every restart walks the same path."
         )
+    # Of the shape of a sample nothing is known yet: `perturb_batches` compares with it.
+    low_high = check_bounds(bounds, None)
     generator_on = seeded_generators(random_state)
 
-    def ascend(objective, clean, radius, length, low_high):
+    def ascend(objective, clean, radius, length):
         perturbation = torch.zeros_like(clean)
         if random_start:
             perturbation = uniform_sample(
@@ -243,13 +245,12 @@ def pgd(
         length = 2.5 / n_steps * radius
         if step_size is not None:
             length = radius.new_tensor(check_epsilon(step_size, feature_shape, "step_size"))
-        low_high = check_bounds(bounds, feature_shape)
-        worst = ascend(objective, clean, radius, length, low_high)
+        worst = ascend(objective, clean, radius, length)
         if n_restarts == 1:
             return worst
         worst_rank = _rank(objective, clean + worst)
         for _ in range(n_restarts - 1):
-            candidate = ascend(objective, clean, radius, length, low_high)
+            candidate = ascend(objective, clean, radius, length)
             rank = _rank(objective, clean + candidate)
             (reached, value), (worst_reached, worst_value) = rank, worst_rank
             better = (reached & ~worst_reached) | (

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sk_adv._perturbations import primal_norm
+from sk_adv._perturbations import by_largest, euclidean_norm, primal_norm
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.attacks._objective import log_odds_against
 
@@ -101,12 +101,12 @@ def rotate_towards_gradient(
     def step(objective, clean, radius):
         gradient = objective.gradient(clean) * (radius > 0)
         point = clean * (radius > 0)
-        length = _norm(point)
+        length = euclidean_norm(point)
         along = point / length.clamp(min=torch.finfo(clean.dtype).tiny)
-        # Scaling by the largest entry keeps the square of a tiny gradient from underflowing.
-        gradient = torch.nan_to_num(gradient / gradient.abs().amax(_features(clean), keepdim=True))
-        across = gradient - along * (gradient * along).sum(_features(clean), keepdim=True)
-        across = torch.nan_to_num(across / _norm(across))
+        gradient = by_largest(gradient)
+        features = tuple(range(1, clean.ndim))
+        across = gradient - along * (gradient * along).sum(features, keepdim=True)
+        across = torch.nan_to_num(across / euclidean_norm(across))
 
         def moved(angle):
             return length * (across * angle.sin() - along * 2 * (angle / 2).sin() ** 2)
@@ -118,7 +118,7 @@ def rotate_towards_gradient(
             fits = primal_norm(moved(middle), radius, norm) <= 1
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         # Where there is nothing to turn towards, the sample would turn into nothing.
-        return torch.where(_norm(across) > 0, moved(low), torch.zeros_like(clean))
+        return torch.where(euclidean_norm(across) > 0, moved(low), torch.zeros_like(clean))
 
     return perturb_batches(
         module,
@@ -132,11 +132,3 @@ def rotate_towards_gradient(
         loss=loss,
         targeted=targeted,
     )
-
-
-def _features(X):
-    return tuple(range(1, X.ndim))
-
-
-def _norm(X):
-    return torch.linalg.vector_norm(X, dim=_features(X), keepdim=True)

@@ -33,9 +33,7 @@ class Columns(nn.Module):
 
     def forward(self, X):
         """Transform X of shape (n_samples, n_features)."""
-        outputs = [run(part, X) for part in self.parts]
-        dtype = torch.promote_types(outputs[0].dtype, outputs[-1].dtype)
-        return torch.cat([output.to(dtype) for output in outputs], dim=1)
+        return torch.cat([run(part, X) for part in self.parts], dim=1)
 
     @property
     def is_affine(self):

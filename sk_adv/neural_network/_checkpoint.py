@@ -19,8 +19,8 @@ from skorch.dataset import get_len
 from torch.utils.data import Dataset
 
 from sk_adv._devices import to_numpy
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData
-from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._schedules import Schedule
 
 # Rows of a memory map that tell it from another.

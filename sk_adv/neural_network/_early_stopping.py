@@ -4,8 +4,8 @@ import torch
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import TensorBatches
-from sk_adv.neural_network._layers import plain_module
 
 # Samples that go through the network at once.
 _BATCH = 2048

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.functional import linear
 
 from sk_adv.differentiable import enclose
-from sk_adv.differentiable._networks import plain_module as plain_module
 
 
 class Maxout(nn.Module):

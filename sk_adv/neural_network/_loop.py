@@ -14,6 +14,7 @@ from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
 from sk_adv._devices import check_device
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._checks import (
@@ -23,7 +24,6 @@ from sk_adv.neural_network._checks import (
     check_samples,
 )
 from sk_adv.neural_network._interrupts import DeferredInterrupt
-from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 

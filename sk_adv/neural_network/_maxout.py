@@ -13,9 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, unchanged_on_error
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._crafting import ATTACKS
 from sk_adv.neural_network._fitting import fit_further, fit_network
-from sk_adv.neural_network._layers import plain_module
 from sk_adv.neural_network._persistence import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
 from sk_adv.neural_network._schedules import SCHEDULES

@@ -9,7 +9,7 @@ import torch
 from skorch import NeuralNet
 
 from sk_adv._devices import resolve_device, to_numpy
-from sk_adv.neural_network._layers import plain_module
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._training import make_net
 
 # What a classifier's parameters of these names became: parameters of the net, or of its module.

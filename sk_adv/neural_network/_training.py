@@ -12,10 +12,11 @@ from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, joint_weight
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData, check_finite
 from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
 from sk_adv.neural_network._early_stopping import Plateau, Validation
-from sk_adv.neural_network._layers import MaxoutNet, plain_module
+from sk_adv.neural_network._layers import MaxoutNet
 from sk_adv.neural_network._losses import (
     LogOddsCrossEntropy,
     SigmoidCrossEntropy,

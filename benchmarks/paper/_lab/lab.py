@@ -1,19 +1,16 @@
 """The laboratory: fitted models out of a cache, and the attacks that every row reports."""
 
 import hashlib
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import joblib
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 
 from _lab.digits import Digits, load
-from sk_adv._adversary import perturb
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
 EPSILON = 0.25
@@ -37,7 +34,6 @@ class Lab:
     cache: Path
     quick: bool = False
     device: str = "auto"
-    seconds: dict = field(default_factory=dict)
 
     @cached_property
     def digits(self) -> Digits:
@@ -63,16 +59,13 @@ class Lab:
         name = type(estimator).__name__
         path = self.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
-            model, self.seconds[path.stem] = joblib.load(path)
-            return model
+            return joblib.load(path)
         if seed is not None:
             torch.manual_seed(seed)
-        start = time.perf_counter()
         model = clone(estimator).fit(data.X_train, data.y_train)
-        self.seconds[path.stem] = time.perf_counter() - start
         self.cache.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        joblib.dump((model, self.seconds[path.stem]), part)
+        joblib.dump(model, part)
         part.replace(path)
         return model
 
@@ -111,10 +104,6 @@ class Lab:
         found[f"{name} error"] = error(**strong)
         found[f"{name} error, clipped"] = error(bounds=(0, 1), **strong)
         return {key: float(value) for key, value in found.items()}
-
-    def copies(self, model: BaseEstimator, data: Digits) -> np.ndarray:
-        """FGSM copies of the test images, unclipped as in the paper."""
-        return perturb(model, data.X_test, data.y_test, epsilon=EPSILON)
 
 
 def versions() -> dict[str, str]:
