@@ -1,7 +1,6 @@
 """Attacks along the gradient of the loss: one step, and many."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -172,8 +171,8 @@ def pgd(
         Start from a point drawn uniformly from the perturbation set, in place of X.
 
     n_restarts : int, default=1
-        Number of starts. Of their last iterates a copy that is misclassified (or reaches its
-        target) is kept, and among equals the one with the largest loss.
+        Largest number of starts. A sample whose last iterate is misclassified (or reaches its
+        target) starts no more; of the others the last iterate with the largest loss is kept.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the random starts.
@@ -248,16 +247,19 @@ def pgd(
         worst = ascend(objective, clean, radius, length)
         if n_restarts == 1:
             return worst
-        worst_rank = _rank(objective, clean + worst)
+        reached, value = _rank(objective, clean + worst)
         for _ in range(n_restarts - 1):
-            candidate = ascend(objective, clean, radius, length)
-            rank = _rank(objective, clean + candidate)
-            (reached, value), (worst_reached, worst_value) = rank, worst_rank
-            better = (reached & ~worst_reached) | (
-                (reached == worst_reached) & (value > worst_value)
-            )
-            worst = torch.where(better.reshape(-1, *[1] * (clean.ndim - 1)), candidate, worst)
-            worst_rank = tuple(map(partial(torch.where, better), rank, worst_rank))
+            # Where a copy has succeeded there is nothing left to look for.
+            rest = (~reached).nonzero().squeeze(1)
+            if not len(rest):
+                break
+            part = objective.of_rows(rest)
+            candidate = ascend(part, clean[rest], radius, length)
+            candidate_reached, candidate_value = _rank(part, clean[rest] + candidate)
+            better = candidate_reached | (candidate_value > value[rest])
+            changed = rest[better]
+            worst[changed] = candidate[better]
+            reached[changed], value[changed] = candidate_reached[better], candidate_value[better]
         return worst
 
     return perturb_batches(

@@ -81,6 +81,13 @@ class Objective:
         self.missing = missing
         self.n_classes = n_classes
 
+    def of_rows(self, rows: Tensor) -> "Objective":
+        """The objective of some of the samples."""
+        missing = None if self.missing is None else self.missing[rows]
+        return Objective(
+            self.module, self.labels[rows], self.loss, self.targeted, missing, self.n_classes
+        )
+
     def logits(self, X: Tensor) -> Tensor:
         """The module's logits at X."""
         if self.missing is not None:

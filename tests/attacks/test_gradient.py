@@ -130,11 +130,32 @@ def test_pgd_finds_the_worst_case_of_a_linear_model_from_any_start(norm, linear_
 def test_restarts_never_lower_the_loss(network, data, norm):
     X, y = data
     losses = [
-        cross_entropy(network, pgd(network, X, y, 2.0, norm=norm, n_restarts=n, random_state=0), y)
+        cross_entropy(
+            network,
+            pgd(network, X, y, 0.3, norm=norm, n_steps=1, n_restarts=n, random_state=0),
+            y,
+        )
         for n in (1, 5)
     ]
     assert (losses[1] >= losses[0] - 1e-12).all()
     assert losses[1].sum() > losses[0].sum()
+
+
+def test_samples_that_are_fooled_start_no_more(network, data):
+    seen = []
+
+    def count(module, inputs):
+        seen.append(len(inputs[0]))
+
+    X, y = data
+    fooled = network(torch.as_tensor(pgd(network, X, y, 0.1, n_steps=3, random_state=0)))
+    n_right = int((fooled.argmax(1) == torch.as_tensor(y)).sum())
+    assert 0 < n_right < len(X)
+    hook = network.register_forward_pre_hook(count)
+    pgd(network, X, y, 0.1, n_steps=3, n_restarts=2, random_state=0, batch_size=len(X))
+    hook.remove()
+    # Three steps and the comparison of last iterates, for each start.
+    assert seen == [len(X)] * 4 + [n_right] * 4
 
 
 def test_pgd_is_reproducible_and_leaves_the_global_random_state(network, data):
@@ -176,10 +197,12 @@ def test_attacks_raise_the_loss_that_they_are_given(network, data, attack):
     (ascent,) = torch.autograd.grad(margins(network(clean), labels).sum(), clean)
     expected = X + 0.1 * ascent.sign().numpy()
     np.testing.assert_allclose(attack(network, X, y, 0.1, loss=margins, **params), expected)
+    weak = {"n_steps": 1, "step_size": 0.01}
     losses = [
         margins(network(torch.as_tensor(copies)), labels).detach()
         for copies in (
-            pgd(network, X, y, 2.0, loss=margins, n_restarts=n, random_state=0) for n in (1, 5)
+            pgd(network, X, y, 0.3, loss=margins, random_state=0, **weak, n_restarts=n)
+            for n in (1, 5)
         )
     ]
     assert (losses[1] >= losses[0]).all() and losses[1].sum() > losses[0].sum()
