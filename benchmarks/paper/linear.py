@@ -8,19 +8,27 @@ import sklearn
 from _lab.lab import EPSILON
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
+from scipy.special import expit
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.fixes import parse_version
 
 from sk_adv import AdversarialLogisticRegression
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
-from sk_adv.metrics import make_adversarial_scorer
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    adversarial_confidence,
+    make_adversarial_scorer,
+)
 
 # scikit-learn 1.8 renamed penalty="l1".
 RENAMED = parse_version(sklearn.__version__) >= parse_version("1.8")
 L1 = {"l1_ratio": 1.0} if RENAMED else {"penalty": "l1"}
 PLAIN = LogisticRegression(C=1.0, max_iter=1000)
 CONFIDENCE = "confidence on FGSM errors"
+# Stronger penalties than that of C = 1.
+WEAKER = (1e-2, 1e-3, 1e-4)
 
 
 def plain(lab):
@@ -88,83 +96,113 @@ def draw_copies(lab):
     return display.figure_
 
 
-def judge_softmax(ours):
-    """Error and confidence, each by itself."""
-    error = "the error agrees" if ours["FGSM error"] > 0.98 else "the error differs"
-    if abs(ours[CONFIDENCE] - 0.793) < 0.1:
-        return f"{error}, and so does the confidence"
-    return f"{error}; the confidence is set by the size of the weights, so by their penalty"
-
-
 @row(
     "L3",
     "shallow softmax, ten classes",
     paper={"FGSM error": 0.999, CONFIDENCE: 0.793},
-    verdict=judge_softmax,
+    verdict=lambda ours: (
+        f"the error agrees; the confidence does, between C = {WEAKER[0]:g} and C = {WEAKER[-1]:g}"
+        if ours["FGSM error"] > 0.98
+        and ours[f"confidence at C = {WEAKER[-1]:g}"] < 0.793 < ours[CONFIDENCE]
+        else "differs"
+    ),
     n_seeds=1,
+    note="The confidence on errors is set by the size of the weights, and so by their penalty, "
+    "which the paper does not name: scikit-learn's C = 1 is nearly none on 60,000 digits, and ours "
+    "is surer of its errors than the paper's. With smaller C, which divides the loss of every "
+    "digit, the confidence passes the paper's 79.3 %, while FGSM still fools nearly all.",
 )
 def softmax(lab, seed):
     """Logistic regression on all digits; there is nothing random in it."""
-    return lab.figures(lab.fitted(PLAIN, lab.digits), lab.digits, exact=True)
+    found = lab.figures(lab.fitted(PLAIN, lab.digits), lab.digits, exact=True)
+    X, y = lab.digits.X_test, lab.digits.y_test
+    for C in WEAKER:
+        model = lab.fitted(clone(PLAIN).set_params(C=C), lab.digits)
+        found[f"clean error at C = {C:g}"] = float(1 - model.score(X, y))
+        accuracy = adversarial_accuracy_score(model, X, y, epsilon=EPSILON)
+        found[f"FGSM error at C = {C:g}"] = float(1 - accuracy)
+        sure = adversarial_confidence(model, X, y, epsilon=EPSILON)
+        found[f"confidence at C = {C:g}"] = float(sure)
+    return found
 
 
-def tuned(lab, data):
-    """Four linear models, each chosen by cross-validation under the attack of ε = 0.25."""
-    Cs = np.logspace(-4, 0, 5 if lab.quick else 9)
-    epsilons = [0.1, 0.2, 0.25] if lab.quick else [0.05, 0.1, 0.15, 0.2, 0.25]
+def tuned(lab, data, epsilon):
+    """Plain logistic regression, and three penalties, each chosen by its worst case at epsilon.
+
+    By cross-validation in three parts, on the training images.
+    """
     grids = {
-        "L2 weight decay": (LogisticRegression(max_iter=1000), {"C": Cs}),
+        "L2 weight decay": (LogisticRegression(max_iter=1000), {"C": np.logspace(-5, 0, 6)}),
         "L1 weight decay": (
             # liblinear knows two classes only.
             LogisticRegression(**L1, solver="liblinear")
             if len(np.unique(data.y_train)) == 2
             else LogisticRegression(**L1, solver="saga", tol=1e-2),
-            {"C": Cs},
+            {"C": np.logspace(-4, 0, 5)},
         ),
         "adversarial": (
             AdversarialLogisticRegression(),
-            {"epsilon": epsilons, "alpha": [0.0, 0.5]},
+            {"epsilon": epsilon * np.array([1.0, 0.8, 0.6, 0.4]), "alpha": [0.0, 0.5]},
         ),
     }
-    scoring = make_adversarial_scorer(epsilon=EPSILON, attack="exact")
+    scoring = make_adversarial_scorer(epsilon=epsilon, attack="exact")
     models = {"plain": lab.fitted(PLAIN, data)}
     for name, (estimator, grid) in grids.items():
+        if lab.quick:
+            grid = {key: values[:1] for key, values in grid.items()}
         models[name] = lab.fitted(GridSearchCV(estimator, grid, scoring=scoring, cv=3), data)
     return models
 
 
+def some_of_ten(lab):
+    """Ten classes, on so many training images that four searches take minutes."""
+    return lab.digits.trained_on(1000 if lab.quick else 10_000)
+
+
 @row(
     "L4",
-    "adversarial training against weight decay on 3 versus 7: error at the worst case",
+    "adversarial training against weight decay, each tuned: error at the worst case, on 3 versus 7 "
+    "at ε = 0.25 and on ten classes at ε = 0.1; pull of the adversarial penalty on the weights",
     paper="the adversarial penalty fades as margins grow confident, that of L1 does not",
     verdict=lambda ours: (
-        "agrees: tuned for the same attack, adversarial training beats L1"
-        if ours["adversarial"] < ours["L1 weight decay"]
+        "agrees: the pull fades, and adversarial training beats both decays"
+        if ours["adversarial"] < min(ours["L1 weight decay"], ours["L2 weight decay"])
+        and ours["pull with weights × 4"] < ours["pull with weights × 1"]
         else "differs"
     ),
     n_seeds=1,
+    note="The worst case is computed, not attacked. The pull of the penalty ε‖w‖₁ inside the loss "
+    "on ‖w‖₁ is the mean of σ(ε‖w‖₁ - m) for margins m: it would be 1/2 at w = 0 and goes to 0 as "
+    "the weights, and with them margins that are right in the worst case, grow; the pull of an L1 "
+    "penalty beside the loss is a constant. What does not fade is the pull of samples that no "
+    "weights of this direction can hold at this ε, whose slack grows with the weights. The paper's "
+    "second statement, on a network, is row L4b.",
 )
 def penalties(lab, seed):
-    """Models tuned for the same attack; and how much of its penalty each still pays.
-
-    The pull of ε‖w‖₁ on the weights is the mean of σ(ε‖w‖₁ - m): 1/2 at w = 0, and 0 for margins
-    m that are confident in the worst case. That of L1 is a constant.
-    """
-    data = lab.threes_and_sevens
-    models = tuned(lab, data)
-    found = {
-        name: lab.figures(model, data, exact=True)["worst case error"]
-        for name, model in models.items()
-    }
+    """Models tuned for the attack that they are measured by; and what is left of the penalty."""
+    two = lab.threes_and_sevens
+    models = tuned(lab, two, EPSILON)
+    found = {name: worst_case(model, two, EPSILON) for name, model in models.items()}
+    ten = some_of_ten(lab)
+    for name, model in tuned(lab, ten, 0.1).items():
+        found[f"{name}, ten classes"] = worst_case(model, ten, 0.1)
+    chosen = models["adversarial"].best_estimator_
+    signs = np.where(two.y_train == 7, 1, -1)
     for factor in (1, 2, 4):
-        # Margins grow as the weights do: what is left of the pull?
-        chosen = models["adversarial"].best_estimator_
-        margins = (
-            factor * np.where(data.y_train == 7, 1, -1) * chosen.decision_function(data.X_train)
-        )
+        margins = factor * signs * chosen.decision_function(two.X_train)
         slack = chosen.epsilon * factor * np.abs(chosen.coef_).sum() - margins
-        found[f"pull with weights × {factor}"] = float(np.mean(1 / (1 + np.exp(-slack))))
+        held = margins > chosen.epsilon * factor * np.abs(chosen.coef_).sum()
+        found[f"pull with weights × {factor}"] = float(expit(slack).mean())
+        found[f"the same, on digits that hold, × {factor}"] = float(expit(slack[held]).mean())
     return found
+
+
+def worst_case(model, data, epsilon):
+    """Error under the worst perturbation."""
+    accuracy = adversarial_accuracy_score(
+        model, data.X_test, data.y_test, epsilon=epsilon, attack="exact"
+    )
+    return float(1 - accuracy)
 
 
 @picture(
@@ -176,31 +214,25 @@ def penalties(lab, seed):
 def draw_curves(lab):
     """The figure that the paper does not have."""
     data = lab.threes_and_sevens
-    display = RobustnessCurveDisplay.from_estimator(
-        tuned(lab, data),
-        data.X_test,
-        data.y_test,
-        epsilons=np.linspace(0, 0.35, 15),
-        attack="exact",
-    )
-    return display.figure_
+    return curves(tuned(lab, data, EPSILON), data, np.linspace(0, 0.35, 15))
 
 
 @picture(
     "L4",
     "curves-ten",
-    "The same on ten classes, each model trained on the first 10,000 training digits. The curve of "
-    "the adversarial model is that of a convex upper bound, which is exact for two classes only.",
+    "The same on ten classes, trained on the first 10,000 training digits, each penalty tuned at ε "
+    "= 0.1. Training minimises a convex upper bound, but the error is that of the worst case.",
 )
 def draw_curves_of_ten(lab):
     """All ten classes."""
-    data = lab.digits.trained_on(1000 if lab.quick else 10_000)
+    data = some_of_ten(lab)
+    return curves(tuned(lab, data, 0.1), data, np.linspace(0, 0.2, 11))
+
+
+def curves(models, data, epsilons):
+    """Errors against the radius."""
     display = RobustnessCurveDisplay.from_estimator(
-        tuned(lab, data),
-        data.X_test,
-        data.y_test,
-        epsilons=np.linspace(0, 0.25, 11),
-        attack="exact",
+        models, data.X_test, data.y_test, epsilons=epsilons, attack="exact"
     )
     return display.figure_
 
@@ -210,11 +242,13 @@ def draw_curves_of_ten(lab):
     "change of the activation under η = ε sign(w), as more pixels are seen",
     paper="ε·m·n: it grows with the number of features n",
     verdict=lambda ours: (
-        "agrees in direction; it grows more slowly than n, as the weights shrink where there are "
-        "more of them"
+        "agrees in direction: it grows with n, but more slowly"
         if list(ours.values()) == sorted(ours.values())
         else "differs"
     ),
+    note="For a vector of n given weights, ε·m·n is an identity. In trained models m, the mean of "
+    "|w|, shrinks as pixels are added, as neighbours share the work; so the change is measured "
+    "against the spread of wᵀx over the test digits, which is what it has to overcome.",
 )
 def growth(lab, seed):
     """ε‖w‖₁ of logistic regressions on n pixels drawn at random, over the spread of wᵀx."""

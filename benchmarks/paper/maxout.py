@@ -6,9 +6,11 @@ from _lab.lab import EPSILON
 from _lab.networks import adversarial_maxout, maxout
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
+from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
+from torch.nn.functional import linear, one_hot
 
-from sk_adv import as_module
+from sk_adv import AdversarialLogisticRegression, as_module
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 from sk_adv.metrics import adversarial_confidence
 from sk_adv.neural_network import MaxoutNet
@@ -119,44 +121,94 @@ def weight_decay(lab, seed):
 def participation(weights):
     """Participation ratio of squared weights over pixels, (Σ w²)² / Σ w⁴: how many pixels count.
 
-    A filter that looks at one pixel has 1, one that looks at all of them equally their number.
+    A filter that looks at one pixel has 1, one that looks at all of them equally their number, and
+    one of independent Gaussian weights a third of it.
     """
     squares = np.asarray(weights) ** 2
-    return squares.sum(1) ** 2 / (squares**2).sum(1)
+    return squares.sum(-1) ** 2 / (squares**2).sum(-1)
 
 
-def filters(model):
-    """First-layer filters, one a row."""
-    return as_module(model, device="cpu").layers[0].weight.flatten(0, 1).numpy()
+def first_layer(model, X):
+    """First-layer filters, (n_pieces, n_units, 784), and the share of samples on which each acts.
+
+    A piece acts where it is the largest of its unit; one that never does keeps the noise that it
+    was initialised with, and says nothing.
+    """
+    layer = as_module(model, device="cpu").layers[0]
+    shape = layer.bias.shape
+    pieces = linear(torch.from_numpy(X), layer.weight.flatten(0, 1), layer.bias.flatten())
+    winners = pieces.unflatten(1, shape).argmax(1)
+    acting = one_hot(winners, shape[0]).double().mean(0).T
+    return layer.weight.numpy(), acting.numpy()
+
+
+def linear_models(lab):
+    """Softmax regression of L3, and logistic regressions of 3 versus 7, plain and adversarial."""
+    two = lab.threes_and_sevens
+    return {
+        "softmax regression": lab.fitted(LogisticRegression(C=1.0, max_iter=1000), lab.digits),
+        "logistic regression, 3 versus 7": lab.fitted(
+            LogisticRegression(C=1.0, max_iter=1000), two
+        ),
+        "adversarial logistic regression, 3 versus 7": lab.fitted(
+            AdversarialLogisticRegression(epsilon=EPSILON), two
+        ),
+    }
 
 
 @row(
     "M7",
-    "first-layer filters: how many pixels count (median over filters of the participation ratio)",
+    "first-layer filters: how many pixels count (participation ratio of squared weights, mean over "
+    "the pieces, each weighted by how often it acts)",
     paper="M2's filters are localised and interpretable, M1's are not",
-    verdict=lambda ours: "agrees" if ours["M2"] < 0.8 * ours["M1"] else "differs",
+    verdict=lambda ours: (
+        f"agrees in direction: M2's look at {1 - ours['M2'] / ours['M1']:.0%} fewer pixels"
+        if ours["M2"] < ours["M1"]
+        else "differs"
+    ),
 )
 def localisation(lab, seed):
-    """Of M1 and M2."""
-    models = {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
-    return {name: float(np.median(participation(filters(model)))) for name, model in models.items()}
+    """Of M1, M2 and the linear models, which do not depend on the seed."""
+    found = {}
+    for name, model in {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}.items():
+        weights, acting = first_layer(model, lab.digits.X_test)
+        found[name] = float(np.average(participation(weights), weights=acting))
+    for name, model in linear_models(lab).items():
+        found[name] = float(participation(model.coef_).mean())
+    return found
 
 
 @picture(
     "M7",
     "filters",
-    "First-layer filters of M1 (left) and M2 (right), each on its own scale: red for positive "
-    "weights, blue for negative. The first 100 of each.",
+    "First-layer filters of M1 (left) and M2 (right), those 100 pieces of each that act most "
+    "often, as images of 28 × 28 pixels. Each filter has its own scale: red for positive weights, "
+    "blue for negative, white for zero.",
 )
 def draw_filters(lab):
     """Side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
-    for ax, (name, model) in zip(
-        axes, (("M1", maxout(lab, 0)), ("M2", adversarial_maxout(lab, 0))), strict=True
-    ):
-        FilterDisplay.from_estimator(model, ax=ax, scale="each")
+    models = {"M1": maxout(lab, 0), "M2": adversarial_maxout(lab, 0)}
+    for ax, (name, model) in zip(axes, models.items(), strict=True):
+        weights, acting = first_layer(model, lab.digits.X_test)
+        order = np.argsort(-acting.ravel(), kind="stable")[:100]
+        FilterDisplay(weights=weights.reshape(-1, 784)[order]).plot(ax=ax, scale="each")
         ax.set_title(name)
     return figure
+
+
+@picture(
+    "M7",
+    "linear",
+    "Weights of the linear models, as images of 28 × 28 pixels, each on its own scale: the ten "
+    "classes of softmax regression, and 3 versus 7, plain and adversarially trained.",
+)
+def draw_linear(lab):
+    """Twelve images."""
+    models = linear_models(lab)
+    weights = np.concatenate([model.coef_ for model in models.values()])
+    names = [*(f"softmax: {k}" for k in range(10)), "3 versus 7", "3 versus 7, adversarial"]
+    return FilterDisplay(weights=weights, names=names).plot(scale="each").figure_
 
 
 @picture(

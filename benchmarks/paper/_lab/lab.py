@@ -1,20 +1,26 @@
 """The laboratory: fitted models out of a cache, and the attacks that every row reports."""
 
 import hashlib
-from dataclasses import dataclass
+import inspect
+import time
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import joblib
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
+from skorch.callbacks import Callback
 
 from _lab.digits import Digits, load
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
 EPSILON = 0.25
 LIBRARIES = ("sk-adv", "numpy", "scikit-learn", "torch", "skorch")
+# Parameters that do not change a model.
+IRRELEVANT = ("device", "verbose")
 
 
 @dataclass
@@ -29,11 +35,18 @@ class Lab:
         5,000 digits, short trainings and weak attacks: does everything still run?
     device : str
         Of networks.
+    used : dict of str to dict
+        The models that were asked for, by their names in the cache: settings, digits, seconds of
+        training, and what a search has chosen.
+    seconds_of_training : float
+        That this laboratory itself has spent on what was not in the cache.
     """
 
     cache: Path
     quick: bool = False
     device: str = "auto"
+    used: dict = field(default_factory=dict)
+    seconds_of_training: float = 0.0
 
     @cached_property
     def digits(self) -> Digits:
@@ -54,19 +67,29 @@ class Lab:
         a change of any of them makes another file. What has no parameter `random_state` takes a
         `seed` of torch's generator.
         """
-        key = [type(estimator).__name__, _settings(estimator), data.name, versions()]
-        text = repr((*key, seed) if seed is not None else tuple(key))
         name = type(estimator).__name__
-        path = self.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.joblib"
+        key = repr((name, _parameters(estimator), data.name, seed, versions()))
+        path = self.cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
-            return joblib.load(path)
-        if seed is not None:
-            torch.manual_seed(seed)
-        model = clone(estimator).fit(data.X_train, data.y_train)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        joblib.dump(model, part)
-        part.replace(path)
+            model, seconds = joblib.load(path)
+        else:
+            if seed is not None:
+                torch.manual_seed(seed)
+            start = time.perf_counter()
+            model = clone(estimator).fit(data.X_train, data.y_train)
+            seconds = time.perf_counter() - start
+            self.seconds_of_training += seconds
+            self.cache.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            joblib.dump((model, seconds), part)
+            part.replace(path)
+        self.used[path.stem] = {
+            "model": describe(estimator),
+            "digits": data.name,
+            **({} if seed is None else {"seed": seed}),
+            **({"chosen": _plain(model.best_params_)} if hasattr(model, "best_params_") else {}),
+            "seconds": round(seconds, 1),
+        }
         return model
 
     @property
@@ -111,13 +134,40 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _settings(estimator):
-    """Parameters as text, modules and functions by name, in a fixed order."""
-    params = estimator.get_params()
-    return sorted((name, _text(value)) for name, value in params.items() if name != "device")
+def describe(estimator: BaseEstimator) -> str:
+    """The estimator with those parameters that are not the defaults, as it would be written."""
+    signature = inspect.signature(type(estimator).__init__).parameters
+    changed = [
+        f"{name}={_text(value)}"
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in IRRELEVANT
+        and (name not in signature or repr(value) != repr(signature[name].default))
+    ]
+    return f"{type(estimator).__name__}({', '.join(changed)})"
+
+
+def _parameters(estimator):
+    """All parameters as text, modules and functions by name, in a fixed order."""
+    return sorted(
+        (name, _text(value))
+        for name, value in estimator.get_params().items()
+        if name not in IRRELEVANT
+    )
 
 
 def _text(value):
-    if isinstance(value, BaseEstimator | torch.nn.Module):
+    if isinstance(value, BaseEstimator | Callback):
+        return describe(value)
+    if isinstance(value, torch.nn.Module):
         return type(value).__name__
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _plain(params):
+    """Parameters as Python's own numbers."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in params.items()
+    }

@@ -21,6 +21,9 @@ class Row:
     verdict : callable
         `verdict(means)` says in words whether ours agrees, from the means over seeds.
     n_seeds : int
+    note : str
+        What stands below the table: how ours was measured where the paper leaves it open, and why
+        it differs.
     """
 
     id: str
@@ -29,17 +32,18 @@ class Row:
     measure: Callable
     verdict: Callable
     n_seeds: int = 3
+    note: str = ""
     pictures: list = field(default_factory=list)
 
 
 ROWS: dict[str, Row] = {}
 
 
-def row(row_id: str, title: str, *, paper, verdict, n_seeds: int = 3):
+def row(row_id: str, title: str, *, paper, verdict, n_seeds: int = 3, note: str = ""):
     """Enter an experiment into the table."""
 
     def enter(measure):
-        ROWS[row_id] = Row(row_id, title, paper, measure, verdict, n_seeds)
+        ROWS[row_id] = Row(row_id, title, paper, measure, verdict, n_seeds, note)
         return measure
 
     return enter
