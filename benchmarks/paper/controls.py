@@ -6,6 +6,12 @@ from _lab.rows import row
 CONFIDENCE = "confidence on FGSM errors"
 
 
+NOTE = (
+    "Half of the loss is that of the noisy copies, drawn anew for each batch, as half of M2's is "
+    "that of the adversarial ones."
+)
+
+
 def verdict(ours):
     """Noise must leave the network nearly as vulnerable as it was."""
     return "agrees: noise does not help" if ours["FGSM error"] > 0.7 else "differs"
@@ -16,6 +22,7 @@ def verdict(ours):
     "trained with noise of ±ε on every pixel",
     paper={"FGSM error": 0.862, CONFIDENCE: 0.973},
     verdict=verdict,
+    note=NOTE,
 )
 def sign_noise(lab, seed):
     """In place of the adversarial copies, which make half of the loss."""

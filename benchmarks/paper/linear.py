@@ -28,7 +28,8 @@ L1 = {"l1_ratio": 1.0} if RENAMED else {"penalty": "l1"}
 PLAIN = LogisticRegression(C=1.0, max_iter=1000)
 CONFIDENCE = "confidence on FGSM errors"
 # Stronger penalties than that of C = 1.
-WEAKER = (1e-2, 1e-3, 1e-4)
+WEAKER = (1e-2, 1e-3)
+N_PIXELS = (49, 98, 196, 392, 784)
 
 
 def plain(lab):
@@ -246,6 +247,7 @@ def curves(models, data, epsilons):
         if list(ours.values()) == sorted(ours.values())
         else "differs"
     ),
+    numbers=tuple(f"{n_pixels} pixels" for n_pixels in N_PIXELS),
     note="For a vector of n given weights, ε·m·n is an identity. In trained models m, the mean of "
     "|w|, shrinks as pixels are added, as neighbours share the work; so the change is measured "
     "against the spread of wᵀx over the test digits, which is what it has to overcome.",
@@ -254,7 +256,7 @@ def growth(lab, seed):
     """ε‖w‖₁ of logistic regressions on n pixels drawn at random, over the spread of wᵀx."""
     data, order = lab.threes_and_sevens, np.random.default_rng(seed).permutation(784)
     found = {}
-    for n_pixels in (49, 98, 196, 392, 784):
+    for n_pixels in N_PIXELS:
         pixels = order[:n_pixels]
         model = LogisticRegression(C=1.0, max_iter=1000)
         model.fit(data.X_train[:, pixels], data.y_train)

@@ -25,6 +25,7 @@ RADII = np.linspace(-10, 10, 401)
         if ours["right, share of ε"] < 0.2
         else "differs"
     ),
+    numbers=("end of the band, median",),
     note="A straight step is one of three neighbouring ε, 0.05 apart, whose logits lie on a line "
     "to a millionth of their range. Towards ε > 0 the band in which M1 is right ends within a few "
     "hundredths, as the paper says. Towards ε < 0 the step raises the logit of the true class "

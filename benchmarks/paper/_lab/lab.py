@@ -83,6 +83,7 @@ class Lab:
             part = path.with_suffix(".part")
             joblib.dump((model, seconds), part)
             part.replace(path)
+        seed = getattr(estimator, "random_state", seed)
         self.used[path.stem] = {
             "model": describe(estimator),
             "digits": data.name,
@@ -135,12 +136,12 @@ def versions() -> dict[str, str]:
 
 
 def describe(estimator: BaseEstimator) -> str:
-    """The estimator with those parameters that are not the defaults, as it would be written."""
+    """The estimator as it would be written, with what differs from the defaults, but no seed."""
     signature = inspect.signature(type(estimator).__init__).parameters
     changed = [
         f"{name}={_text(value)}"
         for name, value in estimator.get_params(deep=False).items()
-        if name not in IRRELEVANT
+        if name not in (*IRRELEVANT, "random_state")
         and (name not in signature or repr(value) != repr(signature[name].default))
     ]
     return f"{type(estimator).__name__}({', '.join(changed)})"

@@ -30,6 +30,7 @@ def maxout(lab, seed: int, **changes) -> AdversarialMaxoutClassifier:
         "tol": -np.inf,
         "random_state": seed,
         "device": lab.device,
+        "verbose": 1,
     }
     if lab.quick:
         params |= {"hidden_layer_sizes": (120, 120), "n_pieces": 2, "max_iter": 12}

@@ -28,8 +28,9 @@ for linear models, the worst case.
 def write_page(results: Path, page: Path) -> None:
     """The table *row, the paper's figure, ours, verdict*; notes, pictures and settings."""
     records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    shown = [row for row in ROWS.values() if row.id in records]
-    notes = [f"**{row.id}.** {row.note}" for row in ROWS.values() if row.note]
+    rows = sorted(ROWS.values(), key=lambda row: ("LMA".index(row.id[0]), row.id))
+    shown = [row for row in rows if row.id in records]
+    notes = [f"**{row.id}.** {row.note}" for row in rows if row.note]
     pictures = [
         f"![{caption}](_static/paper/{row.id}-{name}.png)\n\n*{row.id}. {caption}*"
         for row in shown
@@ -37,7 +38,7 @@ def write_page(results: Path, page: Path) -> None:
     ]
     blocks = [
         INTRODUCTION,
-        "\n".join(_table(records)),
+        "\n".join(_table(rows, records)),
         "## Notes: what the paper leaves open, and where ours differs",
         *notes,
         "## Pictures",
@@ -50,10 +51,10 @@ def write_page(results: Path, page: Path) -> None:
     page.write_text("\n\n".join(blocks) + "\n")
 
 
-def _table(records):
+def _table(rows, records):
     yield "| row | what | figure | the paper | ours | verdict |"
     yield "| :-- | :-- | :-- | --: | --: | :-- |"
-    for row in ROWS.values():
+    for row in rows:
         if row.id in records:
             yield from _lines(row, records[row.id]["values"])
         else:
@@ -61,14 +62,18 @@ def _table(records):
 
 
 def _lines(row: Row, values):
-    verdict = row.verdict({name: statistics.mean(found) for name, found in values.items()})
+    try:
+        verdict = row.verdict({name: statistics.mean(found) for name, found in values.items()})
+    except KeyError:
+        verdict = "measured before the experiment was changed: to be run again"
     for index, (name, found) in enumerate(values.items()):
+        show = _numbers if name in row.numbers else _shares
         if isinstance(row.paper, dict):
-            paper = _share(row.paper[name]) if name in row.paper else ""
+            paper = show([row.paper[name]]) if name in row.paper else ""
         else:
             paper = row.paper if index == 0 else ""
-        first = [row.id, row.title, name, paper, _mean(found), verdict]
-        cells = first if index == 0 else ["", "", name, paper, _mean(found), ""]
+        first = [row.id, row.title, name, paper, show(found), verdict]
+        cells = first if index == 0 else ["", "", name, paper, show(found), ""]
         # A bar would end the cell.
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -76,33 +81,39 @@ def _lines(row: Row, values):
 def _paper(row):
     if isinstance(row.paper, str):
         return row.paper
-    return ", ".join(f"{name} {_share(value)}" for name, value in row.paper.items())
+    return ", ".join(f"{name} {_shares([value])}" for name, value in row.paper.items())
 
 
-def _share(value):
-    return f"{100 * value:.2f} %" if 0 <= value <= 1 else f"{value:.3g}"
+def _shares(found):
+    mean = f"{100 * statistics.mean(found):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(found):.2f} %" if len(found) > 1 else f"{mean} %"
 
 
-def _mean(found):
-    mean = statistics.mean(found)
-    if len(found) == 1:
-        return _share(mean)
-    spread = statistics.stdev(found)
-    if 0 <= mean <= 1:
-        return f"{100 * mean:.2f} ± {100 * spread:.2f} %"
-    return f"{mean:.3g} ± {spread:.2g}"
+def _numbers(found):
+    mean = f"{statistics.mean(found):.3g}"
+    return f"{mean} ± {statistics.stdev(found):.2g}" if len(found) > 1 else mean
 
 
 def _settings(row, record):
     """The models that a row has used, those that differ by the seed only on one line."""
     lines = [
-        f"**{row.id}**: seeds {', '.join(map(str, record['seeds']))}; measured in "
-        f"{', '.join(f'{seconds:.0f}' for seconds in record['seconds of measuring'])} s on "
+        f"**{row.id}**: seeds {_listed(record['seeds'])}; measured in "
+        f"{_listed(round(seconds) for seconds in record['seconds of measuring'])} s on "
         f"{record['machine']}."
     ]
+    alike = {}
     for model in record["settings"]["models"]:
-        chosen = f", which chose {model['chosen']}" if "chosen" in model else ""
+        alike.setdefault((model["model"], model["digits"]), []).append(model)
+    for (description, digits), models in alike.items():
+        seeds = [model["seed"] for model in models if "seed" in model]
         lines.append(
-            f"- `{model['model']}` on {model['digits']}{chosen}: {model['seconds']:.0f} s."
+            f"- `{description}` on {digits}"
+            + (f", seeds {_listed(seeds)}" if seeds else "")
+            + "".join(f", which chose {model['chosen']}" for model in models if "chosen" in model)
+            + f": {_listed(round(model['seconds']) for model in models)} s."
         )
     return "\n".join(lines)
+
+
+def _listed(values):
+    return ", ".join(map(str, values))

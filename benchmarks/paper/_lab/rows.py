@@ -21,6 +21,8 @@ class Row:
     verdict : callable
         `verdict(means)` says in words whether ours agrees, from the means over seeds.
     n_seeds : int
+    numbers : tuple of str
+        Names of figures that are no shares.
     note : str
         What stands below the table: how ours was measured where the paper leaves it open, and why
         it differs.
@@ -32,6 +34,7 @@ class Row:
     measure: Callable
     verdict: Callable
     n_seeds: int = 3
+    numbers: tuple = ()
     note: str = ""
     pictures: list = field(default_factory=list)
 
@@ -39,11 +42,11 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(row_id: str, title: str, *, paper, verdict, n_seeds: int = 3, note: str = ""):
-    """Enter an experiment into the table."""
+def row(row_id: str, title: str, **fields):
+    """Enter an experiment into the table, with the fields of `Row`."""
 
     def enter(measure):
-        ROWS[row_id] = Row(row_id, title, paper, measure, verdict, n_seeds, note)
+        ROWS[row_id] = Row(row_id, title, measure=measure, **fields)
         return measure
 
     return enter
