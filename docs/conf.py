@@ -15,6 +15,7 @@ version = release = sk_adv.__version__
 
 extensions = [
     "mathml",
+    "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

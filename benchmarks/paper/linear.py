@@ -133,13 +133,13 @@ def tuned(lab, data, epsilon):
     By cross-validation in three parts, on the training images.
     """
     grids = {
-        "L2 weight decay": (LogisticRegression(max_iter=1000), {"C": np.logspace(-5, 0, 6)}),
+        "L2 weight decay": (LogisticRegression(max_iter=1000), {"C": np.logspace(-7, 0, 8)}),
         "L1 weight decay": (
             # liblinear knows two classes only.
             LogisticRegression(**L1, solver="liblinear")
             if len(np.unique(data.y_train)) == 2
             else LogisticRegression(**L1, solver="saga", tol=1e-2),
-            {"C": np.logspace(-4, 0, 5)},
+            {"C": np.logspace(-4, -1, 7)},
         ),
         "adversarial": (
             AdversarialLogisticRegression(),
