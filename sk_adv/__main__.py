@@ -57,7 +57,7 @@ def _run_demo(options):
     # Imported late: it needs the packages that were just asked for.
     from sk_adv._demo import Settings, run
 
-    _make_folder(options.output)
+    _make_folder(options.output, "--output")
     run(options.output, Settings(seed=options.seed))
 
 
@@ -73,7 +73,9 @@ def _add_reproduce(commands):
         "--quick", action="store_true", help="5,000 digits and weak attacks: does it all run?"
     )
     reproduce.add_argument("--device", default="auto", help="of networks (default: %(default)s)")
-    reproduce.add_argument("--seeds", type=int, help="seeds of each row (default: its own number)")
+    reproduce.add_argument(
+        "--seeds", type=_count, help="seeds of each row (default: its own number; 1 with --quick)"
+    )
     reproduce.add_argument(
         "--cache",
         type=Path,
@@ -88,16 +90,17 @@ def _run_reproduce(options):
     _require("reproduce", ["matplotlib", "mlxtend", "tqdm"], extra="demo")
     from sk_adv._reproduce import run
 
+    _make_folder(options.cache, "--cache")
     run(options)
 
 
-def _make_folder(path):
+def _make_folder(path, option):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        sys.exit(f"--output: the folder {str(path)!r} can't be made ({error.strerror}).")
+        sys.exit(f"{option}: the folder {str(path)!r} can't be made ({error.strerror}).")
     if not os.access(path, os.W_OK):
-        sys.exit(f"--output: the folder {str(path)!r} can't be written to.")
+        sys.exit(f"{option}: the folder {str(path)!r} can't be written to.")
 
 
 def _require(command, packages, extra):
@@ -112,6 +115,12 @@ def _require(command, packages, extra):
 def _seed(text):
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _count(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from sk_adv._devices import resolve_device
+
 SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "paper"
 
 
@@ -26,7 +28,15 @@ def run(options) -> None:
 
     mpl.use("Agg")
     rows = rows_named(options.only)
-    lab = Lab(options.cache, quick=options.quick, device=options.device)
+    try:
+        device = resolve_device(options.device, prefer_accelerator=True)
+    except ValueError as error:
+        sys.exit(f"--device: {error}")
+    lab = Lab(options.cache, quick=options.quick, device=str(device))
+    try:
+        print(f"{len(lab.digits.X_train)} training and {len(lab.digits.X_test)} test digits.")
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     # A quick run shows that everything works; its figures are no results.
     base = options.cache / "quick" if options.quick else SCRIPTS
     page = base / "paper.md" if options.quick else SCRIPTS.parents[1] / "docs" / "paper.md"

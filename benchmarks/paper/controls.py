@@ -1,10 +1,8 @@
 """M8: training on noise of the same size is no defence. Section 6 of the paper."""
 
-from _lab.networks import maxout
+from _lab.lab import CONFIDENCE
+from _lab.models import maxout
 from _lab.rows import row
-
-CONFIDENCE = "confidence on FGSM errors"
-
 
 NOTE = (
     "Half of the loss is that of the noisy copies, drawn anew for each batch, as half of M2's is "
@@ -14,7 +12,16 @@ NOTE = (
 
 def verdict(ours):
     """Noise must leave the network nearly as vulnerable as it was."""
-    return "agrees: noise does not help" if ours["FGSM error"] > 0.7 else "differs"
+    sure = "sure" if ours[CONFIDENCE] > 0.8 else "unsure"
+    if ours["FGSM error"] > 0.7:
+        return f"agrees: noise does not help; {sure} of its errors"
+    return f"differs: {sure} of its errors"
+
+
+def noisy_maxout(lab, seed, distribution):
+    """M2 with noise in place of the attack."""
+    params = {"distribution": distribution}
+    return maxout(lab, seed, alpha=0.5, attack="noise", attack_params=params)
 
 
 @row(
@@ -26,7 +33,7 @@ def verdict(ours):
 )
 def sign_noise(lab, seed):
     """In place of the adversarial copies, which make half of the loss."""
-    model = maxout(lab, seed, alpha=0.5, attack="noise", attack_params={"distribution": "sign"})
+    model = noisy_maxout(lab, seed, "sign")
     return lab.figures(model, lab.digits)
 
 
@@ -38,5 +45,5 @@ def sign_noise(lab, seed):
 )
 def uniform_noise(lab, seed):
     """In place of the adversarial copies, which make half of the loss."""
-    model = maxout(lab, seed, alpha=0.5, attack="noise", attack_params={"distribution": "uniform"})
+    model = noisy_maxout(lab, seed, "uniform")
     return lab.figures(model, lab.digits)

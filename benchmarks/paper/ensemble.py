@@ -1,7 +1,7 @@
 """A5: an ensemble of twelve networks falls as one does. Section 8 of the paper."""
 
 from _lab.lab import EPSILON
-from _lab.networks import maxout
+from _lab.models import maxout
 from _lab.rows import row
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -11,20 +11,22 @@ from sk_adv.metrics import adversarial_accuracy_score
 
 @row(
     "A5",
-    "ensemble of twelve M1s; copies made on the whole ensemble, then on one member",
-    paper={"on the ensemble": 0.911, "on one member": 0.879},
+    "ensemble of twelve M1s: copies made on the whole ensemble, then on one member",
+    paper={"FGSM error": 0.911, "FGSM on one member": 0.879},
     verdict=lambda ours: (
-        "agrees: an ensemble is no defence" if ours["on the ensemble"] > 0.7 else "differs"
+        "agrees: an ensemble is no defence"
+        if ours["FGSM error"] > 0.8 and ours["FGSM on one member"] > 0.7
+        else "differs"
     ),
     n_seeds=1,
-    note="The members are M1s of 15 epochs each, that twelve of them need no hours. The gradient "
-    "goes through the mean of their probabilities. Copies made on one member leave the others more "
-    "often right than the whole ensemble's own copies do.",
+    note="The members are M1s of 10 epochs each, so that twelve do not take hours. The ensemble's "
+    "answer is the mean of their probabilities, and the gradient goes through all of them.",
 )
 def ensemble(lab, seed):
-    """The mean of the members' probabilities; the gradient goes through all of them."""
-    n_members, n_epochs = (3, 12) if lab.quick else (12, 15)
-    members = [maxout(lab, member, max_iter=n_epochs) for member in range(n_members)]
+    """Twelve members, each with a seed of its own."""
+    n_members, n_epochs = (3, 12) if lab.quick else (12, 10)
+    seeds = range(n_members * seed, n_members * (seed + 1))
+    members = [maxout(lab, member, max_iter=n_epochs) for member in seeds]
     # Frozen members are not fitted again: fit only looks at the classes.
     voting = VotingClassifier(
         [(f"member {i}", FrozenEstimator(member)) for i, member in enumerate(members)],
@@ -32,13 +34,14 @@ def ensemble(lab, seed):
     ).fit(lab.digits.X_train, lab.digits.y_train)
     X, y = lab.digits.X_test, lab.digits.y_test
 
-    def error(**attack):
-        return float(1 - adversarial_accuracy_score(voting, X, y, epsilon=EPSILON, **attack))
+    def on_one_member(**attack):
+        accuracy = adversarial_accuracy_score(
+            voting, X, y, epsilon=EPSILON, surrogate=FrozenEstimator(members[0]), **attack
+        )
+        return float(1 - accuracy)
 
-    one_start = {**lab.pgd, "n_restarts": 1}
-    return {
-        "clean error": float(1 - voting.score(X, y)),
-        "on the ensemble": error(),
-        "on one member": error(surrogate=FrozenEstimator(members[0])),
-        "PGD on the ensemble": error(**one_start),
+    return lab.figures(voting, lab.digits) | {
+        "FGSM on one member": on_one_member(),
+        "PGD on one member": on_one_member(**lab.pgd),
+        "FGSM error of that member alone": lab.figures(members[0], lab.digits)["FGSM error"],
     }

@@ -1,7 +1,7 @@
 """M4: copies made on one network fool the other. Sections 6 and 8 of the paper."""
 
 from _lab.lab import EPSILON
-from _lab.networks import adversarial_maxout, maxout
+from _lab.models import adversarial_maxout, maxout
 from _lab.rows import picture, row
 
 from sk_adv.inspection import TransferMatrixDisplay
@@ -26,7 +26,9 @@ def models(lab, seed):
 def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""
     found = {}
-    for suffix, attack in (("", {}), (" (PGD)", lab.pgd)):
+    clipped = {"bounds": (0, 1)}
+    attacks = {"": {}, ", clipped": clipped, ", PGD": lab.pgd, ", PGD, clipped": lab.pgd | clipped}
+    for suffix, attack in attacks.items():
         errors = transfer_error_matrix(
             models(lab, seed), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON, **attack
         )
@@ -34,7 +36,12 @@ def transfer(lab, seed):
     return {name: float(value) for name, value in found.items()}
 
 
-@picture("M4", "transfer", "Error of each network on FGSM copies made against each, ε = 0.25.")
+@picture(
+    "M4",
+    "transfer",
+    "Error of M1 and M2 (columns) on FGSM copies of the test digits made "
+    "against each (rows), ε = 0.25, seed 0.",
+)
 def draw(lab):
     """As a matrix."""
     display = TransferMatrixDisplay.from_estimators(

@@ -1,6 +1,8 @@
 """MNIST as the paper uses it: flattened, pixels in [0, 1]."""
 
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -26,6 +28,11 @@ class Digits:
     y_train: np.ndarray
     y_test: np.ndarray
 
+    @cached_property
+    def checksum(self) -> int:
+        """Of the training images and their labels."""
+        return zlib.crc32(self.y_train.tobytes(), zlib.crc32(self.X_train.tobytes()))
+
     def only(self, *classes: int) -> "Digits":
         """The digits of some classes."""
         train, test = np.isin(self.y_train, classes), np.isin(self.y_test, classes)
@@ -42,6 +49,13 @@ class Digits:
             self.X_test,
             self.y_train[:n_train],
             self.y_test,
+        )
+
+    def of_pixels(self, pixels: np.ndarray) -> "Digits":
+        """Some pixels of all images."""
+        name = f"{self.name}, {len(pixels)} pixels"
+        return Digits(
+            name, self.X_train[:, pixels], self.X_test[:, pixels], self.y_train, self.y_test
         )
 
     def first(self, n_test: int) -> "Digits":

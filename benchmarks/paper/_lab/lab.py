@@ -2,6 +2,9 @@
 
 import hashlib
 import inspect
+import os
+import platform
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +16,13 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from skorch.callbacks import Callback
+from tqdm import tqdm
 
 from _lab.digits import Digits, load
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
 EPSILON = 0.25
+CONFIDENCE = "confidence on FGSM errors"
 LIBRARIES = ("sk-adv", "numpy", "scikit-learn", "torch", "skorch")
 # Parameters that do not change a model.
 IRRELEVANT = ("device", "verbose")
@@ -38,14 +43,17 @@ class Lab:
     used : dict of str to dict
         The models that were asked for, by their names in the cache: settings, digits, seconds of
         training, and what a search has chosen.
+    attacks : dict of str to dict
+        The stronger attacks that were asked for.
     seconds_of_training : float
         That this laboratory itself has spent on what was not in the cache.
     """
 
     cache: Path
     quick: bool = False
-    device: str = "auto"
+    device: str = "cpu"
     used: dict = field(default_factory=dict)
+    attacks: dict = field(default_factory=dict)
     seconds_of_training: float = 0.0
 
     @cached_property
@@ -63,16 +71,18 @@ class Lab:
     ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
-        The cache is asked by the estimator's parameters, the digits and the libraries' versions;
-        a change of any of them makes another file. What has no parameter `random_state` takes a
-        `seed` of torch's generator.
+        The cache is asked by the estimator's parameters, the source of what the experiments
+        themselves define, the digits and the libraries' versions; a change of any of them makes
+        another file. A change of this library's code does not: then delete the cache. What has no
+        parameter `random_state` takes a `seed` of torch's generator.
         """
         name = type(estimator).__name__
-        key = repr((name, _parameters(estimator), data.name, seed, versions()))
+        key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
         path = self.cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
-            model, seconds = joblib.load(path)
+            model, origin = joblib.load(path)
         else:
+            tqdm.write(f"training {name} on {data.name}")
             if seed is not None:
                 torch.manual_seed(seed)
             start = time.perf_counter()
@@ -81,7 +91,8 @@ class Lab:
             self.seconds_of_training += seconds
             self.cache.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
-            joblib.dump((model, seconds), part)
+            origin = {"seconds": round(seconds, 1), "trained on": machine(model)}
+            joblib.dump((model, origin), part)
             part.replace(path)
         seed = getattr(estimator, "random_state", seed)
         self.used[path.stem] = {
@@ -89,7 +100,7 @@ class Lab:
             "digits": data.name,
             **({} if seed is None else {"seed": seed}),
             **({"chosen": _plain(model.best_params_)} if hasattr(model, "best_params_") else {}),
-            "seconds": round(seconds, 1),
+            **origin,
         }
         return model
 
@@ -97,7 +108,9 @@ class Lab:
     def pgd(self) -> dict:
         """PGD-40 with five restarts; a quick run takes ten steps and one."""
         steps, restarts = (10, 1) if self.quick else (40, 5)
-        return {"attack": "pgd", "n_steps": steps, "n_restarts": restarts, "random_state": 0}
+        params = {"attack": "pgd", "n_steps": steps, "n_restarts": restarts, "random_state": 0}
+        self.attacks["PGD"] = params
+        return params
 
     def figures(
         self, model: BaseEstimator, data: Digits, *, exact: bool = False
@@ -120,7 +133,7 @@ class Lab:
         found = {
             "clean error": 1 - model.score(X, y),
             "FGSM error": error(),
-            "confidence on FGSM errors": adversarial_confidence(model, X, y, epsilon=EPSILON),
+            CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON),
             "FGSM error, clipped": error(bounds=(0, 1)),
         }
         strong = {"attack": "exact"} if exact else self.pgd
@@ -130,29 +143,50 @@ class Lab:
         return {key: float(value) for key, value in found.items()}
 
 
+def machine(model: BaseEstimator | None = None) -> str:
+    """Where a model was trained, or where figures are measured."""
+    module = getattr(model, "module_", None) or getattr(
+        getattr(model, "net_", None), "module_", None
+    )
+    device = "cpu" if module is None else next(module.parameters()).device.type
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}, "
+        f"device: {device}"
+    )
+
+
 def versions() -> dict[str, str]:
     """The libraries that figures depend on."""
     return {name: version(name) for name in LIBRARIES}
 
 
+def _key():
+    """The versions without what they were built for, as a model trained elsewhere is as good."""
+    return [number.partition("+")[0] for number in versions().values()]
+
+
 def describe(estimator: BaseEstimator) -> str:
     """The estimator as it would be written, with what differs from the defaults, but no seed."""
-    signature = inspect.signature(type(estimator).__init__).parameters
+    defaults = {}
+    for base in reversed(type(estimator).__mro__):
+        signature = inspect.signature(base.__init__).parameters.values()
+        defaults |= {parameter.name: repr(parameter.default) for parameter in signature}
     changed = [
         f"{name}={_text(value)}"
         for name, value in estimator.get_params(deep=False).items()
         if name not in (*IRRELEVANT, "random_state")
-        and (name not in signature or repr(value) != repr(signature[name].default))
+        and not name.startswith("_")
+        and repr(value) != defaults.get(name)
     ]
     return f"{type(estimator).__name__}({', '.join(changed)})"
 
 
 def _parameters(estimator):
-    """All parameters as text, modules and functions by name, in a fixed order."""
+    """All parameters as text in a fixed order."""
     return sorted(
-        (name, _text(value))
+        (name, _text(value), _source(value))
         for name, value in estimator.get_params().items()
-        if name not in IRRELEVANT
+        if name not in IRRELEVANT and not name.startswith("_")
     )
 
 
@@ -164,6 +198,16 @@ def _text(value):
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _source(value):
+    """The code of a class, or of a value's class, that no library but the experiments define."""
+    if isinstance(value, list):
+        return [_source(entry) for entry in value]
+    kind = value if inspect.isclass(value) else type(value)
+    path = getattr(sys.modules[kind.__module__], "__file__", None)
+    is_own = path is not None and Path(__file__).parents[1] in Path(path).parents
+    return inspect.getsource(kind) if is_own else kind.__qualname__
 
 
 def _plain(params):

@@ -10,19 +10,31 @@ INTRODUCTION = """\
 # The paper, row by row
 
 I. J. Goodfellow, J. Shlens and C. Szegedy, *Explaining and Harnessing Adversarial Examples*, ICLR
-2015, repeated with this library on all of MNIST. This page was written by
+2015, repeated with this library on {digits}. This page was written by
 
-    python -m sk_adv reproduce
+    python -m sk_adv reproduce{option}
 
-and one row of it, say M2, is measured again by `python -m sk_adv reproduce --only M2`. MNIST is
-read from the file that `SK_ADV_MNIST` names, or downloaded. Each figure is the mean over seeds,
-with the standard deviation where there are several; errors are shares of the 10,000 test digits.
-The perturbation is ε = 0.25 in the max-norm on pixels in [0, 1], not clipped to [0, 1] unless it
-says so. Beside each FGSM figure stands a stronger attack, PGD with 40 steps and five restarts, or,
-for linear models, the worst case.
-
-## The table
+and one row of it, say M2, is measured again by `python -m sk_adv reproduce{option} --only M2`.
+MNIST is read from the file that `SK_ADV_MNIST` names, or downloaded. Each figure is the mean over
+seeds, with the standard deviation where there are several; rows without randomness have one. Errors
+are shares of the {n_test} test digits, or of the threes and sevens among them. The perturbation is
+ε = 0.25 in the max-norm on pixels in [0, 1], not clipped to [0, 1] unless it says so. Beside the
+error under FGSM stands that under a stronger attack, PGD with {attack}, or, for linear models, that
+of the worst case, each clipped and not.
 """
+FULL = {
+    "digits": "all of MNIST",
+    "option": "",
+    "n_test": "10,000",
+    "attack": "40 steps and five restarts",
+}
+QUICK = {
+    "digits": "5,000 digits, with short trainings and a weak attack, so that its figures are no "
+    "results",
+    "option": " --quick",
+    "n_test": "1,000",
+    "attack": "10 steps and one start",
+}
 
 
 def write_page(results: Path, page: Path) -> None:
@@ -30,22 +42,24 @@ def write_page(results: Path, page: Path) -> None:
     records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
     rows = sorted(ROWS.values(), key=lambda row: ("LMA".index(row.id[0]), row.id))
     shown = [row for row in rows if row.id in records]
-    notes = [f"**{row.id}.** {row.note}" for row in rows if row.note]
+    notes = [f"**{row.id}.** {row.note}" for row in shown if row.note]
+    is_quick = any(record["quick"] for record in records.values())
     pictures = [
         f"![{caption}](_static/paper/{row.id}-{name}.png)\n\n*{row.id}. {caption}*"
         for row in shown
         for name, caption, _ in row.pictures
     ]
     blocks = [
-        INTRODUCTION,
+        INTRODUCTION.format(**QUICK if is_quick else FULL),
+        "## The table",
         "\n".join(_table(rows, records)),
         "## Notes: what the paper leaves open, and where ours differs",
         *notes,
         "## Pictures",
         *pictures,
         "## Settings",
-        "Parameters that are not named have their defaults. Seconds are those of one training, and "
-        "of measuring one seed, on the machine named.",
+        "Parameters that are not named have their defaults. Seconds are those of each training "
+        "and, for each seed, of measuring.",
         *(_settings(row, records[row.id]) for row in shown),
     ]
     page.write_text("\n\n".join(blocks) + "\n")
@@ -98,8 +112,8 @@ def _settings(row, record):
     """The models that a row has used, those that differ by the seed only on one line."""
     lines = [
         f"**{row.id}**: seeds {_listed(record['seeds'])}; measured in "
-        f"{_listed(round(seconds) for seconds in record['seconds of measuring'])} s on "
-        f"{record['machine']}."
+        f"{_listed(round(seconds) for seconds in record['seconds of measuring'])} s "
+        f"({record['measured on']})."
     ]
     alike = {}
     for model in record["settings"]["models"]:
@@ -110,7 +124,8 @@ def _settings(row, record):
             f"- `{description}` on {digits}"
             + (f", seeds {_listed(seeds)}" if seeds else "")
             + "".join(f", which chose {model['chosen']}" for model in models if "chosen" in model)
-            + f": {_listed(round(model['seconds']) for model in models)} s."
+            + f": {_listed(round(model['seconds']) for model in models)} s "
+            + f"({'; '.join(sorted({model['trained on'] for model in models}))})."
         )
     return "\n".join(lines)
 

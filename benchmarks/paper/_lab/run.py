@@ -1,17 +1,15 @@
 """Run experiments, and keep their figures and pictures."""
 
 import json
-import os
-import platform
 import time
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from _lab.lab import EPSILON, Lab, versions
+from _lab.lab import EPSILON, Lab, machine, versions
 from _lab.page import write_page
 from _lab.rows import ROWS, Row
 
@@ -30,7 +28,7 @@ EXPERIMENTS = (
 
 
 def rows_named(names: list[str] | None) -> list[Row]:
-    """The rows of these ids, or of all; M8, which is no row, stands for M8a and M8b."""
+    """The rows of these ids, or of all; M8 stands for M8a and M8b, and so on."""
     for experiment in EXPERIMENTS:
         import_module(experiment)
     if names is None:
@@ -44,7 +42,7 @@ def rows_named(names: list[str] | None) -> list[Row]:
 
 
 def _is(row, name):
-    return row.id == name or (name not in ROWS and row.id[:-1] == name)
+    return row.id == name or row.id.rstrip("ab") == name
 
 
 def reproduce(
@@ -57,8 +55,9 @@ def reproduce(
     with tqdm(rows, bar_format="{desc:<20} {bar:30} {n}/{total} rows, {elapsed}") as bar:
         for row in bar:
             bar.set_description(row.id)
-            record = measured(row, lab, range(1 if lab.quick else n_seeds or row.n_seeds))
-            (results / f"{row.id}.json").write_text(json.dumps(record, indent=2) + "\n")
+            for record in records(row, lab, range(1 if lab.quick else n_seeds or row.n_seeds)):
+                text = json.dumps(record, indent=2, ensure_ascii=False)
+                (results / f"{row.id}.json").write_text(text + "\n")
             for name, _, draw in row.pictures:
                 bar.set_description(f"{row.id}, {name}")
                 figure = draw(lab)
@@ -68,27 +67,27 @@ def reproduce(
             write_page(results, page)
 
 
-def measured(row: Row, lab: Lab, seeds: range) -> dict:
-    """One row's figures for each seed, and all that one has to know to repeat them."""
+def records(row: Row, lab: Lab, seeds: range) -> Iterator[dict]:
+    """After each seed the figures so far, and all that one has to know to repeat them."""
     by_seed, seconds = [], []
     lab.used.clear()
+    lab.attacks.clear()
     for seed in tqdm(seeds, desc=row.id, unit="seed", leave=False):
         start, spent = time.perf_counter(), lab.seconds_of_training
         by_seed.append(row.measure(lab, seed))
         training = lab.seconds_of_training - spent
         seconds.append(round(time.perf_counter() - start - training, 1))
-    return {
-        "row": row.id,
-        "values": {name: [one[name] for one in by_seed] for name in by_seed[0]},
-        "seeds": list(seeds),
-        "quick": lab.quick,
-        "settings": {
-            "epsilon": EPSILON,
-            "stronger attack": {**lab.pgd, "step_size": 2.5 * EPSILON / lab.pgd["n_steps"]},
-            "models": list(lab.used.values()),
-        },
-        "seconds of measuring": seconds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, device {lab.device}",
-        "versions": versions(),
-    }
+        yield {
+            "row": row.id,
+            "values": {name: [one[name] for one in by_seed] for name in by_seed[0]},
+            "seeds": list(seeds[: len(by_seed)]),
+            "quick": lab.quick,
+            "settings": {
+                "epsilon": EPSILON,
+                "attacks": dict(lab.attacks),
+                "models": list(lab.used.values()),
+            },
+            "seconds of measuring": seconds,
+            "measured on": machine(),
+            "versions": versions(),
+        }
