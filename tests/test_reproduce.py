@@ -1,11 +1,20 @@
 """The command that repeats the paper's experiments, on the sample of digits."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
+from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.__main__ import main
+from sk_adv._reproduce import SCRIPTS
+from sk_adv.datasets import load_mnist_sample
 
 IDS = [*(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]
 IDS += [f"A{i}" for i in range(1, 7)]
@@ -36,11 +45,16 @@ def test_unknown_row_is_named_with_those_there_are(tmp_path):
         main(["reproduce", "--quick", "--only", "L9", "--cache", str(tmp_path)])
 
 
-def test_m8_stands_for_both_of_its_rows_and_l4_for_itself(tmp_path):
-    main(["reproduce", "--quick", "--only", "L1", "--cache", str(tmp_path)])
-    from _lab.run import rows_named
+@pytest.fixture
+def experiments(monkeypatch):
+    """The modules of benchmarks/paper, by name."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return import_module
 
-    assert [row.id for row in rows_named(["M8", "L4"])] == ["L4", "M8a", "M8b"]
+
+def test_m8_stands_for_both_of_its_rows(experiments):
+    rows_named = experiments("_lab.run").rows_named
+    assert [row.id for row in rows_named(["M8", "M1"])] == ["M1", "M8a", "M8b"]
 
 
 def test_figures_that_were_measured_before_a_change_are_marked_on_the_page(tmp_path):
@@ -52,3 +66,112 @@ def test_figures_that_were_measured_before_a_change_are_marked_on_the_page(tmp_p
     (results / "L3.json").write_text(json.dumps(record))
     main(command)
     assert "to be run again" in (tmp_path / "quick" / "paper.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--seeds", "0"], "integer of at least 1"),
+        (["--device", "nonsense"], "--device: device='nonsense' can't be used"),
+    ],
+)
+def test_wrong_options_are_named(option, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["reproduce", "--quick", "--only", "L1", "--cache", str(tmp_path), *option])
+    assert message in f"{exit_.value} {capsys.readouterr().err}"
+
+
+def test_a_cache_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="--cache: the folder"):
+        main(["reproduce", "--quick", "--only", "L1", "--cache", str(tmp_path / "file")])
+
+
+def test_a_model_in_the_cache_is_found_by_all_that_makes_it_another(
+    experiments, tmp_path, monkeypatch
+):
+    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
+    digits, fits = lab.digits, []
+    fit = LogisticRegression.fit
+
+    def counting(self, X, y):
+        fits.append(len(X))
+        return fit(self, X[:100], y[:100])
+
+    monkeypatch.setattr(LogisticRegression, "fit", counting)
+    lab.fitted(LogisticRegression(), digits)
+    lab.fitted(LogisticRegression(verbose=1), digits)
+    assert fits == [4000]
+    lab.fitted(LogisticRegression(C=2.0), digits)
+    lab.fitted(LogisticRegression(), digits.trained_on(500))
+    lab.fitted(LogisticRegression(), digits.of_pixels(np.arange(99, 784)))
+    assert fits == [4000, 4000, 500, 4000]
+
+
+def test_key_of_a_model_does_not_depend_on_the_process(experiments):
+    describe = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from _lab.lab import _parameters\n"
+        "from maxout import WithWeightDecay\n"
+        "from sk_adv.neural_network import MaxoutNet\n"
+        "print(_parameters(WithWeightDecay(MaxoutNet, weight_decay=0.1, lr=0.1)))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", describe],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+
+
+def test_localisation_of_a_point_a_line_and_an_even_image(experiments):
+    maxout = experiments("maxout")
+    point, line, even = np.zeros((3, 28, 28))
+    point[3, 4], line[5], even[:] = -2.0, 1.0, 0.1
+    images = np.stack([point, line, even]).reshape(3, 784)
+    np.testing.assert_allclose(maxout.participation(images), [1, 28, 784])
+    # The variance of 0, ..., 27 is (28² - 1) / 12.
+    one_axis = np.sqrt((28**2 - 1) / 12)
+    expected = [0, one_axis, np.sqrt(2) * one_axis]
+    np.testing.assert_allclose(maxout.spread(images), expected, atol=1e-12)
+
+
+def test_first_layer_tells_which_piece_acts(experiments):
+    X = load_mnist_sample().data[:200]
+    y = np.arange(200) % 2
+    model = AdversarialMaxoutClassifier((3,), 4, max_iter=1, random_state=0).fit(X, y)
+    weights, acting = experiments("maxout").first_layer(model, X)
+    bias = as_module(model).layers[0].bias.numpy()
+    pieces = np.einsum("nf,puf->npu", X, weights) + bias
+    for piece in range(4):
+        np.testing.assert_allclose(acting[piece], (pieces.argmax(1) == piece).mean(0))
+
+
+def test_rbf_network_is_its_formula(experiments):
+    rbf = experiments("rbf")
+    rng = np.random.default_rng(0)
+    centres, X = rng.normal(size=(3, 5)), rng.normal(size=(7, 5))
+    module = rbf.RBF(torch.from_numpy(centres)).double()
+    beta = np.exp(rng.normal(size=(3, 5)))
+    module.log_beta.data = torch.from_numpy(np.log(beta))
+    p = np.exp(-(beta * (X[:, None] - centres) ** 2).sum(2))
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(X)), np.log(p / (1 - p)))
+
+
+def test_agreement_counts_the_digits_that_both_get_wrong(experiments):
+    first, second = np.array([0, 1, 1, 2, 2]), np.array([0, 1, 2, 2, 1])
+    y = np.array([0, 0, 0, 0, 2])
+    agreement = experiments("rbf").agreement
+    # Digits 1 to 3 are wrong for both, of which 1 and 3 alike.
+    assert agreement(lambda X: first, lambda X: second, None, y) == 2 / 3
+
+
+def test_share_of_noise_that_is_given_a_class(experiments):
+    probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.4, 0.2]])
+    found = experiments("rubbish").sure_of_noise(probabilities)
+    assert found == {"given a class": 0.5, "confidence": pytest.approx(0.8)}

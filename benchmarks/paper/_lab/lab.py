@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import os
 import platform
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -197,7 +198,8 @@ def _text(value):
         return type(value).__name__
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
-    return getattr(value, "__qualname__", None) or repr(value)
+    # An address in memory says nothing.
+    return getattr(value, "__qualname__", None) or re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _source(value):
