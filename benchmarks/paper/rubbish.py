@@ -49,7 +49,8 @@ def softmax(lab, seed):
 )
 def sigmoids(lab, seed):
     """`predict_proba` scales the sigmoids to a sum of 1, so they are read from the module."""
-    model = maxout(lab, seed, output_activation="sigmoid")
+    n_epochs = 12 if lab.quick else 20
+    model = maxout(lab, seed, output_activation="sigmoid", max_iter=n_epochs)
     with torch.no_grad():
         log_sigmoids = as_module(model, device="cpu")(torch.from_numpy(noise(lab, seed)))
     found = sure_of_noise(log_sigmoids.exp().numpy())

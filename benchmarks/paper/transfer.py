@@ -27,7 +27,7 @@ def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""
     found = {}
     clipped = {"bounds": (0, 1)}
-    attacks = {"": {}, ", clipped": clipped, ", PGD": lab.pgd, ", PGD, clipped": lab.pgd | clipped}
+    attacks = {"": {}, ", clipped": clipped, ", PGD": lab.pgd}
     for suffix, attack in attacks.items():
         errors = transfer_error_matrix(
             models(lab, seed), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON, **attack
