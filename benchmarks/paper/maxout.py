@@ -18,12 +18,21 @@ from sk_adv.neural_network import MaxoutNet
 @row(
     "M1",
     "maxout network with dropout",
-    paper={"FGSM error": 0.894, CONFIDENCE: 0.976},
+    paper={"clean error": 0.0094, "FGSM error": 0.894, CONFIDENCE: 0.976},
     verdict=lambda ours: (
-        "agrees: nearly always fooled, and sure of it"
-        if ours["FGSM error"] > 0.8 and ours[CONFIDENCE] > 0.8
-        else "differs"
+        (
+            "agrees: nearly always fooled, and sure of it"
+            if ours["FGSM error"] > 0.8 and ours[CONFIDENCE] > 0.8
+            else "differs"
+        )
+        + ("" if ours["clean error"] < 0.01 else "; its clean error is higher than the paper's")
     ),
+    note="On 50,000 training digits and 10,000 held-out ones we have tried Adam with cosine "
+    "schedules of 40 and 90 epochs, step sizes of 0.001 and 0.003, input dropout of 0.1 to 0.3 and "
+    "hidden dropout of 0.25 and 0.5, limits of 0.7 to 1.94 on the norm of weights, weights that "
+    "start small or not, and SGD with momentum 0.7 at rates of 0.1 and 0.15, for 40 to 90 epochs: "
+    "all end between 1.2 % and 1.5 % held-out error, with hardly an error on the training digits. "
+    "What is left is longer training at a constant rate, hundreds of epochs, that we have not run.",
 )
 def plain(lab, seed):
     """Trained on clean digits."""
