@@ -243,6 +243,8 @@ def curves(models, data, epsilons, tuned_for):
         models, data.X_test, data.y_test, epsilons=epsilons, attack="exact"
     )
     display.ax_.axvline(tuned_for, color="grey", linestyle=":", zorder=0)
+    # Beside the curves, of which some run through every corner.
+    display.ax_.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return display.figure_
 
 

@@ -61,7 +61,7 @@ def reproduce(
             for name, _, draw in row.pictures:
                 bar.set_description(f"{row.id}, {name}")
                 figure = draw(lab)
-                figure.savefig(pictures / f"{row.id}-{name}.png", dpi=110)
+                figure.savefig(pictures / f"{row.id}-{name}.png", dpi=110, bbox_inches="tight")
                 plt.close(figure)
             # After each row, as the next may take hours.
             write_page(results, page)
