@@ -183,7 +183,7 @@ def describe(estimator: BaseEstimator) -> str:
         signature = inspect.signature(base.__init__).parameters.values()
         defaults |= {parameter.name: repr(parameter.default) for parameter in signature}
     changed = [
-        f"{name}={_text(value)}"
+        f"{name}={_shown(value)}"
         for name, value in estimator.get_params(deep=False).items()
         if name not in (*IRRELEVANT, "random_state")
         and not name.startswith("_")
@@ -199,6 +199,15 @@ def _parameters(estimator):
         for name, value in estimator.get_params().items()
         if name not in IRRELEVANT and not name.startswith("_")
     )
+
+
+def _shown(value):
+    """A parameter on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_shown(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, np.ndarray):
+        return f"[{', '.join(f'{entry:.3g}' for entry in value)}]"
+    return _text(value)
 
 
 def _text(value):

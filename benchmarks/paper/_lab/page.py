@@ -120,14 +120,20 @@ def _settings(row, record):
         alike.setdefault((model["model"], model["digits"]), []).append(model)
     for (description, digits), models in alike.items():
         seeds = [model["seed"] for model in models if "seed" in model]
+        elsewhere = {model["trained on"] for model in models} - {record["measured on"]}
         lines.append(
             f"- `{description}` on {digits}"
             + (f", seeds {_listed(seeds)}" if seeds else "")
-            + "".join(f", which chose {model['chosen']}" for model in models if "chosen" in model)
-            + f": {_listed(round(model['seconds']) for model in models)} s "
-            + f"({'; '.join(sorted({model['trained on'] for model in models}))})."
+            + "".join(f", which chose {_chosen(model)}" for model in models if "chosen" in model)
+            + f": {_listed(round(model['seconds']) for model in models)} s"
+            + "".join(f" ({machine})" for machine in sorted(elsewhere))
+            + "."
         )
     return "\n".join(lines)
+
+
+def _chosen(model):
+    return _listed(f"{name} = {value:.3g}" for name, value in model["chosen"].items())
 
 
 def _listed(values):
