@@ -250,13 +250,13 @@ def draw_filters(lab):
     "M7",
     "linear",
     "Weights of the linear models, as images of 28 × 28 pixels, each on its own scale: the ten "
-    "classes of softmax regression, and 3 versus 7, plain and adversarially trained.",
+    "classes of softmax regression, and 3 versus 7, plain and, last, adversarially trained.",
 )
 def draw_linear(lab):
     """Twelve images."""
     models = linear_models(lab)
     weights = np.concatenate([model.coef_ for model in models.values()])
-    names = [*(f"softmax: {k}" for k in range(10)), "3 versus 7", "3 versus 7, adversarial"]
+    names = [*(f"softmax: {k}" for k in range(10)), "3 versus 7", "adversarial"]
     return FilterDisplay(weights=weights, names=names).plot(scale="each").figure_
 
 
