@@ -22,6 +22,9 @@ def models(lab, seed):
         if ours["M1 to M2"] < ours["M2 to M1"]
         else "differs"
     ),
+    note="PGD's copies are made to fit one network, and carry over to the other less often than "
+    "FGSM's. Clipped copies of M1 fool M2 twice as often as unclipped ones: M2 was trained on "
+    "unclipped copies, which it recognises.",
 )
 def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""
