@@ -27,7 +27,7 @@ from sk_adv.neural_network import MaxoutNet
         )
         + ("" if ours["clean error"] < 0.01 else "; its clean error is higher than the paper's")
     ),
-    note="Other settings did no better. Trained on 50,000 digits and tested on the 10,000 held out: "
+    note="Other settings did no better. Trained on 50,000 digits and tested on 10,000 held out, "
     "Adam with a cosine schedule of 40 to 100 epochs, step sizes of 0.001 and 0.003, input dropout "
     "of 0.2 and 0.3 with hidden dropout of 0.5, limits of 0.7 to 1.94 on the norm of weights, or "
     "none, weights that start small, smaller or not, and SGD with momentum 0.7 at rates of 0.1 and "
@@ -65,7 +65,7 @@ def adversarial(lab, seed):
     paper={CONFIDENCE: 0.814},
     verdict=lambda ours: "agrees" if abs(ours[CONFIDENCE] - 0.814) < 0.05 else "differs",
     note="The mean is over the copies that fool M2, of which there are a third as many as in the "
-    "paper: those that are left fool it narrowly. On PGD's copies M2 is as sure as can be.",
+    "paper. On PGD's copies M2 is as sure as can be.",
 )
 def confidence(lab, seed):
     """Under FGSM, and under PGD, which fools it far more often."""

@@ -23,8 +23,8 @@ def models(lab, seed):
         else "differs"
     ),
     note="PGD's copies are made to fit one network, and carry over to the other less often than "
-    "FGSM's. Clipped copies of M1 fool M2 twice as often as unclipped ones: M2 was trained on "
-    "unclipped copies, which it recognises.",
+    "FGSM's. Clipped copies of M1 fool M2 twice as often as unclipped ones, probably "
+    "because M2 was trained on unclipped ones.",
 )
 def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""
