@@ -22,7 +22,7 @@ def models(lab, seed):
         if ours["M1 to M2"] < ours["M2 to M1"]
         else "differs"
     ),
-    note="PGD's copies are made to fit one network, and carry over to the other less often than "
+    note="PGD's copies against M2 fit M2 alone: they fool M1 far less often than "
     "FGSM's. Clipped copies of M1 fool M2 twice as often as unclipped ones, probably "
     "because M2 was trained on unclipped ones.",
 )
