@@ -5,8 +5,8 @@ from _lab.models import maxout
 from _lab.rows import row
 
 NOTE = (
-    "Half of the loss is that of the noisy copies, drawn anew for each batch, as half of M2's is "
-    "that of the adversarial ones; 15 epochs."
+    "In M8a and M8b half of the loss is that of the noisy copies, drawn anew for each batch, as "
+    "half of M2's is that of the adversarial ones; 15 epochs, where M1 and M2 have 40."
 )
 
 

@@ -16,11 +16,11 @@ I. J. Goodfellow, J. Shlens and C. Szegedy, *Explaining and Harnessing Adversari
 
 and one row of it, say M2, is measured again by `python -m sk_adv reproduce{option} --only M2`.
 MNIST is read from the file that `SK_ADV_MNIST` names, or downloaded. Each figure is the mean over
-seeds, with the standard deviation where there are several; rows without randomness have one. Errors
-are shares of the {n_test} test digits, or of the threes and sevens among them. The perturbation is
-ε = 0.25 in the max-norm on pixels in [0, 1], not clipped to [0, 1] unless it says so. Beside the
-error under FGSM stands that under a stronger attack, PGD with {attack}, or, for linear models, that
-of the worst case, each clipped and not.
+seeds, with the standard deviation where there are several; A5 and rows without randomness have one.
+Errors are shares of the {n_test} test digits, or of the threes and sevens among them, unless the
+row or its note says otherwise. The perturbation is ε = 0.25 in the max-norm on pixels in [0, 1], not
+clipped to [0, 1] unless it says so. Where an error under FGSM is a row's result, one under a
+stronger attack stands beside it, PGD with {attack}, or, for linear models, that of the worst case.
 """
 FULL = {
     "digits": "all of MNIST",
