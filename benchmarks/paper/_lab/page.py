@@ -18,8 +18,8 @@ and one row of it, say M2, is measured again by `python -m sk_adv reproduce{opti
 MNIST is read from the file that `SK_ADV_MNIST` names, or downloaded. Each figure is the mean over
 seeds, with the standard deviation where there are several; A5 and rows without randomness have one.
 Errors are shares of the {n_test} test digits, or of the threes and sevens among them, unless the
-row or its note says otherwise. The perturbation is ε = 0.25 in the max-norm on pixels in [0, 1], not
-clipped to [0, 1] unless it says so. Where an error under FGSM is a row's result, one under a
+row or its note says otherwise. The perturbation is ε = 0.25 in the max-norm on pixels in [0, 1],
+not clipped to [0, 1] unless it says so. Where an error under FGSM is a row's result, one under a
 stronger attack stands beside it, PGD with {attack}, or, for linear models, that of the worst case.
 """
 FULL = {
