@@ -1,12 +1,10 @@
 """A5: an ensemble of twelve networks falls as one does. Section 8 of the paper."""
 
-from _lab.lab import EPSILON
+from _lab.lab import error_under
 from _lab.models import maxout
 from _lab.rows import row
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
-
-from sk_adv.metrics import adversarial_accuracy_score
 
 # Each step of PGD goes through all members.
 N_FOR_PGD = 1000
@@ -39,10 +37,7 @@ def ensemble(lab, seed):
     X, y, member = lab.digits.X_test, lab.digits.y_test, FrozenEstimator(members[0])
 
     def on_one_member(**attack):
-        accuracy = adversarial_accuracy_score(
-            voting, X, y, epsilon=EPSILON, surrogate=member, **attack
-        )
-        return float(1 - accuracy)
+        return error_under(voting, X, y, surrogate=member, **attack)
 
     return lab.figures(voting, lab.digits, n_for_pgd=N_FOR_PGD) | {
         "FGSM on one member": on_one_member(),

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from _lab.lab import CONFIDENCE, EPSILON
-from _lab.models import PLAIN, adversarial_maxout, maxout
+from _lab.models import PLAIN, adversarial_maxout, both_maxouts, maxout
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
 from skorch import NeuralNetClassifier
@@ -90,7 +90,7 @@ def confidence(lab, seed):
 def clean_errors(lab, seed):
     """Dropout alone, then dropout with adversarial training."""
     X, y = lab.digits.X_test, lab.digits.y_test
-    models = {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
+    models = both_maxouts(lab, seed)
     return {name: 1 - model.score(X, y) for name, model in models.items()}
 
 
@@ -231,8 +231,8 @@ def localisation(lab, seed):
         for figure, measure in (("pixels", participation), ("spread", spread)):
             found[f"{name}: {figure}"] = float(np.average(measure(effect), weights=acting))
 
-    describe("M1", *first_layer(maxout(lab, seed), lab.digits.X_test))
-    describe("M2", *first_layer(adversarial_maxout(lab, seed), lab.digits.X_test))
+    for name, model in both_maxouts(lab, seed).items():
+        describe(name, *first_layer(model, lab.digits.X_test))
     for name, model in linear_models(lab).items():
         describe(name, model.coef_)
     return found
@@ -248,7 +248,7 @@ def localisation(lab, seed):
 def draw_filters(lab):
     """Side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
-    models = {"M1": maxout(lab, 0), "M2": adversarial_maxout(lab, 0)}
+    models = both_maxouts(lab, 0)
     for ax, (name, model) in zip(axes, models.items(), strict=True):
         weights, acting = first_layer(model, lab.digits.X_test)
         order = np.argsort(-acting.ravel(), kind="stable")[:100]
@@ -282,7 +282,7 @@ def draw_curves(lab):
     """On the first test digits, as PGD is costly."""
     data = lab.digits.first(200 if lab.quick else 1000)
     display = RobustnessCurveDisplay.from_estimator(
-        {"M1": maxout(lab, 0), "M2": adversarial_maxout(lab, 0)},
+        both_maxouts(lab, 0),
         data.X_test,
         data.y_test,
         epsilons=np.linspace(0, 0.3, 7),

@@ -106,10 +106,9 @@ def shallow_rbf(lab, seed):
     """Beside the attacks random noise of the same size."""
     model, X, y = rbf(lab, seed), lab.digits.X_test, lab.digits.y_test
     module = as_module(model, device="cpu")
-    steps = {name: value for name, value in lab.pgd.items() if name != "attack"}
     attacks = {
         "FGSM": lambda bounds: fgsm(module, X, y, EPSILON, bounds=bounds, loss=loss_a_class),
-        "PGD": lambda bounds: pgd(module, X, y, EPSILON, bounds=bounds, **steps),
+        "PGD": lambda bounds: pgd(module, X, y, EPSILON, bounds=bounds, **lab.pgd_params),
     }
     clean, sure = confidence(model, X)
     found = {"clean error": (clean != y).mean(), "confidence, clean": sure.mean()}
@@ -154,10 +153,9 @@ def shared_mistakes(lab, seed):
         return confidence(quadratic, X)[0]
 
     found, module = {}, as_module(M1, device="cpu")
-    steps = {name: value for name, value in lab.pgd.items() if name != "attack"}
     for suffix, copies in (
         ("", fgsm(module, X, y, EPSILON)),
-        (", PGD", pgd(module, X, y, EPSILON, **steps)),
+        (", PGD", pgd(module, X, y, EPSILON, **lab.pgd_params)),
     ):
         wrong = M1.predict(copies) != y
         errors, labels = copies[wrong], y[wrong]

@@ -29,18 +29,21 @@ def rotation(lab, seed):
     far = 2 * np.linalg.norm(X, axis=1).max()
     towards_gradient = rotate_towards_gradient(module, X, y, far, norm=2)
     noise = np.random.default_rng(seed).normal(size=X.shape)
+    directions = {
+        "": _quarter_turn(X, towards_gradient),
+        ", random direction": _quarter_turn(X, noise),
+    }
     found = {"0°": float(1 - model.score(X, y))}
     for angle in np.deg2rad(ANGLES):
-        for suffix, direction in (("", towards_gradient), (", random direction", noise)):
-            quarter = direction - _along(direction, X)
-            quarter *= np.linalg.norm(X, axis=1, keepdims=True) / np.linalg.norm(
-                quarter, axis=1, keepdims=True
-            )
+        for suffix, quarter in directions.items():
             rotated = np.cos(angle) * X + np.sin(angle) * quarter
             found[f"{np.rad2deg(angle):.0f}°{suffix}"] = float(1 - model.score(rotated, y))
     return found
 
 
-def _along(direction, X):
-    """The part of each direction that lies along its digit."""
-    return (direction * X).sum(1, keepdims=True) / (X**2).sum(1, keepdims=True) * X
+def _quarter_turn(X, direction):
+    """Each digit rotated by a right angle towards its direction."""
+    along = (direction * X).sum(1, keepdims=True) / (X**2).sum(1, keepdims=True) * X
+    quarter = direction - along
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (X, quarter)]
+    return quarter * (lengths[0] / lengths[1])

@@ -1,16 +1,11 @@
 """M4: copies made on one network fool the other. Sections 6 and 8 of the paper."""
 
 from _lab.lab import EPSILON
-from _lab.models import adversarial_maxout, maxout
+from _lab.models import both_maxouts
 from _lab.rows import picture, row
 
 from sk_adv.inspection import TransferMatrixDisplay
 from sk_adv.metrics import transfer_error_matrix
-
-
-def models(lab, seed):
-    """M1 and M2."""
-    return {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
 
 
 def judge(ours):
@@ -39,7 +34,7 @@ def transfer(lab, seed):
     attacks = {"": {}, ", clipped": clipped, ", PGD": lab.pgd}
     for suffix, attack in attacks.items():
         errors = transfer_error_matrix(
-            models(lab, seed), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON, **attack
+            both_maxouts(lab, seed), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON, **attack
         )
         found |= {f"M1 to M2{suffix}": errors[0, 1], f"M2 to M1{suffix}": errors[1, 0]}
     return {name: float(value) for name, value in found.items()}
@@ -54,6 +49,6 @@ def transfer(lab, seed):
 def draw(lab):
     """As a matrix."""
     display = TransferMatrixDisplay.from_estimators(
-        models(lab, 0), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON
+        both_maxouts(lab, 0), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON
     )
     return display.figure_

@@ -106,12 +106,17 @@ class Lab:
         return model
 
     @property
-    def pgd(self) -> dict:
+    def pgd_params(self) -> dict:
         """PGD-40 with five restarts; a quick run takes ten steps and one."""
         steps, restarts = (10, 1) if self.quick else (40, 5)
-        params = {"attack": "pgd", "n_steps": steps, "n_restarts": restarts, "random_state": 0}
-        self.attacks["PGD"] = params
+        params = {"n_steps": steps, "n_restarts": restarts, "random_state": 0}
+        self.attacks["PGD"] = {"attack": "pgd", **params}
         return params
+
+    @property
+    def pgd(self) -> dict:
+        """The same for metrics, which are told of an attack by its name."""
+        return {"attack": "pgd", **self.pgd_params}
 
     def figures(
         self,
@@ -136,10 +141,7 @@ class Lab:
         X, y = data.X_test, data.y_test
 
         def error(n_digits=None, **attack):
-            accuracy = adversarial_accuracy_score(
-                model, X[:n_digits], y[:n_digits], epsilon=EPSILON, **attack
-            )
-            return 1 - accuracy
+            return error_under(model, X[:n_digits], y[:n_digits], **attack)
 
         found = {
             "clean error": 1 - model.score(X, y),
@@ -164,6 +166,11 @@ def machine(model: BaseEstimator | None = None) -> str:
         f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}, "
         f"device: {device}"
     )
+
+
+def error_under(model, X, y, *, epsilon: float = EPSILON, **attack) -> float:
+    """The error of a model under an attack, FGSM unless another is named."""
+    return float(1 - adversarial_accuracy_score(model, X, y, epsilon=epsilon, **attack))
 
 
 def versions() -> dict[str, str]:

@@ -73,3 +73,8 @@ def maxout(lab, seed: int, **changes) -> AdversarialMaxoutClassifier:
 def adversarial_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
     """M2, fitted: M1 trained on clean digits and FGSM copies of them in equal parts."""
     return maxout(lab, seed, alpha=0.5)
+
+
+def both_maxouts(lab, seed: int) -> dict[str, AdversarialMaxoutClassifier]:
+    """M1 and M2 by their names."""
+    return {"M1": maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
