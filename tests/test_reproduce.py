@@ -9,6 +9,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
@@ -149,6 +150,20 @@ def test_first_layer_tells_which_piece_acts(experiments):
     pieces = np.einsum("nf,puf->npu", X, weights) + bias
     for piece in range(4):
         np.testing.assert_allclose(acting[piece], (pieces.argmax(1) == piece).mean(0))
+
+
+def test_weights_are_the_mean_of_those_after_the_last_epochs(experiments):
+    X, y = load_mnist_sample().data[:200], np.arange(200) % 2
+    model = AdversarialMaxoutClassifier((3,), tol=-np.inf, random_state=0)
+    mean_weights = experiments("_lab.models").MeanWeights(3)
+
+    def weights(**params):
+        fitted = clone(model).set_params(**params).fit(X, y)
+        return torch.nn.utils.parameters_to_vector(as_module(fitted).parameters())
+
+    expected = torch.stack([weights(max_iter=n) for n in (5, 6, 7)]).mean(0)
+    found = weights(max_iter=7, callbacks=[mean_weights])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 
 
 def test_rbf_network_is_its_formula(experiments):

@@ -6,7 +6,7 @@ from _lab.rows import row
 
 NOTE = (
     "In M8a and M8b half of the loss is that of the noisy copies, drawn anew for each batch, as "
-    "half of M2's is that of the adversarial ones; 15 epochs, where M1 and M2 have 40."
+    "half of M2's is that of the adversarial ones; 15 epochs, where M2 has 40."
 )
 
 

@@ -20,9 +20,10 @@ N_FOR_PGD = 1000
         else "differs"
     ),
     n_seeds=1,
-    note="The members are M1s of 5 epochs each, so that twelve do not take hours. The ensemble's "
-    "answer is the mean of their probabilities, and the gradient goes through all of them. PGD on "
-    "the whole ensemble is measured on the first 1,000 test digits.",
+    note="The members have M1's layers and are trained for 5 epochs of Adam each, so that twelve "
+    "do not take hours. The ensemble's answer is the mean of their probabilities, and the gradient "
+    "goes through all of them. PGD on the whole ensemble is measured on the first 1,000 test "
+    "digits.",
 )
 def ensemble(lab, seed):
     """Twelve members, each with a seed of its own."""

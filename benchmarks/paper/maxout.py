@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from _lab.lab import CONFIDENCE, EPSILON
-from _lab.models import PLAIN, adversarial_maxout, both_maxouts, maxout
+from _lab.models import PLAIN, adversarial_maxout, both_maxouts, maxout, plain_maxout
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
 from skorch import NeuralNetClassifier
@@ -27,17 +27,19 @@ from sk_adv.neural_network import MaxoutNet
         )
         + ("" if ours["clean error"] < 0.01 else "; its clean error is higher than the paper's")
     ),
-    note="We have found no settings that are clearly better. Trained on 50,000 digits and tested "
-    "on 10,000 held out, Adam with a cosine schedule of 40 to 100 epochs, step sizes of 0.001 and "
-    "0.003, input dropout of 0.2 and 0.3 with hidden dropout of 0.5, limits of 0.7 to 1.94 on the "
-    "norm of weights, or none, weights that start small, smaller or not, and SGD with momentum "
-    "0.7 at rates of 0.1 and 0.15 for 40 and 90 epochs ended between 1.2 % and 1.5 %, most of "
-    "them with hardly an error on the training digits. What is left is training at a constant "
-    "rate for hundreds of epochs, which we have not run.",
+    note="SGD at a constant rate for 250 epochs, as in the maxout paper, and the mean of the weights "
+    "after each of the last 50. What makes the difference is the length: trained on 50,000 digits "
+    "and tested on 10,000 held out (seed 0), a running mean of the weights reaches 1.3 % after 60 "
+    "to 120 epochs and 1.1 % after 200, the last weights 1.2 %; with the rate at 0.07 the mean ends "
+    "at 1.2 %, and at 0.1 the training loss rises after 50 epochs. Shorter trainings ended between "
+    "1.2 % and 1.5 %, whatever else was changed: Adam with a cosine schedule of 40 to 100 epochs, "
+    "with step sizes of 0.001 and 0.003, input dropout of 0.2 and 0.3, limits of 0.7 to 1.94 on "
+    "the norm of weights or none, and weights that start small, smaller or not; SGD with a cosine "
+    "schedule of 40 and 90 epochs.",
 )
 def plain(lab, seed):
     """Trained on clean digits."""
-    return lab.figures(maxout(lab, seed), lab.digits)
+    return lab.figures(plain_maxout(lab, seed), lab.digits)
 
 
 @row(
@@ -83,14 +85,17 @@ def confidence(lab, seed):
     paper={"M1": 0.0094, "M2": 0.0084},
     verdict=lambda ours: (
         "agrees: adversarial training regularises"
-        if ours["M2"] < ours["M1"]
+        if ours["M2"] < min(ours["M1"], ours["clean, with M2's settings"])
         else "differs: adversarial training did not lower the clean error"
     ),
+    note="M1 has the settings and the length of training of the maxout paper, which suit it "
+    "better; M2 has less dropout, and Adam for 40 epochs. The third figure is that of a network "
+    "trained as M2 was, on clean digits alone.",
 )
 def clean_errors(lab, seed):
     """Dropout alone, then dropout with adversarial training."""
     X, y = lab.digits.X_test, lab.digits.y_test
-    models = both_maxouts(lab, seed)
+    models = both_maxouts(lab, seed) | {"clean, with M2's settings": maxout(lab, seed)}
     return {name: 1 - model.score(X, y) for name, model in models.items()}
 
 
@@ -301,6 +306,6 @@ def draw_copies(lab):
     """The first digits of the test set."""
     data = lab.digits.first(8)
     display = AdversarialExamplesDisplay.from_estimator(
-        maxout(lab, 0), data.X_test, data.y_test, epsilon=EPSILON
+        plain_maxout(lab, 0), data.X_test, data.y_test, epsilon=EPSILON
     )
     return display.figure_

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from _lab.lab import CONFIDENCE, EPSILON
-from _lab.models import PLAIN, maxout
+from _lab.models import PLAIN, plain_maxout
 from _lab.rows import row
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
@@ -146,7 +146,7 @@ def agreement(first, second, X, y):
 )
 def shared_mistakes(lab, seed):
     """On copies made against M1."""
-    M1, X, y = maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
+    M1, X, y = plain_maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
     shallow, quadratic = lab.fitted(PLAIN, lab.digits), rbf(lab, seed)
 
     def rbf_class(X):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from _lab.models import maxout
+from _lab.models import plain_maxout
 from _lab.rows import row
 
 from sk_adv import as_module
@@ -23,7 +23,7 @@ ANGLES = (5, 10, 20, 30)
 )
 def rotation(lab, seed):
     """Each digit by the same angle, in the plane of itself and a direction; its length stays."""
-    model, X, y = maxout(lab, seed), lab.digits.X_test.astype(np.float64), lab.digits.y_test
+    model, X, y = plain_maxout(lab, seed), lab.digits.X_test.astype(np.float64), lab.digits.y_test
     module = as_module(model, device="cpu", dtype=torch.float64)
     # With no limit on the radius the gradient's direction is reached: a right angle.
     far = 2 * np.linalg.norm(X, axis=1).max()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from _lab.models import maxout
+from _lab.models import plain_maxout
 from _lab.rows import picture, row
 from scipy.special import softmax
 
@@ -41,7 +41,7 @@ def judge(ours):
 )
 def sweep(lab, seed):
     """Where the class is right, and how straight the logits run."""
-    model, data = maxout(lab, seed), lab.digits.first(100)
+    model, data = plain_maxout(lab, seed), lab.digits.first(100)
     X, y = data.X_test.astype(np.float64), np.searchsorted(model.classes_, data.y_test)
     module = as_module(model, device="cpu", dtype=torch.float64)
     direction = fgsm(module, X, y, 1.0) - X
@@ -80,6 +80,6 @@ def draw(lab):
     """The first test digit."""
     data = lab.digits.first(1)
     display = EpsilonSweepDisplay.from_estimator(
-        maxout(lab, 0), data.X_test, data.y_test[0], epsilons=RADII
+        plain_maxout(lab, 0), data.X_test, data.y_test[0], epsilons=RADII
     )
     return display.figure_
