@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.__main__ import main
@@ -152,18 +155,43 @@ def test_first_layer_tells_which_piece_acts(experiments):
         np.testing.assert_allclose(acting[piece], (pieces.argmax(1) == piece).mean(0))
 
 
+def weights_of(model):
+    return torch.nn.utils.parameters_to_vector(as_module(model).parameters())
+
+
 def test_weights_are_the_mean_of_those_after_the_last_epochs(experiments):
     X, y = load_mnist_sample().data[:200], np.arange(200) % 2
     model = AdversarialMaxoutClassifier((3,), tol=-np.inf, random_state=0)
+    last = [weights_of(clone(model).set_params(max_iter=n).fit(X, y)) for n in (5, 6, 7)]
     mean_weights = experiments("_lab.models").MeanWeights(3)
+    mean = clone(model).set_params(max_iter=7, callbacks=[mean_weights]).fit(X, y)
+    torch.testing.assert_close(weights_of(mean), sum(last) / 3, rtol=0, atol=1e-6)
+    # Epochs of an earlier call do not count.
+    mean_of_one = experiments("_lab.models").MeanWeights(1)
+    once, again = (clone(model).set_params(max_iter=4, warm_start=True).fit(X, y) for _ in "ab")
+    once.set_params(max_iter=3).fit(X, y)
+    again.set_params(max_iter=3, callbacks=[mean_of_one]).fit(X, y)
+    torch.testing.assert_close(weights_of(again), weights_of(once), rtol=0, atol=1e-6)
 
-    def weights(**params):
-        fitted = clone(model).set_params(**params).fit(X, y)
-        return torch.nn.utils.parameters_to_vector(as_module(fitted).parameters())
 
-    expected = torch.stack([weights(max_iter=n) for n in (5, 6, 7)]).mean(0)
-    found = weights(max_iter=7, callbacks=[mean_weights])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+class Interrupt(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_interrupted_trainings_are_kept_by_nobody(experiments, tmp_path):
+    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
+    callbacks = [experiments("_lab.models").MeanWeights(3), Interrupt()]
+    model = AdversarialMaxoutClassifier((3,), max_iter=9, callbacks=callbacks, random_state=0)
+    with pytest.raises(ConvergenceWarning, match="interrupted in epoch 1"):
+        lab.fitted(model, lab.digits.trained_on(200))
+    assert not list(tmp_path.iterdir())
+    # There is no mean before the last epochs: the weights stay what they had become.
+    X, y = lab.digits.X_train[:200], lab.digits.y_train[:200]
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 1"):
+        interrupted = clone(model).fit(X, y)
+    one_epoch = clone(model).set_params(max_iter=1, callbacks=None).fit(X, y)
+    torch.testing.assert_close(weights_of(interrupted), weights_of(one_epoch))
 
 
 def test_rbf_network_is_its_formula(experiments):

@@ -12,7 +12,7 @@ N_FOR_PGD = 1000
 
 @row(
     "A5",
-    "ensemble of twelve M1s: copies made on the whole ensemble, then on one member",
+    "ensemble of twelve maxout networks: copies made on the whole ensemble, then on one member",
     paper={"FGSM error": 0.911, "FGSM on one member": 0.879},
     verdict=lambda ours: (
         "agrees: an ensemble is no defence"
@@ -20,10 +20,10 @@ N_FOR_PGD = 1000
         else "differs"
     ),
     n_seeds=1,
-    note="The members have M1's layers and are trained for 5 epochs of Adam each, so that twelve "
-    "do not take hours. The ensemble's answer is the mean of their probabilities, and the gradient "
-    "goes through all of them. PGD on the whole ensemble is measured on the first 1,000 test "
-    "digits.",
+    note="The members are trained as M2, but on clean digits alone and for 5 epochs, so that "
+    "twelve do not take hours. The ensemble's answer is the mean of their probabilities, and the "
+    "gradient goes through all of them. PGD on the whole ensemble is measured on the first 1,000 "
+    "test digits.",
 )
 def ensemble(lab, seed):
     """Twelve members, each with a seed of its own."""

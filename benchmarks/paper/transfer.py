@@ -23,9 +23,9 @@ def judge(ours):
     "copies made on one network, tested on the other",
     paper={"M1 to M2": 0.196, "M2 to M1": 0.409},
     verdict=judge,
-    note="PGD's copies against M2 fit M2 closely: they fool M1 far less often than "
-    "FGSM's. Clipped copies of M1 fool M2 twice as often as unclipped ones, probably "
-    "because M2 was trained on unclipped ones.",
+    note="M1 and M2 differ in more than adversarial training (see their notes). PGD's copies "
+    "against M2 fit M2 closely: they fool M1 far less often than FGSM's. Clipped copies of M1 fool "
+    "M2 twice as often as unclipped ones, probably because M2 was trained on unclipped ones.",
 )
 def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""

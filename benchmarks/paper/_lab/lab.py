@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -87,7 +88,10 @@ class Lab:
             if seed is not None:
                 torch.manual_seed(seed)
             start = time.perf_counter()
-            model = clone(estimator).fit(data.X_train, data.y_train)
+            with warnings.catch_warnings():
+                # Ctrl-C ends the experiments, and does not shorten one.
+                warnings.filterwarnings("error", "Training was interrupted")
+                model = clone(estimator).fit(data.X_train, data.y_train)
             seconds = time.perf_counter() - start
             self.seconds_of_training += seconds
             self.cache.mkdir(parents=True, exist_ok=True)
