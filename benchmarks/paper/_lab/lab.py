@@ -1,5 +1,6 @@
 """The laboratory: fitted models out of a cache, and the attacks that every row reports."""
 
+import copy
 import hashlib
 import inspect
 import os
@@ -69,17 +70,25 @@ class Lab:
         return self.digits.only(3, 7)
 
     def fitted(
-        self, estimator: BaseEstimator, data: Digits, seed: int | None = None
+        self,
+        estimator: BaseEstimator,
+        data: Digits,
+        seed: int | None = None,
+        *,
+        start: BaseEstimator | None = None,
     ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
         The cache is asked by the estimator's parameters, the source of what the experiments
         themselves define, the digits and the libraries' versions; a change of any of them makes
         another file. A change of this library's code does not: then delete the cache. What has no
-        parameter `random_state` takes a `seed` of torch's generator.
+        parameter `random_state` takes a `seed` of torch's generator. With `start`, a fitted model
+        out of here with a parameter `warm_start`, training goes on from there.
         """
         name = type(estimator).__name__
-        key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
+        parts = [_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()]
+        parts += [] if start is None else [_parameters(start)]
+        key = repr(tuple(parts))
         path = self.cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
             model, origin = joblib.load(path)
@@ -87,12 +96,13 @@ class Lab:
             tqdm.write(f"training {name} on {data.name}")
             if seed is not None:
                 torch.manual_seed(seed)
-            start = time.perf_counter()
+            began = time.perf_counter()
             with warnings.catch_warnings():
                 # Ctrl-C ends the experiments, and does not shorten one.
                 warnings.filterwarnings("error", "Training was interrupted")
-                model = clone(estimator).fit(data.X_train, data.y_train)
-            seconds = time.perf_counter() - start
+                model = clone(estimator) if start is None else _at(start, estimator)
+                model.fit(data.X_train, data.y_train)
+            seconds = time.perf_counter() - began
             self.seconds_of_training += seconds
             self.cache.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
@@ -101,7 +111,8 @@ class Lab:
             part.replace(path)
         seed = getattr(estimator, "random_state", seed)
         self.used[path.stem] = {
-            "model": describe(estimator),
+            # What has gone on from another one says so by its `warm_start`.
+            "model": describe(estimator if start is None else model),
             "digits": data.name,
             **({} if seed is None else {"seed": seed}),
             **({"chosen": _plain(model.best_params_)} if hasattr(model, "best_params_") else {}),
@@ -158,6 +169,12 @@ class Lab:
         found[f"{name} error"] = error(n_for_pgd, **strong)
         found[f"{name} error, clipped"] = error(n_for_pgd, bounds=(0, 1), **strong)
         return {key: float(value) for key, value in found.items()}
+
+
+def _at(start, estimator):
+    """A copy of the fitted model that a call of `fit` trains on, as the estimator says."""
+    params = clone(estimator).get_params(deep=False)
+    return copy.deepcopy(start).set_params(**params | {"warm_start": True})
 
 
 def machine(model: BaseEstimator | None = None) -> str:
