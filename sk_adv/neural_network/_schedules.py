@@ -40,7 +40,8 @@ class Progress(Callback):
     bar_ = None
 
     def on_train_begin(self, net, **kwargs):
-        """Draw the bar."""
+        """Draw the bar, for the epochs from here on."""
+        self.n_before_ = len(net.history)
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="training")
 
     def on_epoch_end(self, net, **kwargs):
@@ -48,7 +49,7 @@ class Progress(Callback):
         row = net.history[-1]
         names = ("train_loss", "valid_clean_error", "valid_adversarial_error")
         self.bar_.set_postfix({name: f"{row[name]:.4g}" for name in names if name in row})
-        self.bar_.update(len(net.history) - self.bar_.n)
+        self.bar_.update(len(net.history) - self.n_before_ - self.bar_.n)
 
     def on_train_end(self, net, **kwargs):
         """Leave the bar as it is."""

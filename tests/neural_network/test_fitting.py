@@ -224,6 +224,8 @@ def test_the_progress_bar_counts_epochs_and_shows_the_loss(digits, capsys, small
     model = small(verbose=1, max_iter=3).fit(*digits)
     shown = capsys.readouterr().err
     assert "3/3" in shown and f"train_loss={model.loss_curve_[-1]:.4g}" in shown
+    model.set_params(warm_start=True, max_iter=2).fit(*digits)
+    assert "| 2/2 " in capsys.readouterr().err
 
 
 def test_compiled_training_gives_the_same_weights(digits, monkeypatch, small):
