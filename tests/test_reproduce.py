@@ -174,24 +174,6 @@ def test_weights_are_the_mean_of_those_after_the_last_epochs(experiments):
     torch.testing.assert_close(weights_of(again), weights_of(once), rtol=0, atol=1e-6)
 
 
-def test_training_goes_on_from_another_model(experiments, tmp_path):
-    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
-    digits = lab.digits.trained_on(200)
-    first = AdversarialMaxoutClassifier((3,), max_iter=2, random_state=0)
-    further = clone(first).set_params(max_iter=1, alpha=1.0)
-    expected = clone(first).set_params(warm_start=True).fit(digits.X_train, digits.y_train)
-    expected.set_params(max_iter=1, alpha=1.0).fit(digits.X_train, digits.y_train)
-    start = lab.fitted(first, digits)
-    # The second time out of the cache, where the start and one without it lie as well.
-    for model in (lab.fitted(further, digits, start=start) for _ in "ab"):
-        torch.testing.assert_close(weights_of(model), weights_of(expected))
-    lab.fitted(further, digits)
-    assert len(list(tmp_path.iterdir())) == 3
-    torch.testing.assert_close(weights_of(lab.fitted(first, digits)), weights_of(start))
-    described = [model["model"] for model in lab.used.values()]
-    assert sum("warm_start=True" in description for description in described) == 1
-
-
 class Interrupt(Callback):
     def on_epoch_end(self, net, **kwargs):
         signal.raise_signal(signal.SIGINT)

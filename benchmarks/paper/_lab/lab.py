@@ -1,6 +1,5 @@
 """The laboratory: fitted models out of a cache, and the attacks that every row reports."""
 
-import copy
 import hashlib
 import inspect
 import os
@@ -70,25 +69,17 @@ class Lab:
         return self.digits.only(3, 7)
 
     def fitted(
-        self,
-        estimator: BaseEstimator,
-        data: Digits,
-        seed: int | None = None,
-        *,
-        start: BaseEstimator | None = None,
+        self, estimator: BaseEstimator, data: Digits, seed: int | None = None
     ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
         The cache is asked by the estimator's parameters, the source of what the experiments
         themselves define, the digits and the libraries' versions; a change of any of them makes
         another file. A change of this library's code does not: then delete the cache. What has no
-        parameter `random_state` takes a `seed` of torch's generator. With `start`, a fitted model
-        out of here with a parameter `warm_start`, training goes on from there.
+        parameter `random_state` takes a `seed` of torch's generator.
         """
         name = type(estimator).__name__
-        parts = [_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()]
-        parts += [] if start is None else [_parameters(start)]
-        key = repr(tuple(parts))
+        key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
         path = self.cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
             model, origin = joblib.load(path)
@@ -96,13 +87,12 @@ class Lab:
             tqdm.write(f"training {name} on {data.name}")
             if seed is not None:
                 torch.manual_seed(seed)
-            began = time.perf_counter()
+            start = time.perf_counter()
             with warnings.catch_warnings():
                 # Ctrl-C ends the experiments, and does not shorten one.
                 warnings.filterwarnings("error", "Training was interrupted")
-                model = clone(estimator) if start is None else _at(start, estimator)
-                model.fit(data.X_train, data.y_train)
-            seconds = time.perf_counter() - began
+                model = clone(estimator).fit(data.X_train, data.y_train)
+            seconds = time.perf_counter() - start
             self.seconds_of_training += seconds
             self.cache.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
@@ -111,8 +101,7 @@ class Lab:
             part.replace(path)
         seed = getattr(estimator, "random_state", seed)
         self.used[path.stem] = {
-            # What has gone on from another one says so by its `warm_start`.
-            "model": describe(estimator if start is None else model),
+            "model": describe(estimator),
             "digits": data.name,
             **({} if seed is None else {"seed": seed}),
             **({"chosen": _plain(model.best_params_)} if hasattr(model, "best_params_") else {}),
@@ -169,12 +158,6 @@ class Lab:
         found[f"{name} error"] = error(n_for_pgd, **strong)
         found[f"{name} error, clipped"] = error(n_for_pgd, bounds=(0, 1), **strong)
         return {key: float(value) for key, value in found.items()}
-
-
-def _at(start, estimator):
-    """A copy of the fitted model that a call of `fit` trains on, as the estimator says."""
-    params = clone(estimator).get_params(deep=False)
-    return copy.deepcopy(start).set_params(**params | {"warm_start": True})
 
 
 def machine(model: BaseEstimator | None = None) -> str:

@@ -67,7 +67,7 @@ class MeanWeights(Callback):
         del self.mean_
 
 
-def maxout(lab, seed: int, *, start=None, **changes) -> AdversarialMaxoutClassifier:
+def maxout(lab, seed: int, **changes) -> AdversarialMaxoutClassifier:
     """Two maxout layers of 240 units of 5 pieces with dropout, trained on clean digits, fitted.
 
     With the settings that suit M2: with more dropout it withstands FGSM less.
@@ -76,8 +76,6 @@ def maxout(lab, seed: int, *, start=None, **changes) -> AdversarialMaxoutClassif
     ----------
     lab : Lab
     seed : int
-    start : AdversarialMaxoutClassifier, default=None
-        The fitted network whose training is gone on with.
     **changes : dict
         What is changed, such as `alpha=0.5` for M2.
 
@@ -104,7 +102,7 @@ def maxout(lab, seed: int, *, start=None, **changes) -> AdversarialMaxoutClassif
         params |= {"hidden_layer_sizes": (120, 120), "n_pieces": 2, "max_iter": 12}
         # Small weights need many steps to grow.
         params |= {"callbacks": None, "precision": "auto"}
-    return lab.fitted(AdversarialMaxoutClassifier(**params | changes), lab.digits, start=start)
+    return lab.fitted(AdversarialMaxoutClassifier(**params | changes), lab.digits)
 
 
 def plain_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
@@ -113,8 +111,7 @@ def plain_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
     Dropout, the limit on norms and the last momentum are those of the maxout paper (Goodfellow,
     Warde-Farley, Mirza, Courville and Bengio, ICML 2013, and its `mnist_pi.yaml` in pylearn2).
     There the rate falls from 0.1, and the weights with the lowest error on held-out digits are
-    taken, and trained on; here there are two rates, and after each the mean of the last weights
-    is taken.
+    taken; here the rate is constant, and the mean of the last weights is taken.
     """
     changes = {
         "input_dropout": 0.2,
@@ -127,11 +124,9 @@ def plain_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
         "max_iter": 250,
         "callbacks": [SmallWeights(0.005), MeanWeights(50)],
     }
-    further = {"learning_rate_init": 0.03, "max_iter": 120, "callbacks": [MeanWeights(50)]}
     if lab.quick:
         changes |= {"max_iter": 12, "callbacks": [MeanWeights(3)]}
-        further |= {"max_iter": 3, "callbacks": [MeanWeights(2)]}
-    return maxout(lab, seed, start=maxout(lab, seed, **changes), **changes | further)
+    return maxout(lab, seed, **changes)
 
 
 def adversarial_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
