@@ -163,14 +163,13 @@ def test_weights_are_the_mean_of_those_after_the_last_epochs(experiments):
     X, y = load_mnist_sample().data[:200], np.arange(200) % 2
     model = AdversarialMaxoutClassifier((3,), tol=-np.inf, random_state=0)
     last = [weights_of(clone(model).set_params(max_iter=n).fit(X, y)) for n in (5, 6, 7)]
-    mean_weights = experiments("_lab.models").MeanWeights(3)
-    mean = clone(model).set_params(max_iter=7, callbacks=[mean_weights]).fit(X, y)
+    MeanWeights = experiments("_lab.models").MeanWeights
+    mean = clone(model).set_params(max_iter=7, callbacks=[MeanWeights(3)]).fit(X, y)
     torch.testing.assert_close(weights_of(mean), sum(last) / 3, rtol=0, atol=1e-6)
     # Epochs of an earlier call do not count.
-    mean_of_one = experiments("_lab.models").MeanWeights(1)
     once, again = (clone(model).set_params(max_iter=4, warm_start=True).fit(X, y) for _ in "ab")
     once.set_params(max_iter=3).fit(X, y)
-    again.set_params(max_iter=3, callbacks=[mean_of_one]).fit(X, y)
+    again.set_params(max_iter=3, callbacks=[MeanWeights(1)]).fit(X, y)
     torch.testing.assert_close(weights_of(again), weights_of(once), rtol=0, atol=1e-6)
 
 

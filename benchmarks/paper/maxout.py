@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from _lab.lab import CONFIDENCE, EPSILON, error_under
 from _lab.models import (
+    ADAM,
     CLEAN,
     PLAIN,
     adversarial_maxout,
@@ -159,14 +160,10 @@ def weight_decay(lab, seed):
                 module__n_classes=10,
                 **params,
                 criterion=torch.nn.CrossEntropyLoss,
-                optimizer=torch.optim.Adam,
                 lr=0.001,
-                batch_size=100,
                 max_epochs=3 if lab.quick else 6,
-                iterator_train__shuffle=True,
-                train_split=None,
-                verbose=0,
                 device=lab.device,
+                **ADAM,
             )
             model = lab.fitted(net, lab.digits, seed)
             accuracy = model.score(lab.digits.X_train, lab.digits.y_train)
@@ -259,7 +256,7 @@ def judge_filters(ours):
         for figure in ("pixels", "spread")
     ),
     note="A weight counts by w times the standard deviation of its pixel, so that weights on "
-    "pixels that are never inked, which are never trained, count nothing; the mean over the "
+    "pixels that are never inked, and so never trained, count nothing; the mean over the "
     "pieces weighs each by the share of test digits on which it is the largest of its unit. The "
     "participation ratio (Σ s)² / Σ s² of s = (wσ)² is 1 for one pixel and 784 for all alike. The "
     "adversarial linear model was trained at ε = 0.1. M1 has more dropout than the other two "

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from _lab.lab import CONFIDENCE, EPSILON
-from _lab.models import PLAIN, plain_maxout
+from _lab.models import ADAM, PLAIN, plain_maxout
 from _lab.rows import row
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, one_hot
@@ -60,14 +60,10 @@ def rbf(lab, seed):
         RBF(torch.from_numpy(means)),
         criterion=LossAClass,
         alpha=1.0,
-        optimizer=torch.optim.Adam,
         lr=0.01,
-        batch_size=100,
         max_epochs=5 if lab.quick else 20,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
         device="cpu",
+        **ADAM,
     )
     return lab.fitted(net, data, seed)
 

@@ -4,12 +4,21 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
 from torch import nn
+from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel
 
 from sk_adv import AdversarialMaxoutClassifier
 
 # Hardly any penalty, on so many digits.
 PLAIN = LogisticRegression(C=1.0, max_iter=1000)
+# How skorch's nets are trained here: in shuffled batches, on all digits, in silence.
+ADAM = {
+    "optimizer": Adam,
+    "batch_size": 100,
+    "iterator_train__shuffle": True,
+    "train_split": None,
+    "verbose": 0,
+}
 # What sets a network apart that is trained as M2 in all else.
 CLEAN = "on clean digits alone"
 
