@@ -13,6 +13,8 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
@@ -153,6 +155,46 @@ def test_first_layer_tells_which_piece_acts(experiments):
     pieces = np.einsum("nf,puf->npu", X, weights) + bias
     for piece in range(4):
         np.testing.assert_allclose(acting[piece], (pieces.argmax(1) == piece).mean(0))
+
+
+def test_what_a_network_drops_becomes_grey(experiments):
+    models = experiments("_lab.models")
+    X, y = load_mnist_sample().data[:200], np.arange(200) % 2
+    network = AdversarialMaxoutClassifier((3,), 4, max_iter=3, random_state=0)
+    from_grey = make_pipeline(FunctionTransformer(models.from_grey), network).fit(X, y)
+    # A pixel that is dropped, and so 0 where the network sees it, was grey.
+    grey = np.full_like(X[:1], 0.5)
+    dropped = from_grey[-1].predict_proba(np.zeros_like(grey))
+    np.testing.assert_allclose(from_grey.predict_proba(grey), dropped)
+    # The first layer sees what the whole model sees.
+    first_layer = experiments("maxout").first_layer
+    for found, expected in zip(
+        first_layer(from_grey, X), first_layer(from_grey[-1], X - 0.5), strict=True
+    ):
+        np.testing.assert_allclose(found, expected)
+
+
+def test_pipelines_are_told_apart_in_the_cache_and_written_out(experiments, tmp_path):
+    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
+    from_grey = experiments("_lab.models").from_grey
+    digits = lab.digits.trained_on(200)
+
+    def fitted(function, **params):
+        network = AdversarialMaxoutClassifier((3,), max_iter=1, random_state=5, **params)
+        return lab.fitted(make_pipeline(FunctionTransformer(function), network), digits)
+
+    first = fitted(from_grey)
+    fitted(np.sqrt)
+    fitted(from_grey, n_pieces=2)
+    assert len(list(tmp_path.iterdir())) == 3
+    torch.testing.assert_close(weights_of(fitted(from_grey, verbose=1)[-1]), weights_of(first[-1]))
+    assert len(list(tmp_path.iterdir())) == 3
+    found = next(iter(lab.used.values()))
+    assert found["seed"] == 5
+    assert found["model"] == (
+        "make_pipeline(FunctionTransformer(func=from_grey), "
+        "AdversarialMaxoutClassifier(hidden_layer_sizes=(3,), max_iter=1))"
+    )
 
 
 def weights_of(model):

@@ -15,6 +15,7 @@ from _lab.models import (
 )
 from _lab.rows import picture, row
 from matplotlib import pyplot as plt
+from sklearn.pipeline import Pipeline
 from skorch import NeuralNetClassifier
 from torch.nn.functional import linear, one_hot
 
@@ -187,6 +188,8 @@ def first_layer(model, X):
     A piece acts where it is the largest of its unit; one that never does keeps the noise that it
     was initialised with, and says nothing.
     """
+    if isinstance(model, Pipeline):
+        model, X = model[-1], model[:-1].transform(X)
     layer = as_module(model, device="cpu").layers[0]
     shape = layer.bias.shape
     pieces = linear(torch.from_numpy(X), layer.weight.flatten(0, 1), layer.bias.flatten())

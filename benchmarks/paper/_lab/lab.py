@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
 from tqdm import tqdm
 
@@ -78,7 +79,7 @@ class Lab:
         another file. A change of this library's code does not: then delete the cache. What has no
         parameter `random_state` takes a `seed` of torch's generator.
         """
-        name = type(estimator).__name__
+        name = type(last_step(estimator)).__name__
         key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
         path = self.cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.joblib"
         if path.exists():
@@ -99,7 +100,7 @@ class Lab:
             origin = {"seconds": round(seconds, 1), "trained on": machine(model)}
             joblib.dump((model, origin), part)
             part.replace(path)
-        seed = getattr(estimator, "random_state", seed)
+        seed = getattr(last_step(estimator), "random_state", seed)
         self.used[path.stem] = {
             "model": describe(estimator),
             "digits": data.name,
@@ -162,14 +163,20 @@ class Lab:
 
 def machine(model: BaseEstimator | None = None) -> str:
     """Where a model was trained, or where figures are measured."""
-    module = getattr(model, "module_", None) or getattr(
-        getattr(model, "net_", None), "module_", None
+    network = last_step(model)
+    module = getattr(network, "module_", None) or getattr(
+        getattr(network, "net_", None), "module_", None
     )
     device = "cpu" if module is None else next(module.parameters()).device.type
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}, "
         f"device: {device}"
     )
+
+
+def last_step(model: BaseEstimator) -> BaseEstimator:
+    """Of a pipeline; any other model is its own."""
+    return model[-1] if isinstance(model, Pipeline) else model
 
 
 def error_under(model, X, y, *, epsilon: float = EPSILON, **attack) -> float:
@@ -189,6 +196,8 @@ def _key():
 
 def describe(estimator: BaseEstimator) -> str:
     """The estimator as it would be written, with what differs from the defaults, but no seed."""
+    if isinstance(estimator, Pipeline):
+        return f"make_pipeline({', '.join(describe(step) for _, step in estimator.steps)})"
     defaults = {}
     for base in reversed(type(estimator).__mro__):
         signature = inspect.signature(base.__init__).parameters.values()
@@ -205,6 +214,8 @@ def describe(estimator: BaseEstimator) -> str:
 
 def _parameters(estimator):
     """All parameters as text in a fixed order."""
+    if isinstance(estimator, Pipeline):
+        return [(_source(type(step)), _parameters(step)) for _, step in estimator.steps]
     return sorted(
         (name, _text(value), _source(value))
         for name, value in estimator.get_params().items()
@@ -233,13 +244,14 @@ def _text(value):
 
 
 def _source(value):
-    """The code of a class, or of a value's class, that no library but the experiments define."""
+    """The code of a function, a class or a value's class that the experiments define."""
     if isinstance(value, list):
         return [_source(entry) for entry in value]
     kind = value if inspect.isclass(value) else type(value)
-    path = getattr(sys.modules[kind.__module__], "__file__", None)
+    code = value if inspect.isfunction(value) else kind
+    path = getattr(sys.modules[code.__module__], "__file__", None)
     is_own = path is not None and Path(__file__).parents[1] in Path(path).parents
-    return inspect.getsource(kind) if is_own else kind.__qualname__
+    return inspect.getsource(code) if is_own else kind.__qualname__
 
 
 def _plain(params):
