@@ -266,9 +266,9 @@ def judge_filters(ours):
     "pixels that are never inked, and so never trained, count nothing; the mean over the "
     "pieces weighs each by the share of test digits on which it is the largest of its unit. The "
     "participation ratio (Σ s)² / Σ s² of s = (wσ)² is 1 for one pixel and 784 for all alike. The "
-    "adversarial linear model was trained at ε = 0.1. M1 has more dropout than the other two "
-    "networks, weights of limited norm and a longer training, which make its filters nearly as "
-    "local as M2's.",
+    "adversarial linear model was trained at ε = 0.1. M1 drops more pixels than the other two "
+    "networks, and makes them grey; it has weights of limited norm and a longer training. Its "
+    "filters are more local than M2's.",
 )
 def localisation(lab, seed):
     """Of M1, M2 and the linear models, which do not depend on the seed."""

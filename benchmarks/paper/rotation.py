@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from _lab.models import plain_maxout
+from _lab.models import CLEAN, maxout, plain_maxout
 from _lab.rows import row
 
 from sk_adv import as_module
@@ -11,34 +11,48 @@ from sk_adv.attacks import rotate_towards_gradient
 ANGLES = (5, 10, 20, 30)
 
 
+def judge(ours):
+    """The smallest of the angles that fools M1 on most digits."""
+    found = [angle for angle in ANGLES if ours[f"{angle}°"] > 0.5]
+    if not found or ours[f"{found[0]}°, random direction"] > 0.1:
+        return "differs"
+    return f"{found[0]} degrees fool M1 on most digits, in a random direction on few"
+
+
 @row(
     "A6",
     "M1's error on digits rotated about the origin by an angle, towards the gradient",
     paper="a small angle makes adversarial examples reliably",
-    verdict=lambda ours: (
-        "agrees: 10 degrees fool M1 on most digits, in a random direction on few"
-        if ours["10°"] > 0.5 and ours["10°, random direction"] < 0.1
-        else "differs"
-    ),
+    verdict=judge,
+    note="The paper names no angle. The last figures are those of a network trained as M2 on clean "
+    "digits alone, whose dropout makes pixels black: it takes smaller angles.",
 )
 def rotation(lab, seed):
     """Each digit by the same angle, in the plane of itself and a direction; its length stays."""
-    model, X, y = plain_maxout(lab, seed), lab.digits.X_test.astype(np.float64), lab.digits.y_test
-    module = as_module(model, device="cpu", dtype=torch.float64)
-    # With no limit on the radius the gradient's direction is reached: a right angle.
-    far = 2 * np.linalg.norm(X, axis=1).max()
-    towards_gradient = rotate_towards_gradient(module, X, y, far, norm=2)
+    X, y = lab.digits.X_test.astype(np.float64), lab.digits.y_test
+    M1 = plain_maxout(lab, seed)
     noise = np.random.default_rng(seed).normal(size=X.shape)
-    directions = {
-        "": _quarter_turn(X, towards_gradient),
-        ", random direction": _quarter_turn(X, noise),
-    }
-    found = {"0°": float(1 - model.score(X, y))}
-    for angle in np.deg2rad(ANGLES):
-        for suffix, quarter in directions.items():
-            rotated = np.cos(angle) * X + np.sin(angle) * quarter
-            found[f"{np.rad2deg(angle):.0f}°{suffix}"] = float(1 - model.score(rotated, y))
+    found = {"0°": float(1 - M1.score(X, y))}
+    found |= _errors(M1, X, y, _towards_gradient(M1, X, y))
+    found |= _errors(M1, X, y, noise, ", random direction")
+    beside = maxout(lab, seed)
+    return found | _errors(beside, X, y, _towards_gradient(beside, X, y), f", M2, {CLEAN}")
+
+
+def _errors(model, X, y, direction, suffix=""):
+    """Of digits rotated by each angle towards a direction."""
+    quarter, found = _quarter_turn(X, direction), {}
+    for angle in ANGLES:
+        rotated = np.cos(np.deg2rad(angle)) * X + np.sin(np.deg2rad(angle)) * quarter
+        found[f"{angle}°{suffix}"] = float(1 - model.score(rotated, y))
     return found
+
+
+def _towards_gradient(model, X, y):
+    """With no limit on the radius the gradient's direction is reached: a right angle."""
+    module = as_module(model, device="cpu", dtype=torch.float64)
+    far = 2 * np.linalg.norm(X, axis=1).max()
+    return rotate_towards_gradient(module, X, y, far, norm=2)
 
 
 def _quarter_turn(X, direction):

@@ -25,7 +25,7 @@ def judge(ours):
     verdict=judge,
     note="M1 and M2 differ in more than adversarial training (see their notes). PGD's copies "
     "against M2 fit M2 closely: they fool M1 far less often than FGSM's. Clipped copies of M1 fool "
-    "M2 twice as often as unclipped ones, probably because M2 was trained on unclipped ones.",
+    "M2 more often than unclipped ones, probably because M2 was trained on unclipped ones.",
 )
 def transfer(lab, seed):
     """FGSM in both directions, and PGD beside it."""
