@@ -33,8 +33,8 @@ def noise(lab, seed):
         if ours["given a class"] > 0.9 and ours["confidence"] > 0.8
         else "differs: it is less often sure"
     ),
-    note="M1's dropout makes pixels grey: it has seen noise in training. The last two figures are those "
-    "of a network trained as M2 on clean digits alone, whose dropout makes pixels black.",
+    note="M1's dropout makes pixels grey: it has seen noise in training. The last two figures are "
+    "those of a network trained as M2 on clean digits alone, whose dropout makes pixels black.",
 )
 def softmax(lab, seed):
     """With the softmax on top; of M1, and of a network that drops pixels as the paper's does."""
