@@ -157,44 +157,54 @@ def test_first_layer_tells_which_piece_acts(experiments):
         np.testing.assert_allclose(acting[piece], (pieces.argmax(1) == piece).mean(0))
 
 
-def test_what_a_network_drops_becomes_grey(experiments):
+def test_m1_sees_how_pixels_differ_from_grey(experiments, tmp_path):
+    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
+    lab.fitted = lambda estimator, digits: estimator
     models = experiments("_lab.models")
+    M1, M2 = models.plain_maxout(lab, 0), models.adversarial_maxout(lab, 0)
+    pixels = np.array([[0.0, 0.5, 1.0]])
+    np.testing.assert_allclose(M1[0].fit_transform(pixels), [[-0.5, 0.0, 0.5]])
+    assert isinstance(M1[-1], AdversarialMaxoutClassifier) and M1[-1].input_dropout == 0.4
+    assert isinstance(M2, AdversarialMaxoutClassifier)
+
+
+def test_first_layer_of_a_pipeline_sees_what_its_network_sees(experiments):
     X, y = load_mnist_sample().data[:200], np.arange(200) % 2
     network = AdversarialMaxoutClassifier((3,), 4, max_iter=3, random_state=0)
-    from_grey = make_pipeline(FunctionTransformer(models.from_grey), network).fit(X, y)
-    # A pixel that is dropped, and so 0 where the network sees it, was grey.
-    grey = np.full_like(X[:1], 0.5)
-    dropped = from_grey[-1].predict_proba(np.zeros_like(grey))
-    np.testing.assert_allclose(from_grey.predict_proba(grey), dropped)
-    # The first layer sees what the whole model sees.
+    model = make_pipeline(FunctionTransformer(experiments("_lab.models").from_grey), network)
+    model.fit(X, y)
     first_layer = experiments("maxout").first_layer
-    for found, expected in zip(
-        first_layer(from_grey, X), first_layer(from_grey[-1], X - 0.5), strict=True
-    ):
+    pairs = zip(first_layer(model, X), first_layer(model[-1], X - 0.5), strict=True)
+    for found, expected in pairs:
         np.testing.assert_allclose(found, expected)
 
 
 def test_pipelines_are_told_apart_in_the_cache_and_written_out(experiments, tmp_path):
     lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
-    from_grey = experiments("_lab.models").from_grey
     digits = lab.digits.trained_on(200)
+    models = experiments("_lab.models")
 
-    def fitted(function, **params):
-        network = AdversarialMaxoutClassifier((3,), max_iter=1, random_state=5, **params)
-        return lab.fitted(make_pipeline(FunctionTransformer(function), network), digits)
+    def fitted(**params):
+        network = AdversarialMaxoutClassifier(
+            **{"hidden_layer_sizes": (3,), "max_iter": 1, "random_state": 5} | params
+        )
+        steps = FunctionTransformer(models.from_grey), network
+        return weights_of(lab.fitted(make_pipeline(*steps), digits)[-1])
 
-    first = fitted(from_grey)
-    fitted(np.sqrt)
-    fitted(from_grey, n_pieces=2)
-    assert len(list(tmp_path.iterdir())) == 3
-    torch.testing.assert_close(weights_of(fitted(from_grey, verbose=1)[-1]), weights_of(first[-1]))
-    assert len(list(tmp_path.iterdir())) == 3
+    first = fitted()
     found = next(iter(lab.used.values()))
     assert found["seed"] == 5
     assert found["model"] == (
         "make_pipeline(FunctionTransformer(func=from_grey), "
         "AdversarialMaxoutClassifier(hidden_layer_sizes=(3,), max_iter=1))"
     )
+    torch.testing.assert_close(fitted(verbose=1), first)
+    assert len(list(tmp_path.iterdir())) == 1
+    fitted(n_pieces=2)
+    assert not torch.equal(fitted(random_state=6), first)
+    assert len(list(tmp_path.iterdir())) == 3
+    # The body of a function counts, not its name alone.
+    assert "return X - 0.5" in experiments("_lab.lab")._source(models.from_grey)
 
 
 def weights_of(model):

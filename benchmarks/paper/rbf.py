@@ -137,7 +137,8 @@ def agreement(first, second, X, y):
         else "differs"
     ),
     note="Where two models that both err agree by chance, they do so on one ninth of the digits. "
-    "The RBF network's agreement is about two to three times that, far below the linear model's: "
+    "The RBF network's agreement is about two and a half to three times that, far below the linear "
+    "model's: "
     "its class that far off the data is decided among tiny probabilities (see A3).",
 )
 def shared_mistakes(lab, seed):

@@ -12,11 +12,13 @@ ANGLES = (5, 10, 20, 30)
 
 
 def judge(ours):
-    """The smallest of the angles that fools M1 on most digits."""
-    found = [angle for angle in ANGLES if ours[f"{angle}°"] > 0.5]
-    if not found or ours[f"{found[0]}°, random direction"] > 0.1:
-        return "differs"
-    return f"{found[0]} degrees fool M1 on most digits, in a random direction on few"
+    """Do 10 degrees suffice? The paper names no angle."""
+    reliably = ours["10°"] > 0.5 and ours["10°, random direction"] < 0.1
+    return (
+        f"{'agrees' if reliably else 'differs'}: 10 degrees fool M1 on {ours['10°']:.0%} of the "
+        f"digits, 20 on {ours['20°']:.0%}; in a random direction 30 fool it on "
+        f"{ours['30°, random direction']:.0%}"
+    )
 
 
 @row(
@@ -24,8 +26,10 @@ def judge(ours):
     "M1's error on digits rotated about the origin by an angle, towards the gradient",
     paper="a small angle makes adversarial examples reliably",
     verdict=judge,
-    note="The paper names no angle. The last figures are those of a network trained as M2 on clean "
-    "digits alone, whose dropout makes pixels black: it takes smaller angles.",
+    note="The paper names no angle; we ask for 10 degrees to fool M1 on most digits. They fooled "
+    "an earlier M1, which dropped pixels to black (see M1's note), on 58 %, and 5 degrees on 13 %. "
+    "The last figures are those of a network trained as M2 on clean digits alone, which is fooled "
+    "by smaller angles still; it differs from M1 in more than what dropout does.",
 )
 def rotation(lab, seed):
     """Each digit by the same angle, in the plane of itself and a direction; its length stays."""

@@ -29,15 +29,15 @@ def noise(lab, seed):
     "M1 on noise from N(0, I)",
     paper={"given a class": 0.9835, "confidence": 0.928},
     verdict=lambda ours: (
-        "agrees"
-        if ours["given a class"] > 0.9 and ours["confidence"] > 0.8
-        else "differs: it is less often sure"
+        "agrees" if ours["given a class"] > 0.9 and ours["confidence"] > 0.8 else "differs"
     ),
-    note="M1's dropout makes pixels grey: it has seen noise in training. The last two figures are "
-    "those of a network trained as M2 on clean digits alone, whose dropout makes pixels black.",
+    note="It agreed with an earlier M1, which dropped pixels to black and erred more often on "
+    "digits (see M1's note): 98.4 % of the inputs were given a class, with a mean probability of "
+    "92.3 %. The last two figures are those of a network trained as M2 on clean digits alone, "
+    "which drops to black too, and differs from M1 in more than that.",
 )
 def softmax(lab, seed):
-    """With the softmax on top; of M1, and of a network that drops pixels as the paper's does."""
+    """With the softmax on top; of M1, and of a network that drops pixels to black."""
     inputs = noise(lab, seed)
     beside = sure_of_noise(maxout(lab, seed).predict_proba(inputs))
     found = sure_of_noise(plain_maxout(lab, seed).predict_proba(inputs))

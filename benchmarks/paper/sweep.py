@@ -36,7 +36,7 @@ def judge(ours):
     "its ε and both its neighbours lie on a line to a millionth of the largest logit. The upper "
     "end of the band is the smallest ε > 0, to 0.005, at which a digit that was classified "
     "correctly no longer is. Towards ε < 0 the step raises the logit of the true class while it "
-    "leaves the data, and the network goes on in long straight pieces: the values are extreme, "
+    "leaves the data, and the network goes on in straight pieces: the values are extreme, "
     "but M1 is right at most of these ε. The paper shows one digit.",
 )
 def sweep(lab, seed):

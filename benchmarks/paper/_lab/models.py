@@ -160,11 +160,11 @@ def adversarial_maxout(lab, seed: int) -> AdversarialMaxoutClassifier:
     return maxout(lab, seed, alpha=0.5)
 
 
-def both_maxouts(lab, seed: int) -> dict[str, AdversarialMaxoutClassifier]:
+def both_maxouts(lab, seed: int) -> dict[str, AdversarialMaxoutClassifier | Pipeline]:
     """M1 and M2 by their names; they differ in more than adversarial training."""
     return {"M1": plain_maxout(lab, seed), "M2": adversarial_maxout(lab, seed)}
 
 
-def three_maxouts(lab, seed: int) -> dict[str, AdversarialMaxoutClassifier]:
+def three_maxouts(lab, seed: int) -> dict[str, AdversarialMaxoutClassifier | Pipeline]:
     """M1, M2, and a network that differs from M2 in adversarial training alone."""
     return both_maxouts(lab, seed) | {f"M2, {CLEAN}": maxout(lab, seed)}
