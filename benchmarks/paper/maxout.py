@@ -71,7 +71,7 @@ def plain(lab, seed):
     paper={"FGSM error": 0.179},
     verdict=lambda ours: (
         f"{'agrees: lower than' if ours['FGSM error'] <= 0.179 else 'differs: higher than'} the "
-        f"paper's; but PGD fools {ours['PGD error']:.2%}: FGSM is what it was trained on, "
+        f"paper's; but PGD fools {100 * ours['PGD error']:.2f} %: FGSM is what it was trained on, "
         "and no measure of robustness"
     ),
     note="The error under FGSM is larger at ε = 0.05 than at the ε = 0.25 of the training (see the "

@@ -15,9 +15,9 @@ def judge(ours):
     """Do 10 degrees suffice? The paper names no angle."""
     reliably = ours["10°"] > 0.5 and ours["10°, random direction"] < 0.1
     return (
-        f"{'agrees' if reliably else 'differs'}: 10 degrees fool M1 on {ours['10°']:.0%} of the "
-        f"digits, 20 on {ours['20°']:.0%}; in a random direction 30 fool it on "
-        f"{ours['30°, random direction']:.0%}"
+        f"{'agrees' if reliably else 'differs'}: 10 degrees fool M1 on {100 * ours['10°']:.0f} % "
+        f"of the digits, 20 on {100 * ours['20°']:.0f} %; in a random direction 30 fool it on "
+        f"{100 * ours['30°, random direction']:.0f} %"
     )
 
 
