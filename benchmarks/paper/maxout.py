@@ -281,10 +281,10 @@ def judge_filters(ours):
         for figure in ("pixels", "spread")
     ),
     note="A weight counts by w times the standard deviation of its pixel, so that weights on "
-    "pixels that are never inked count nothing; the mean over the "
-    "pieces weighs each by the share of test digits on which it is the largest of its unit. The "
-    "participation ratio (Σ s)² / Σ s² of s = (wσ)² is 1 for one pixel and 784 for all alike. The "
-    "adversarial linear model was trained at ε = 0.1. M1 drops more pixels than the other two "
+    "pixels that are never inked count nothing; the mean over the pieces weighs each by the share "
+    "of test digits on which it is the largest of its unit. The participation ratio "
+    "(Σ s)² / Σ s² of s = (wσ)² is 1 for one pixel and 784 for all alike. The adversarial "
+    "linear model was trained at ε = 0.1. M1 drops more pixels than the other two "
     "networks, and makes them grey; it has weights of limited norm and a longer training. Its "
     "filters are more local than M2's.",
 )

@@ -138,8 +138,7 @@ def agreement(first, second, X, y):
     ),
     note="Where two models that both err agree by chance, they do so on one ninth of the digits. "
     "The RBF network's agreement is about two and a half to three times that, far below the linear "
-    "model's: "
-    "its class that far off the data is decided among tiny probabilities (see A3).",
+    "model's: its class that far off the data is decided among tiny probabilities (see A3).",
 )
 def shared_mistakes(lab, seed):
     """On copies made against M1."""

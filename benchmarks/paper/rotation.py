@@ -47,13 +47,14 @@ def _errors(model, X, y, direction, suffix=""):
     """Of digits rotated by each angle towards a direction."""
     quarter, found = _quarter_turn(X, direction), {}
     for angle in ANGLES:
-        rotated = np.cos(np.deg2rad(angle)) * X + np.sin(np.deg2rad(angle)) * quarter
+        turn = np.deg2rad(angle)
+        rotated = np.cos(turn) * X + np.sin(turn) * quarter
         found[f"{angle}°{suffix}"] = float(1 - model.score(rotated, y))
     return found
 
 
 def _towards_gradient(model, X, y):
-    """With no limit on the radius the gradient's direction is reached: a right angle."""
+    """Each digit rotated by a right angle, as far as it goes with no limit on the radius."""
     module = as_module(model, device="cpu", dtype=torch.float64)
     far = 2 * np.linalg.norm(X, axis=1).max()
     return rotate_towards_gradient(module, X, y, far, norm=2)

@@ -8,13 +8,16 @@ from _lab.rows import row
 from sk_adv import as_module
 
 
-def sure_of_noise(probabilities):
-    """Share of inputs given a class with a probability over 0.5, and the mean probability there."""
+def sure_of_noise(probabilities, suffix=""):
+    """Share of inputs given a class with a probability over 0.5, and the mean probability there.
+
+    The suffix goes to the names of both figures.
+    """
     largest = probabilities.max(1)
     sure = largest > 0.5
     return {
-        "given a class": float(sure.mean()),
-        "confidence": float(largest[sure].mean()) if sure.any() else float("nan"),
+        f"given a class{suffix}": float(sure.mean()),
+        f"confidence{suffix}": float(largest[sure].mean()) if sure.any() else float("nan"),
     }
 
 
@@ -39,9 +42,8 @@ def noise(lab, seed):
 def softmax(lab, seed):
     """With the softmax on top; of M1, and of a network that drops pixels to black."""
     inputs = noise(lab, seed)
-    beside = sure_of_noise(maxout(lab, seed).predict_proba(inputs))
     found = sure_of_noise(plain_maxout(lab, seed).predict_proba(inputs))
-    return found | {f"{name}, M2, {CLEAN}": figure for name, figure in beside.items()}
+    return found | sure_of_noise(maxout(lab, seed).predict_proba(inputs), f", M2, {CLEAN}")
 
 
 @row(
@@ -60,8 +62,8 @@ def sigmoids(lab, seed):
     n_epochs = 12 if lab.quick else 20
     model = maxout(lab, seed, output_activation="sigmoid", max_iter=n_epochs)
     with_softmax = maxout(lab, seed, max_iter=n_epochs)
+    inputs = noise(lab, seed)
     with torch.no_grad():
-        log_sigmoids = as_module(model, device="cpu")(torch.from_numpy(noise(lab, seed)))
+        log_sigmoids = as_module(model, device="cpu")(torch.from_numpy(inputs))
     found = sure_of_noise(log_sigmoids.exp().numpy())
-    beside = sure_of_noise(with_softmax.predict_proba(noise(lab, seed)))
-    return found | {f"{name}, softmax": figure for name, figure in beside.items()}
+    return found | sure_of_noise(with_softmax.predict_proba(inputs), ", softmax")

@@ -10,19 +10,15 @@ from sk_adv.metrics import transfer_error_matrix
 
 def judge(ours):
     """Is M2 hurt less than M1, under each of the attacks?"""
-    less = {
-        name: ours[f"M1 to M2{suffix}"] < ours[f"M2 to M1{suffix}"]
-        for name, suffix in (("FGSM", ""), ("clipped FGSM", ", clipped"), ("PGD", ", PGD"))
-    }
-    found = []
-    for is_less, verdict in ((True, "agrees"), (False, "differs")):
-        names = [name for name in less if less[name] == is_less]
-        if names:
-            found.append(
-                f"{verdict} under {' and '.join(names)}: M2 is hurt "
-                f"{'less' if is_less else 'more'} by M1's copies than M1 by M2's"
-            )
-    return "; ".join(found)
+    less, more = [], []
+    for name, suffix in (("FGSM", ""), ("clipped FGSM", ", clipped"), ("PGD", ", PGD")):
+        is_less = ours[f"M1 to M2{suffix}"] < ours[f"M2 to M1{suffix}"]
+        (less if is_less else more).append(name)
+    return "; ".join(
+        f"{verdict} under {' and '.join(names)}: M2 is hurt {how} by M1's copies than M1 by M2's"
+        for verdict, how, names in (("agrees", "less", less), ("differs", "more", more))
+        if names
+    )
 
 
 @row(
