@@ -19,7 +19,7 @@ import numpy as np
 from _harness import network_peers as peers
 from _harness.command import Section, parse_arguments, run_sections
 from _harness.report import table
-from _harness.timing import alternate, median
+from _harness.timing import alternate, limit_threads, median
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +32,8 @@ MNIST_TARGETS = {"plain": 2.4, "three-pass": 0.85, "bare": 1.08}
 DIGITS_TARGETS = {"bare": 1.3}
 # Seconds of a whole fit on digits, on two cores.
 FIT_TARGET = 10
+# Largest ratio of an epoch of a wide network in bfloat16 to its matrix products alone.
+WIDE_TARGET = 1.5
 # Large enough for the full rate.
 MATRIX_SIZE = 2048
 LIBRARIES = ("numpy", "scikit-learn", "torch", "skorch", "adversarial-robustness-toolbox")
@@ -40,7 +42,8 @@ PREFACE = """\
 # Speed of the networks
 
 Written by `python benchmarks/speed/networks.py`; benchmarks/README.md says what is compared. All
-sides of a table were trained in the same run, one after the other in turn, on the CPU in float32.
+sides of a table were trained in the same run, one after the other in turn, on the CPU, in float32
+unless it says otherwise.
 Times are those of training epochs alone: for our estimator and skorch from `on_train_begin` to
 `on_train_end` of a skorch callback, so with all that happens between batches and epochs, and
 without the checks and the conversion of data before; for the loops by a clock around the epoch; for
@@ -160,6 +163,63 @@ def digits_section(options):
     )
 
 
+def wide_section(options):
+    """The paper's largest layers in bfloat16, on one thread and on more."""
+    rng = np.random.default_rng(0)
+    n_rows, n_units = (200, 64) if options.quick else (6_000, 1_600)
+    X = rng.random((n_rows, 784), dtype=np.float32)
+    y = rng.integers(10, size=n_rows)
+    text = (
+        f"{n_rows:,} rows of 784 uniform random numbers with random labels of ten classes; two "
+        f'hidden layers of {n_units:,} units of 5 pieces; `precision="bfloat16"`, SGD with '
+        "momentum, `max_norm`, dropout of 20 % of the inputs and half of the units; ε = 0.25; one "
+        "epoch at a time. *Products* are the matrix products of the same epoch in bfloat16 and "
+        "nothing else, into memory that is there already. *Through autograd* is the same "
+        "estimator with a callback that listens to batches, for which training takes the way of "
+        "any other module.\n\n"
+    )
+    rows = []
+    for n_threads in sorted({1, options.threads}):
+        limit_threads(n_threads)
+        for batch_size in (100, 200):
+            problem = peers.Problem(X, y, batch_size, 0.25, 0.2, 0.5, (n_units, n_units))
+            rows += wide_rows(problem, n_threads, options)
+    limit_threads(options.threads)
+    header = ["threads", "batch", "epoch", "side", "s / epoch", "GFLOP/s", "/ products"]
+    return text + table(header, rows)
+
+
+def wide_rows(problem, n_threads, options):
+    """The rows of a table, for one size of a batch."""
+    half = {"precision": "bfloat16", "solver": "sgd", "max_norm": 1.9365, "momentum": 0.5}
+    slow = {**half, "callbacks": (peers.BatchListener(),)}
+    rows = []
+    for kind, alpha, passes in (
+        ("plain", 1, TRAIN),
+        ("adversarial", peers.ALPHA, CRAFT_AND_TRAIN + TRAIN),
+    ):
+        sides = {
+            "products": peers.bare_products(problem, alpha < 1),
+            "sk_adv": peers.ours(problem, alpha, **half),
+            "through autograd": peers.ours(problem, alpha, **slow),
+        }
+        calls = {name: partial(side, 1) for name, side in sides.items()}
+        alternate(calls, repeats=1)
+        rounds = [
+            {name: timing.result for name, timing in alternate(calls, repeats=1).items()}
+            for _ in range(options.repeats)
+        ]
+        n_operations = 2e-9 * len(problem.X) * multiplications(problem, passes)
+        for name in sides:
+            ratio = median(rounds, name, "products")
+            target = WIDE_TARGET if name == "sk_adv" and not options.quick else None
+            seconds = median(rounds, name)
+            cells = [f"{seconds:.3g}", f"{n_operations / seconds:.0f}"]
+            cells.append(f"{ratio:.2f} x{verdict(ratio, target)}")
+            rows.append([n_threads, problem.batch_size, kind, name, *cells])
+    return rows
+
+
 def epochs_table(problem, options, targets, n_epochs):
     """Train all sides in turn and compare their epochs."""
     peers.check_same_arithmetic(problem.first(5 * problem.batch_size // 2))
@@ -263,6 +323,7 @@ SECTIONS = {
         "MNIST shapes, with dropout",
         partial(mnist_section, input_dropout=0.2, hidden_dropout=0.5),
     ),
+    "wide": Section("Wide layers in bfloat16", wide_section),
     "digits": Section("Digits", digits_section),
 }
 

@@ -70,8 +70,7 @@ class Maxout(nn.Module):
         max_norm : float
             The largest norm that is left.
         """
-        rows = self.weight.flatten(0, 1)
-        rows.copy_(torch.renorm(rows, 2, 0, max_norm))
+        limit_norms(self.weight.flatten(0, 1), max_norm)
 
     def extra_repr(self):
         """Sizes, for the module's representation."""
@@ -187,7 +186,13 @@ class MaxoutNet(nn.Module):
             return
         for layer in self.layers:
             layer.constrain_weights(self.max_norm)
-        self.output.weight.copy_(torch.renorm(self.output.weight, 2, 0, self.max_norm))
+        limit_norms(self.output.weight, self.max_norm)
+
+
+def limit_norms(rows: torch.Tensor, max_norm: float) -> None:
+    """Shrink rows whose Euclidean norm exceeds `max_norm` to that norm, in place."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rows.mul_((max_norm / norms).clamp_(max=1))
 
 
 @enclose.register

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sk_adv._devices import check_device
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
+from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._checks import (
     check_callbacks,
@@ -294,6 +295,8 @@ class QuietNet(NeuralNetClassifier):
                 n_samples += len(rows)
                 n_batches += 1
             return total, n_samples, n_batches
+        if may_be_explicit(self) and not fit_params:
+            step_fn = ExplicitStep(self)
         for batch in self.interrupt_.until_requested(iterator):
             X = batch[0]
             size = len(X) if isinstance(X, torch.Tensor) else get_len(X)

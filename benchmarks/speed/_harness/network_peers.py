@@ -97,10 +97,17 @@ class Stopwatch(Callback):
         self.seconds = time.perf_counter() - self.start
 
 
-def ours(problem: Problem, alpha: float) -> Side:
+class BatchListener(Callback):
+    """A callback that wants to know of each batch, for which training goes through autograd."""
+
+    def on_batch_end(self, net, **kwargs):
+        """Do nothing."""
+
+
+def ours(problem: Problem, alpha: float, callbacks: tuple = (), **params) -> Side:
     """Our estimator; every call goes on from the weights and the optimizer of the one before."""
     stopwatch = Stopwatch()
-    model = estimator(problem, alpha, callbacks=[stopwatch], warm_start=True)
+    model = estimator(problem, alpha, callbacks=[stopwatch, *callbacks], warm_start=True, **params)
 
     def train(n_epochs):
         model.set_params(max_iter=n_epochs).fit(problem.X, problem.y)
@@ -265,6 +272,42 @@ def matrix_product(size: int) -> Side:
         return (time.perf_counter() - start) / 3
 
     return train
+
+
+def bare_products(problem: Problem, is_adversarial: bool) -> Side:
+    """The matrix products in bfloat16 of an epoch, of a plain or an adversarial step, alone.
+
+    Of each loss: forward, gradient on the weights, gradient on the inputs of all layers but the
+    first, and of the clean loss, for the attack, of the first as well.
+    """
+    sizes = (problem.X.shape[1], *problem.hidden_layer_sizes)
+    n_rows = [problem.n_pieces * size for size in problem.hidden_layer_sizes]
+    n_rows.append(problem.n_classes())
+    half = {"dtype": torch.bfloat16}
+    layers = [
+        (
+            torch.rand(problem.batch_size, size, **half),
+            torch.rand(n, size, **half),
+            torch.rand(problem.batch_size, n, **half),
+        )
+        for size, n in zip(sizes, n_rows, strict=True)
+    ]
+    outputs = [tuple(map(torch.empty_like, layer)) for layer in layers]
+
+    def step():
+        for reaches_input in (True, False) if is_adversarial else (False,):
+            for k, (layer, output) in enumerate(zip(layers, outputs, strict=True)):
+                X, weight, slope = layer
+                torch.mm(X, weight.T, out=output[2])
+                torch.mm(slope.T, X, out=output[1])
+                if k or reaches_input:
+                    torch.mm(slope, weight, out=output[0])
+
+    def epoch():
+        for _ in range(len(problem.X) // problem.batch_size):
+            step()
+
+    return _timed(epoch)
 
 
 def _timed(epoch):

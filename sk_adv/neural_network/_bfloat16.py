@@ -1,0 +1,218 @@
+"""The training step of a maxout network in bfloat16 on the CPU: little but matrix products."""
+
+import torch
+from skorch.dataset import unpack_data
+
+from sk_adv.neural_network._blockwise import BlockwiseOptimizer, is_blockwise
+from sk_adv.neural_network._crafting import along
+from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
+
+
+def may_be_explicit(net):
+    """Whether a net is a maxout network as it comes, in bfloat16 on the CPU."""
+    module = net.module_
+    return (
+        net.precision == "bfloat16"
+        and torch.device(net.device).type == "cpu"
+        and type(module) is MaxoutNet
+        and all(type(layer) is Maxout for layer in module.layers)
+        and type(module.output) is torch.nn.Linear
+        and not any(_is_extended(part) for part in module.modules())
+        and is_blockwise(net.optimizer_)
+        and all(
+            parameter.requires_grad
+            and parameter.dtype == torch.float32
+            and parameter.is_contiguous()
+            and any(parameter is other for other in _parameters(net.optimizer_))
+            for parameter in module.parameters()
+        )
+    )
+
+
+def _is_extended(module):
+    """Whether hooks want to know of the passes that torch makes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name, None) for name in hooks)
+
+
+def _parameters(optimizer):
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+
+
+class ExplicitStep:
+    """The training step of a maxout network, with its gradient written out.
+
+    With z_k = W_k x + b_k the pieces of a layer, h = max_k z_k, and m what dropout multiplies h
+    by, the layer above sees m ∘ h, and from its gradient g the one on the pieces is
+
+        δ_k = [k is the largest piece] m ∘ g ,
+
+    that on the weights Σ δ_k xᵀ and that on x Σ_k W_kᵀ δ_k. Products are taken in bfloat16, of
+    copies of the weights that are renewed as the optimizer goes over them. The gradient on the
+    weights is one product for clean samples and adversarial copies together, which rounds their
+    sum to bfloat16 once.
+
+    An object serves one epoch, within which nothing else may change the weights.
+
+    Parameters
+    ----------
+    net : AdversarialNet
+        See `may_be_explicit`.
+    """
+
+    def __init__(self, net):
+        self.net = net
+        module = net.module_
+        if not module.training:
+            module.train()
+        self.optimizer = BlockwiseOptimizer(net.optimizer_)
+        self.input_dropout, self.hidden_dropout = module.input_dropout.p, module.hidden_dropout.p
+        parts = [*module.layers, module.output]
+        self.layers = [_HalfLayer(part.weight, part.bias, module.max_norm) for part in parts]
+
+    @torch.no_grad()
+    def __call__(self, batch):
+        """Take one step; a dict of the mixed loss."""
+        net = self.net
+        X, y = unpack_data(batch)
+        if not X.is_floating_point():
+            X = X.float()
+        alpha, serves_both = net.alpha, net.attack == "fgsm" and 0 < net.alpha < 1
+        n_samples, n_passes = len(X), 1 + (0 < alpha < 1)
+        for layer in self.layers:
+            layer.reserve(n_passes * n_samples)
+        copies = None
+        if alpha < 1 and not serves_both:
+            with torch.enable_grad():
+                copies = net._craft(net.attack, net.attack_params_, X, y)
+        loss, rows = 0, slice(0, n_samples)
+        if alpha > 0:
+            loss, slope = self._pass(X, y, alpha, rows, reaches_input=serves_both)
+            if serves_both:
+                copies = along(slope.to(X.dtype), X, **net.perturbation_)
+            rows = slice(n_samples, 2 * n_samples)
+        if alpha < 1:
+            loss = loss + self._pass(copies, y, 1 - alpha, rows)[0]
+        for layer in self.layers:
+            layer.update(self.optimizer, n_passes * n_samples)
+        return {"loss": loss}
+
+    def _pass(self, X, y, share, rows, *, reaches_input=False):
+        """A share of the loss at X, its gradient on X, and what the gradient on the weights needs.
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (n_samples, n_features)
+        y : torch.Tensor, or pair of labels and weights
+        share : float
+            What the loss is multiplied by.
+        rows : slice
+            Where the layers keep inputs and slopes of these samples.
+        reaches_input : bool, default=False
+            Whether the gradient on X is wanted.
+
+        Returns
+        -------
+        loss : torch.Tensor of shape ()
+        slope : torch.Tensor of shape (n_samples, n_features) or None
+        """
+        *hidden, output = self.layers
+        factors = dropout_factors(X.shape, self.input_dropout)
+        first, below = factors, X.to(torch.bfloat16)
+        passed = []
+        for layer in hidden:
+            largest = layer.forward(_scaled(below, factors), rows)
+            factors = dropout_factors(largest.shape, self.hidden_dropout)
+            passed.append((layer, largest, factors))
+            below = largest
+        logits = output.forward(_scaled(below, factors), rows).float().requires_grad_(True)
+        with torch.enable_grad():
+            loss = share * self.net.get_loss(logits, y, X=X, training=True)
+        (slope,) = torch.autograd.grad(loss, logits)
+        slope = output.backward(slope, rows)
+        for layer, largest, factors in reversed(passed):
+            goes_on = reaches_input or layer is not hidden[0]
+            slope = layer.backward(_scaled(slope, factors), rows, largest, goes_on=goes_on)
+        return loss.detach(), None if slope is None else _scaled(slope, first)
+
+
+class _HalfLayer:
+    """A layer of pieces, or of logits, in bfloat16 beside its float32 weights.
+
+    Parameters
+    ----------
+    weight : torch.nn.Parameter of shape (n_pieces, n_units, n_inputs) or (n_units, n_inputs)
+    bias : torch.nn.Parameter of shape (n_pieces, n_units) or (n_units,)
+    max_norm : float or None
+    """
+
+    def __init__(self, weight, bias, max_norm):
+        self.parameters = weight, bias
+        self.max_norm = max_norm
+        self.shape = bias.shape
+        self.weight = weight.detach().flatten(0, -2).to(torch.bfloat16)
+        self.bias = bias.detach().flatten().to(torch.bfloat16)
+        self.gradient = torch.empty_like(self.weight)
+        self.inputs = self.slopes = self.weight.new_empty(0, 0)
+
+    def reserve(self, n_rows):
+        """Make room for the inputs and the slopes of so many samples."""
+        if len(self.inputs) < n_rows:
+            self.inputs = self.weight.new_empty(n_rows, self.weight.shape[1])
+            self.slopes = self.weight.new_empty(n_rows, self.weight.shape[0])
+
+    def forward(self, X, rows):
+        """The largest piece of each unit, or the logits, at X, which is kept in some rows."""
+        self.inputs[rows] = X
+        pieces = self.slopes[rows]
+        torch.addmm(self.bias, self.inputs[rows], self.weight.T, out=pieces)
+        return pieces.unflatten(1, self.shape).amax(1) if len(self.shape) == 2 else pieces
+
+    def backward(self, slope, rows, largest=None, *, goes_on=True):
+        """From the gradient on the output the one on the input, or None unless it `goes_on`."""
+        slopes = self.slopes[rows]
+        if largest is None:
+            slopes.copy_(slope)
+        else:
+            pieces = slopes.unflatten(1, self.shape)
+            torch.eq(pieces, largest.unsqueeze(1), out=pieces)
+            # Of pieces that are equally large in bfloat16 the first acts.
+            rest = torch.ones_like(largest)
+            for k in range(self.shape[0]):
+                rest.sub_(pieces[:, k].mul_(rest))
+            pieces.mul_(slope.unsqueeze(1))
+        return slopes @ self.weight if goes_on else None
+
+    def update(self, optimizer, n_rows):
+        """Take the optimizer's step along the gradient of the first rows that are kept."""
+        weight, bias = self.parameters
+        slopes = self.slopes[:n_rows]
+        torch.mm(slopes.T, self.inputs[:n_rows], out=self.gradient)
+        optimizer.step(weight, self.gradient, self._renew)
+        optimizer.step(bias, slopes.sum(0, keepdim=True, dtype=torch.float32))
+        self.bias.copy_(bias.detach().flatten())
+
+    def _renew(self, rows, block):
+        """Limit the norms of some rows of the weights, and copy them."""
+        if self.max_norm is not None:
+            limit_norms(block, self.max_norm)
+        self.weight[rows] = block
+
+
+def dropout_factors(shape, share):
+    """What dropout multiplies its inputs by, in bfloat16: 0, or 1 / (1 - share); None for none.
+
+    The share is rounded to a multiple of 2⁻¹⁶, as 16 random bits decide on each input.
+    """
+    if share == 0:
+        return None
+    n_numbers = shape[0] * shape[1]
+    bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64).random_(-(2**63), None)
+    level = round(share * 2**16) - 2**15
+    factors = torch.empty(shape, dtype=torch.bfloat16)
+    torch.ge(bits.view(torch.int16)[:n_numbers].view(shape), level, out=factors)
+    return factors.mul_(1 / (1 - share))
+
+
+def _scaled(values, factors):
+    return values if factors is None else values * factors
