@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from _lab.digits import Digits, load
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
+from sk_adv.neural_network import Checkpoint
 
 EPSILON = 0.25
 CONFIDENCE = "confidence on FGSM errors"
@@ -70,7 +71,12 @@ class Lab:
         return self.digits.only(3, 7)
 
     def fitted(
-        self, estimator: BaseEstimator, data: Digits, seed: int | None = None
+        self,
+        estimator: BaseEstimator,
+        data: Digits,
+        seed: int | None = None,
+        *,
+        resumable: bool = False,
     ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
@@ -78,6 +84,9 @@ class Lab:
         themselves define, the digits and the libraries' versions; a change of any of them makes
         another file. A change of this library's code does not: then delete the cache. What has no
         parameter `random_state` takes a `seed` of torch's generator.
+
+        A `resumable` training of an `AdversarialMaxoutClassifier` saves each epoch in the cache. If
+        it is killed, the next call goes on from there.
         """
         name = type(last_step(estimator)).__name__
         key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
@@ -88,18 +97,26 @@ class Lab:
             tqdm.write(f"training {name} on {data.name}")
             if seed is not None:
                 torch.manual_seed(seed)
+            checkpoint = path.with_suffix(".checkpoint")
             start = time.perf_counter()
             with warnings.catch_warnings():
                 # Ctrl-C ends the experiments, and does not shorten one.
                 warnings.filterwarnings("error", "Training was interrupted")
-                model = clone(estimator).fit(data.X_train, data.y_train)
+                model = clone(estimator)
+                if resumable:
+                    _save_epochs(model, checkpoint)
+                model.fit(data.X_train, data.y_train)
             seconds = time.perf_counter() - start
             self.seconds_of_training += seconds
+            if resumable:
+                last_step(model).set_params(callbacks=last_step(estimator).callbacks)
+                seconds = sum(last_step(model).net_.history[:, "dur"])
             self.cache.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             origin = {"seconds": round(seconds, 1), "trained on": machine(model)}
             joblib.dump((model, origin), part)
             part.replace(path)
+            checkpoint.unlink(missing_ok=True)
         seed = getattr(last_step(estimator), "random_state", seed)
         self.used[path.stem] = {
             "model": describe(estimator),
@@ -159,6 +176,14 @@ class Lab:
         found[f"{name} error"] = error(n_for_pgd, **strong)
         found[f"{name} error, clipped"] = error(n_for_pgd, bounds=(0, 1), **strong)
         return {key: float(value) for key, value in found.items()}
+
+
+def _save_epochs(model, path):
+    """Let a network save each epoch of its training, and go on from the last one saved."""
+    network = last_step(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(path, resume=True)
+    network.set_params(callbacks=[*(network.callbacks or ()), checkpoint])
 
 
 def machine(model: BaseEstimator | None = None) -> str:

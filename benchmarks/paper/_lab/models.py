@@ -77,6 +77,15 @@ class MeanWeights(Callback):
             net.module_.load_state_dict(self.mean_.module.state_dict())
         del self.mean_
 
+    def state_dict(self):
+        """What a checkpoint needs."""
+        return {"mean": self.mean_.state_dict(), "n_before": self.n_before_}
+
+    def load_state_dict(self, state):
+        """Take up the state of a checkpoint."""
+        self.mean_.load_state_dict(state["mean"])
+        self.n_before_ = state["n_before"]
+
 
 def from_grey(X):
     """Pixels as they differ from grey, so that those that dropout sets to 0 become grey.
@@ -87,7 +96,7 @@ def from_grey(X):
 
 
 def maxout(
-    lab, seed: int, *, grey: bool = False, **changes
+    lab, seed: int, *, grey: bool = False, resumable: bool = False, **changes
 ) -> AdversarialMaxoutClassifier | Pipeline:
     """Two maxout layers of 240 units of 5 pieces with dropout, trained on clean digits, fitted.
 
@@ -99,6 +108,8 @@ def maxout(
     seed : int
     grey : bool, default=False
         Whether pixels that dropout drops become grey; otherwise they become black.
+    resumable : bool, default=False
+        Whether the training goes on where it was if it is killed.
     **changes : dict
         What is changed, such as `alpha=0.5` for M2.
 
@@ -128,7 +139,7 @@ def maxout(
     network = AdversarialMaxoutClassifier(**params | changes)
     if grey:
         network = make_pipeline(FunctionTransformer(from_grey), network)
-    return lab.fitted(network, lab.digits)
+    return lab.fitted(network, lab.digits, resumable=resumable)
 
 
 def plain_maxout(lab, seed: int) -> Pipeline:
