@@ -61,17 +61,18 @@ def draw_curves(
         for model, color in zip(linear, (BLUE, ORANGE, GREEN), strict=True)
     ]
     for model, color in zip(networks, (BLUE, GREEN), strict=True):
-        for attack, style, params in (("fgsm", "--", {}), ("pgd", "-", pgd_params(settings))):
+        for attack, style, params in (("fgsm", "--", None), ("pgd", "-", pgd_params(settings))):
             RobustnessCurveDisplay.from_estimator(
                 model.estimator,
                 model.digits.X_test[: settings.n_curve_digits],
                 model.digits.y_test[: settings.n_curve_digits],
                 epsilons=settings.curve_epsilons,
-                attack=attack,
+                attacks=attack,
+                attack_params=params,
+                random_state=settings.seed,
                 name=f"{model.name}, {attack.upper()}",
                 ax=right,
                 curve_kwargs={"color": color, "linestyle": style},
-                **params,
             )
     left.set_title("3 versus 7 (FGSM is the exact worst case)")
     right.set_title("Ten classes")

@@ -13,7 +13,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.fixes import parse_version
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
-from sk_adv._adversary import perturb
+from sk_adv.attacks import perturb
 from sk_adv.datasets import load_mnist_sample
 from sk_adv.metrics import adversarial_accuracy_score, make_adversarial_scorer
 from sk_adv.metrics._reports import error_and_confidence
@@ -195,7 +195,13 @@ def measure(model: Model, settings: Settings) -> Result:
     copies = perturb(estimator, X, y, epsilon=settings.epsilon, attack="fgsm")
     fgsm_error, confidence = error_and_confidence(estimator, copies, y)
     accuracy_after_pgd = adversarial_accuracy_score(
-        estimator, X, y, epsilon=settings.epsilon, attack="pgd", **pgd_params(settings)
+        estimator,
+        X,
+        y,
+        epsilon=settings.epsilon,
+        attack="pgd",
+        attack_params=pgd_params(settings),
+        random_state=settings.seed,
     )
     return Result(
         clean_error=1 - estimator.score(X, y),
@@ -207,4 +213,4 @@ def measure(model: Model, settings: Settings) -> Result:
 
 def pgd_params(settings: Settings) -> dict:
     """The parameters of PGD, beside the radius."""
-    return {"n_steps": settings.pgd_steps, "random_state": settings.seed}
+    return {"n_steps": settings.pgd_steps}

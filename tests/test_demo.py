@@ -178,7 +178,11 @@ def small_model():
 def test_measured_numbers_are_the_librarys_scores(small_model):
     result = measure(small_model, SMALL)
     test = small_model.estimator, small_model.digits.X_test, small_model.digits.y_test
-    pgd = {"attack": "pgd", "n_steps": SMALL.pgd_steps, "random_state": SMALL.seed}
+    pgd = {
+        "attack": "pgd",
+        "attack_params": {"n_steps": SMALL.pgd_steps},
+        "random_state": SMALL.seed,
+    }
     scores = [
         1 - adversarial_accuracy_score(*test, epsilon=0),
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon),

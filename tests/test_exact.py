@@ -20,10 +20,8 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, Stand
 from sklearn.svm import LinearSVC
 
 from sk_adv import as_module
-from sk_adv._adversary import perturb
-from sk_adv._exact import exact
 from sk_adv._perturbations import steepest_step_within
-from sk_adv.attacks import fgsm
+from sk_adv.attacks import exact, fgsm, perturb
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
 EPSILON = np.array([0.5, 0.0, 1.0, 0.2, 0.7])

@@ -20,9 +20,8 @@ def verdict(ours):
 
 def noisy_maxout(lab, seed, distribution):
     """M2 with noise in place of the attack."""
-    params = {"distribution": distribution}
     n_epochs = 12 if lab.quick else 15
-    return maxout(lab, seed, alpha=0.5, attack="noise", attack_params=params, max_iter=n_epochs)
+    return maxout(lab, seed, alpha=0.5, attack=f"{distribution}_noise", max_iter=n_epochs)
 
 
 @row(

@@ -236,7 +236,7 @@ def draw_curves_of_ten(lab):
 def curves(models, data, epsilons, tuned_for):
     """Errors against the radius."""
     display = RobustnessCurveDisplay.from_estimator(
-        models, data.X_test, data.y_test, epsilons=epsilons, attack="exact"
+        models, data.X_test, data.y_test, epsilons=epsilons, attacks="exact"
     )
     display.ax_.axvline(tuned_for, color="grey", linestyle=":", zorder=0)
     # Beside the curves, of which some run through every corner.

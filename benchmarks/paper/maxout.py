@@ -349,12 +349,15 @@ def draw_linear(lab):
 def draw_curves(lab):
     """On the first test digits, as PGD is costly."""
     data = lab.digits.first(200 if lab.quick else 1000)
+    pgd = lab.pgd_params
+    seed = pgd.pop("random_state")
     display = RobustnessCurveDisplay.from_estimator(
         both_maxouts(lab, 0),
         data.X_test,
         data.y_test,
         epsilons=np.linspace(0, 0.3, 7),
-        attack={"FGSM": "fgsm", "PGD": lab.pgd},
+        attacks={"FGSM": "fgsm", "PGD": {"attack": "pgd", "attack_params": pgd}},
+        random_state=seed,
     )
     return display.figure_
 

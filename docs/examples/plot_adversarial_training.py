@@ -39,7 +39,7 @@ from sk_adv import AdversarialMaxoutClassifier
 
 ways = {
     "plain": {"alpha": 1},
-    "noise": {"attack": "noise"},
+    "noise": {"attack": "sign_noise"},
     "FGSM": {"attack": "fgsm"},
     "FGSM alone": {"attack": "fgsm", "alpha": 0},
     "PGD": {"attack": "pgd", "attack_params": {"n_steps": 5}},
@@ -72,8 +72,8 @@ from sk_adv.inspection import RobustnessCurveDisplay
 
 radii = [0, 0.05, 0.1, 0.15, 0.2]
 attacks = {
-    "one step (FGSM)": {"attack": "fgsm"},
-    "twenty steps (PGD)": {"attack": "pgd", "n_steps": 20, "random_state": 0},
+    "one step (FGSM)": {"attacks": "fgsm"},
+    "twenty steps (PGD)": {"attacks": "pgd", "attack_params": {"n_steps": 20}, "random_state": 0},
 }
 errors = {}
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", sharey=True)

@@ -53,7 +53,7 @@ RobustnessCurveDisplay.from_estimator(
     X_test,
     y_test,
     epsilons=np.linspace(0, 0.6, 7),
-    attack=["sign_noise", "fgsm", "pgd"],
+    attacks=["sign_noise", "fgsm", "pgd"],
     surrogate=surrogate,
     random_state=0,
 )

@@ -86,7 +86,7 @@ RobustnessCurveDisplay.from_estimator(
     y_test,
     epsilons=np.linspace(0, 5, 11),
     scale=epsilon,
-    attack=["fgsm", "sign_noise"],
+    attacks=["fgsm", "sign_noise"],
 )
 
 # %%

@@ -10,15 +10,21 @@ Working on t keeps the direction exact where p_y rounds to 1 and the gradient of
 cross-entropy is lost in floating point.
 """
 
+from sk_adv.attacks._estimators import perturb
+from sk_adv.attacks._exact import exact
 from sk_adv.attacks._gradient import fgsm, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._objective import log_odds_against
 from sk_adv.attacks._rotation import rotate_towards_gradient
+from sk_adv.attacks._table import register_attack
 
 __all__ = [
+    "exact",
     "fgsm",
     "log_odds_against",
+    "perturb",
     "pgd",
+    "register_attack",
     "rotate_towards_gradient",
     "sign_noise",
     "uniform_noise",

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from sk_adv._devices import module_device_and_dtype, to_numpy, to_tensor
-from sk_adv._perturbations import clip, project
-from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
+from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._perturbations import PerturbationSet, as_perturbation_set
+from sk_adv._validation import check_dense
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against
 
 # Numbers that a batch may hold in all layers of the module together: 16 MiB of float32. Far larger
@@ -23,8 +23,8 @@ def perturb_batches(
     module: nn.Module,
     X: ArrayLike | Tensor,
     y: ArrayLike | Tensor,
-    epsilon: ArrayLike,
-    step: Callable[[Objective, Tensor, Tensor], Tensor],
+    epsilon: ArrayLike | PerturbationSet,
+    attack: Callable[[Objective, Tensor, PerturbationSet], Tensor],
     *,
     norm: float,
     bounds: tuple[ArrayLike, ArrayLike] | None,
@@ -32,8 +32,10 @@ def perturb_batches(
     loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
     targeted: bool = False,
 ) -> np.ndarray | Tensor:
-    """Validate, run `step(objective, clean, radius) -> perturbation` by batches, add and clip."""
-    check_norm(norm)
+    """Validate, run `attack(objective, clean, allowed) -> perturbation` by batches, add and clip.
+
+    `clean` lies within the bounds; `allowed` is the perturbation set where `clean` is.
+    """
     if batch_size is not None:
         check_count(batch_size, "batch_size")
     check_dense(X, "An attack")
@@ -51,8 +53,7 @@ def perturb_batches(
             "X must have shape (n_samples, n_features) with at least one sample; "
             f"got {tuple(clean.shape)}."
         )
-    epsilon = to_tensor(check_epsilon(epsilon, clean.shape[1:]))
-    low_high = check_bounds(bounds, clean.shape[1:])
+    perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     # A finite sum proves it in a tenth of the time, without temporaries of the size of X.
     has_missing = not (clean.sum().isfinite() or clean.isfinite().all())
     if has_missing and clean.isinf().any():
@@ -61,27 +62,27 @@ def perturb_batches(
     n_classes = int(labels.max()) + 1
 
     device = clean.device if device is None else device
-    radius = epsilon.to(device, dtype)
+    allowed, own = perturbations.to(device, dtype), perturbations.to(clean.device, clean.dtype)
     adversarial = torch.empty_like(clean)
     size = batch_size or _bounded_batch_size(module, clean)
     for start in range(0, len(clean), size):
         rows = slice(start, start + size)
         # The radius is that around the samples as they lie within the bounds.
         copies = adversarial[rows]
-        inside = clip(clean[rows], low_high, out=copies)
+        inside = own.clip(clean[rows], out=copies)
         batch, missing = inside.to(device, dtype), None
         if has_missing:
             # The module sees NaN there; the perturbation is computed, and dropped, as of 0.
             missing = batch.isnan()
             batch = batch.masked_fill(missing, 0)
         objective = Objective(module, labels[rows].to(device), loss, targeted, missing, n_classes)
-        perturbation = step(objective, batch, radius).to(clean)
+        perturbation = attack(objective, batch, allowed).to(clean)
         if clean.dtype != dtype:
             # In X's own precision, if finer than the module's, the radius is another number.
-            perturbation = project(perturbation, epsilon.to(clean), norm)
+            perturbation = own.project(perturbation)
         # NaN stays NaN.
         torch.add(inside, perturbation, out=copies)
-        clip(copies, low_high, out=copies)
+        own.clip(copies, out=copies)
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 

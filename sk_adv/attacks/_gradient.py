@@ -1,14 +1,14 @@
 """Attacks along the gradient of the loss: one step, and many."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sk_adv._perturbations import clip, project, steepest_step, uniform_sample
-from sk_adv._validation import check_bounds, check_epsilon
+from sk_adv._perturbations import check_radius
 from sk_adv.attacks._engine import check_count, perturb_batches, seeded_generators
 from sk_adv.attacks._objective import log_odds_against
 
@@ -101,15 +101,15 @@ def fgsm(
     array([[0.5, 0.5]])
     """
 
-    def step(objective, clean, radius):
-        return steepest_step(objective.gradient(clean), radius, norm)
+    def attack(objective, clean, allowed):
+        return allowed.step(objective.gradient(clean))
 
     return perturb_batches(
         module,
         X,
         y,
         epsilon,
-        step,
+        attack,
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
@@ -221,59 +221,61 @@ def pgd(
             f"n_restarts={n_restarts} needs random_start=True: "
             "without it every restart walks the same path."
         )
-    # Of the shape of a sample nothing is known yet: `perturb_batches` compares with it.
-    low_high = check_bounds(bounds, None)
     generator_on = seeded_generators(random_state)
 
-    def ascend(objective, clean, radius, length):
+    def ascend(objective, clean, allowed):
+        stride = allowed.scaled(2.5 / n_steps)
+        if step_size is not None:
+            stride = allowed.with_radius(check_step_size(step_size, clean.shape[1:]))
         perturbation = torch.zeros_like(clean)
         if random_start:
-            perturbation = uniform_sample(
-                clean.shape, radius, norm, generator=generator_on(clean.device), dtype=clean.dtype
+            perturbation = allowed.uniform_sample(
+                clean.shape, generator=generator_on(clean.device), dtype=clean.dtype
             )
-            perturbation = clip(clean + perturbation, low_high) - clean
+            perturbation = allowed.clip(clean + perturbation) - clean
         for _ in range(n_steps):
             gradient = objective.gradient(clean + perturbation)
-            perturbation = perturbation + steepest_step(gradient, length, norm)
-            perturbation = project(perturbation, radius, norm)
-            perturbation = clip(clean + perturbation, low_high) - clean
+            perturbation = allowed.project(perturbation + stride.step(gradient))
+            perturbation = allowed.clip(clean + perturbation) - clean
         return perturbation
-
-    def step(objective, clean, radius):
-        feature_shape = clean.shape[1:]
-        length = 2.5 / n_steps * radius
-        if step_size is not None:
-            length = radius.new_tensor(check_epsilon(step_size, feature_shape, "step_size"))
-        worst = ascend(objective, clean, radius, length)
-        if n_restarts == 1:
-            return worst
-        reached, value = _rank(objective, clean + worst)
-        for _ in range(n_restarts - 1):
-            # Where a copy has succeeded there is nothing left to look for.
-            rest = (~reached).nonzero().squeeze(1)
-            if not len(rest):
-                break
-            part = objective.of_rows(rest)
-            candidate = ascend(part, clean[rest], radius, length)
-            candidate_reached, candidate_value = _rank(part, clean[rest] + candidate)
-            better = candidate_reached | (candidate_value > value[rest])
-            changed = rest[better]
-            worst[changed] = candidate[better]
-            reached[changed], value[changed] = candidate_reached[better], candidate_value[better]
-        return worst
 
     return perturb_batches(
         module,
         X,
         y,
         epsilon,
-        step,
+        partial(best_of_restarts, ascend, n_restarts),
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
         loss=loss,
         targeted=targeted,
     )
+
+
+def check_step_size(step_size, feature_shape):
+    """The radius of a step as a tensor."""
+    return torch.as_tensor(check_radius(step_size, feature_shape, name="step_size"))
+
+
+def best_of_restarts(ascend, n_restarts, objective, clean, allowed):
+    """The perturbation of the largest loss from several starts; a success needs no other start."""
+    best = ascend(objective, clean, allowed)
+    if n_restarts == 1:
+        return best
+    reached, value = _rank(objective, clean + best)
+    for _ in range(n_restarts - 1):
+        rest = (~reached).nonzero().squeeze(1)
+        if not len(rest):
+            break
+        part = objective.of_rows(rest)
+        candidate = ascend(part, clean[rest], allowed)
+        candidate_reached, candidate_value = _rank(part, clean[rest] + candidate)
+        better = candidate_reached | (candidate_value > value[rest])
+        changed = rest[better]
+        best[changed] = candidate[better]
+        reached[changed], value[changed] = candidate_reached[better], candidate_value[better]
+    return best
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sk_adv._perturbations import sign_sample, uniform_sample
 from sk_adv.attacks._engine import perturb_batches, seeded_generators
 
 
@@ -75,7 +74,7 @@ def uniform_noise(
     >>> bool(copies.abs().max() <= 0.5), bool(copies.abs().mean() < 0.3)
     (True, True)
     """
-    return _noise(uniform_sample, module, X, y, epsilon, norm, bounds, random_state, batch_size)
+    return _noise("uniform_sample", module, X, y, epsilon, norm, bounds, random_state, batch_size)
 
 
 def sign_noise(
@@ -145,16 +144,16 @@ def sign_noise(
     >>> copies.abs().unique()
     tensor([0.5000])
     """
-    return _noise(sign_sample, module, X, y, epsilon, norm, bounds, random_state, batch_size)
+    return _noise("sign_sample", module, X, y, epsilon, norm, bounds, random_state, batch_size)
 
 
 def _noise(sample, module, X, y, epsilon, norm, bounds, random_state, batch_size):
     generator_on = seeded_generators(random_state)
 
-    def step(objective, clean, radius):
-        generator = generator_on(clean.device)
-        return sample(clean.shape, radius, norm, generator=generator, dtype=clean.dtype)
+    def attack(objective, clean, allowed):
+        draw = getattr(allowed, sample)
+        return draw(clean.shape, generator=generator_on(clean.device), dtype=clean.dtype)
 
     return perturb_batches(
-        module, X, y, epsilon, step, norm=norm, bounds=bounds, batch_size=batch_size
+        module, X, y, epsilon, attack, norm=norm, bounds=bounds, batch_size=batch_size
     )

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sk_adv._perturbations import by_largest, euclidean_norm, primal_norm
+from sk_adv._perturbations import by_largest, euclidean_norm
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.attacks._objective import log_odds_against
 
@@ -98,9 +98,10 @@ def rotate_towards_gradient(
     array([[0., 1.]])
     """
 
-    def step(objective, clean, radius):
-        gradient = objective.gradient(clean) * (radius > 0)
-        point = clean * (radius > 0)
+    def attack(objective, clean, allowed):
+        moves = allowed.epsilon > 0
+        gradient = objective.gradient(clean) * moves
+        point = clean * moves
         length = euclidean_norm(point)
         along = point / length.clamp(min=torch.finfo(clean.dtype).tiny)
         gradient = by_largest(gradient)
@@ -115,7 +116,7 @@ def rotate_towards_gradient(
         high = torch.full_like(length, math.pi / 2)
         for _ in range(_N_HALVINGS):
             middle = (low + high) / 2
-            fits = primal_norm(moved(middle), radius, norm) <= 1
+            fits = allowed.norm_of(moved(middle)) <= 1
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         # Where there is nothing to turn towards, the sample would turn into nothing.
         return torch.where(euclidean_norm(across) > 0, moved(low), torch.zeros_like(clean))
@@ -125,7 +126,7 @@ def rotate_towards_gradient(
         X,
         y,
         epsilon,
-        step,
+        attack,
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,

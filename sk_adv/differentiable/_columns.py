@@ -1,6 +1,5 @@
 """ColumnTransformer: its rule for numbers, and frames in which some columns are no numbers."""
 
-import warnings
 from dataclasses import dataclass
 from numbers import Real
 
@@ -77,14 +76,6 @@ class SplitColumns:
     names: list
     transformers: list
 
-    def only_free(self, epsilon, bounds):
-        """Radius and bounds under which nothing but the free columns can change."""
-        epsilon = np.where(self.free, epsilon, 0.0)
-        if bounds is None:
-            return epsilon, None
-        low, high = bounds
-        return epsilon, (np.where(self.free, low, -np.inf), np.where(self.free, high, np.inf))
-
 
 def split_columns(estimator, X):
     """Numbers and a module for X if a ColumnTransformer has to take it apart, else None.
@@ -128,20 +119,6 @@ def split_columns(estimator, X):
         values[:, j] = column if free[j] else np.arange(len(X))
     module = Chain(Columns(parts), *map(as_module, steps[1:])).eval().requires_grad_(False)
     return SplitColumns(values, module, free, names, through)
-
-
-def report_fixed_columns(split, epsilon):
-    """Warn of columns that a perturbation of this radius should change, but can't."""
-    fixed = ~split.free & (np.broadcast_to(epsilon, split.free.shape) > 0)
-    if fixed.any():
-        names = [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
-        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
-        warnings.warn(
-            f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
-            f"through steps without a gradient{through}. A radius of 0 for them silences this.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def _steps(estimator):

@@ -159,6 +159,12 @@ def check_has_rule(estimator):
         check_has_rule(part)
 
 
+def has_rule(estimator):
+    """Whether `as_module` takes this estimator."""
+    known = _rule.dispatch(type(estimator)) is not _rule.dispatch(object)
+    return known and all(map(has_rule, parts_of(estimator)))
+
+
 def run(module: nn.Module, X: Tensor) -> Tensor:
     """Call a module on X in the module's own precision."""
     return module(_in_precision_of(module, X))

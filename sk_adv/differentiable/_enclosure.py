@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sk_adv._perturbations import clip, dual_norm, steepest_step_within
+from sk_adv._perturbations import PerturbationSet, dual_norm, steepest_step_within
+
+# Of the numbers around 1 in float64.
+_SPACING = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Enclosure:
         norm: float,
         *,
         bounds: tuple | None = None,
-        rounding: float = torch.finfo(torch.float64).eps,
+        rounding: float = _SPACING,
     ) -> "Enclosure":
         """The perturbation sets of samples.
 
@@ -110,16 +113,21 @@ class Enclosure:
         Enclosure
             The sets.
         """
+        return cls.of(X, PerturbationSet(epsilon, norm, bounds, like=X), rounding=rounding)
+
+    @classmethod
+    def of(cls, X, perturbations, *, rounding=_SPACING):
+        """As `around`, with a `PerturbationSet`."""
         missing, room = X.isnan(), None
         offset = torch.zeros_like(X).masked_fill(missing, torch.nan)
-        X = clip(X, bounds).masked_fill(missing, 0.0)
-        radius = torch.as_tensor(epsilon, dtype=X.dtype, device=X.device)
+        allowed = perturbations.to(X.device, X.dtype)
+        X, radius = allowed.clip(X).masked_fill(missing, 0.0), allowed.epsilon
         if missing.any():
             radius = torch.where(missing, 0.0, radius)
-        if bounds is not None:
-            ends = clip(X - radius, bounds), clip(X + radius, bounds)
-            room = tuple((end - X).masked_fill(missing, 0.0) for end in ends)
-        return cls(X, radius, norm, rounding * (X.abs() + radius), rounding, offset, room)
+        if allowed.bounds is not None:
+            room = tuple((end - X).masked_fill(missing, 0.0) for end in allowed.box(X))
+        error = rounding * (X.abs() + radius)
+        return cls(X, radius, allowed.norm, error, rounding, offset, room)
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """The intervals that hold the values.

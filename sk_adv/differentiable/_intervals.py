@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._columns import Columns, Table
 from sk_adv.differentiable._core import Chain
 from sk_adv.differentiable._enclosure import Enclosure
@@ -23,6 +24,10 @@ NONDECREASING = (
     nn.Softsign,
     nn.Tanh,
 )
+
+
+class NoBoundsError(TypeError):
+    """There are no bounds on what a module gives."""
 
 
 def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
@@ -67,7 +72,7 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     known = next(base for base in kind.__mro__ if base in _rule.registry)
     # A subclass that computes something else is another module.
     if known is not object and kind.forward is not known.forward:
-        raise TypeError(_NO_BOUNDS.format(kind.__name__))
+        raise NoBoundsError(_NO_BOUNDS.format(kind.__name__))
     return _rule(module, region)
 
 
@@ -75,7 +80,7 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
 def _rule(module, region):
     if is_affine(module):
         return region.affine(*fold_linear(module, region.error.shape[1]))
-    raise TypeError(_NO_BOUNDS.format(type(module).__name__))
+    raise NoBoundsError(_NO_BOUNDS.format(type(module).__name__))
 
 
 enclose.register = _rule.register
@@ -118,7 +123,7 @@ for activation in NONDECREASING:
 @enclose.register
 def _(module: nn.LeakyReLU, region):
     if module.negative_slope < 0:
-        raise TypeError(f"There are bounds for slopes of 0 and more only; got {module}.")
+        raise NoBoundsError(f"There are bounds for slopes of 0 and more only; got {module}.")
     return _monotone(module, region)
 
 
@@ -132,16 +137,15 @@ def _(module: Affine, region):
         return _monotone(lambda values: torch.clamp(values, *module.limits), scaled)
     # As clamping brings no two numbers further apart, a ball stays one, within the limits.
     radius = scale.abs() * region.radius
-    ball = Enclosure.around(
-        scaled.values(), radius, region.norm, bounds=module.limits, rounding=region.rounding
-    )
+    limits = PerturbationSet.unchecked(radius, region.norm, module.limits)
+    ball = Enclosure.of(scaled.values(), limits, rounding=region.rounding)
     return replace(ball, error=scaled.error, is_exact=False)
 
 
 @enclose.register
 def _(module: Fill, region):
     if not np.isnan(module.missing_value):
-        raise TypeError(
+        raise NoBoundsError(
             "There are bounds for a SimpleImputer of NaN only, as other numbers can be reached by "
             f"a perturbation; got missing_values={module.missing_value}."
         )
@@ -165,7 +169,7 @@ def _(module: Table, region):
 def _(module: Columns, region):
     parts = [enclose(part, region) for part in module.parts]
     if not all(part.is_exact for part in parts):
-        raise TypeError(
+        raise NoBoundsError(
             "There are bounds for a ColumnTransformer of affine transformers only, and of those "
             "whose columns stay as they are."
         )
@@ -181,10 +185,10 @@ def enclose_linear(module: nn.Module, region: Enclosure) -> Enclosure:
     """The decision values of what is linear from end to end; else a `TypeError` that says so."""
     try:
         values = enclose(decision_module(module), region)
-    except TypeError as error:
-        raise TypeError(_NOT_LINEAR.format(type(module).__name__)) from error
+    except NoBoundsError as error:
+        raise NoBoundsError(_NOT_LINEAR.format(type(module).__name__)) from error
     if not values.is_exact:
-        raise TypeError(_NOT_LINEAR.format(type(module).__name__))
+        raise NoBoundsError(_NOT_LINEAR.format(type(module).__name__))
     return values
 
 

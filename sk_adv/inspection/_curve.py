@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sk_adv._validation import check_epsilon
+from sk_adv.attacks._estimators import fit_surrogate
+from sk_adv.attacks._table import resolve_attacks
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
-from sk_adv.inspection._inputs import error_rates, named_attacks, named_estimators
+from sk_adv.inspection._inputs import error_rates, legend_name, named_estimators
 from sk_adv.metrics import adversarial_accuracy_score
+from sk_adv.metrics._certificates import unit_set
 from sk_adv.metrics._reports import check_radii
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
 
 # A model is told by its marker as well as its colour, so that a print in grey can be read.
@@ -94,7 +98,10 @@ class RobustnessCurveDisplay:
     ...     y,
     ...     epsilons=[0, 0.2, 0.4],
     ...     scale=X.std(axis=0),
-    ...     attack={"one step": "fgsm", "five": {"attack": "pgd", "n_steps": 5}},
+    ...     attacks={
+    ...         "one step": "fgsm",
+    ...         "five": {"attack": "pgd", "attack_params": {"n_steps": 5}},
+    ...     },
     ... )
     >>> display.name
     ['C = 1 (one step)', 'C = 1 (five)', 'C = 0.001 (one step)', 'C = 0.001 (five)']
@@ -141,15 +148,18 @@ class RobustnessCurveDisplay:
         y: ArrayLike,
         *,
         epsilons: ArrayLike,
-        attack: str | Callable | Sequence | Mapping = "fgsm",
+        attacks: str | Callable | Sequence | Mapping = "fgsm",
+        attack_params: dict | None = None,
         scale: ArrayLike | None = None,
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
+        surrogate: object = None,
+        random_state: int | np.random.RandomState | None = None,
+        device: "str | torch.device | None" = None,
         name: str | Sequence[str] | None = None,
         ax: "Axes | None" = None,
         curve_kwargs: dict | Sequence[dict] | None = None,
-        **attack_params,
     ) -> Self:
         """Attack fitted classifiers at each radius and draw their errors.
 
@@ -167,13 +177,14 @@ class RobustnessCurveDisplay:
         epsilons : array-like of shape (n_radii,)
             The radii, in the units of X, or as multiples of `scale`.
 
-        attack : str, callable, or list or dict of these, default="fgsm"
-            Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`. A list
-            gives a curve for each attack and model, and so does a dict of names for the legend to
-            attacks; its values can also be dicts of `attack` and parameters of it, such as
-            `{"PGD": {"attack": "pgd", "n_steps": 20}}`.
+        attacks : str, callable, or sequence or mapping of these, default="fgsm"
+            One attack or several, as in `sk_adv.metrics.adversarial_report`. A sequence or mapping
+            gives a curve for each attack and model; the keys of a mapping stand in the legend.
 
-        scale : array-like of shape (n_features,), default=None
+        attack_params : dict or None, default=None
+            Further arguments of every attack.
+
+        scale : float, array-like, dict or Series, default=None
             The radius of each feature, in its own units, where epsilon is 1, such as its standard
             deviation. None: 1 for all.
 
@@ -186,6 +197,16 @@ class RobustnessCurveDisplay:
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the error.
 
+        surrogate : estimator, default=None
+            For models without gradients, as in `adversarial_accuracy_score`; it is fitted once for
+            each model.
+
+        random_state : int, RandomState instance or None, default=None
+            Seeds attacks that draw random numbers; the others ignore it.
+
+        device : str or torch.device, default=None
+            Where the attacks run; None is where the estimator's weights are.
+
         name : str, or list of str of length n_curves, default=None
             Names of the curves in the legend. None: the model and the attack of each; a model
             without a name bears that of its class.
@@ -196,16 +217,11 @@ class RobustnessCurveDisplay:
         curve_kwargs : dict, or list of dict of length n_curves, default=None
             Arguments of matplotlib's `plot`, for all curves or for each.
 
-        **attack_params : dict
-            Further arguments of `adversarial_accuracy_score` and of every attack; `random_state`
-            is for those that draw random numbers. A `surrogate` is fitted anew for each radius,
-            unless it is a `FrozenEstimator` around a fitted one.
-
         Returns
         -------
         RobustnessCurveDisplay
-            The display, drawn. Its `errors` are 2-D if `estimator` or `attack` is a list or dict;
-            then the curves of one model stand one after another.
+            The display, drawn. Its `errors` are 2-D if `estimator` or `attacks` is a sequence or
+            a mapping; then the curves of one model stand one after another.
 
         Raises
         ------
@@ -218,30 +234,40 @@ class RobustnessCurveDisplay:
             If an estimator is not fitted.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        # Before the first attack, since a curve may take minutes.
+        # Checked before the first attack, since a curve may take minutes.
         radii = check_radii(epsilons)
-        factor = 1.0 if scale is None else check_epsilon(scale, np.shape(X)[1:], name="scale")
-        shared = {"norm": norm, "bounds": bounds, "sample_weight": sample_weight, **attack_params}
-        attacks = named_attacks(attack, shared)
-        several = Mapping | list | tuple
-        one = not isinstance(estimator, several) and not isinstance(attack, several)
-        if not isinstance(estimator, several):
+        unit = unit_set(scale, norm, bounds, X)
+        named = resolve_attacks(attacks, attack_params)
+        names_of_attacks = list(named)
+        if not isinstance(attacks, Mapping):
+            names_of_attacks = list(map(legend_name, named))
+        is_one_attack = isinstance(attacks, str) or callable(attacks)
+        is_one_model = not isinstance(estimator, Mapping | list | tuple)
+        one = is_one_model and is_one_attack
+        if is_one_model:
             estimator = {type(estimator).__name__: estimator}
         models = list(zip(*named_estimators(estimator), strict=True))
-        errors = [
-            [
-                1 - adversarial_accuracy_score(model, X, y, epsilon=radius, **params)
-                for radius in [epsilon * factor for epsilon in radii]
+        options = {"sample_weight": sample_weight, "random_state": random_state, "device": device}
+        errors = []
+        for _, model in models:
+            if surrogate is not None:
+                options["surrogate"] = FrozenEstimator(fit_surrogate(surrogate, model, X))
+            errors += [
+                [
+                    1
+                    - adversarial_accuracy_score(
+                        model, X, y, epsilon=unit.scaled(radius), attack=attack, **options
+                    )
+                    for radius in radii
+                ]
+                for attack in named.values()
             ]
-            for _, model in models
-            for _, params in attacks
-        ]
-        names = [f"{model} ({name})" for model, _ in models for name, _ in attacks]
+        names = [f"{model} ({name})" for model, _ in models for name in names_of_attacks]
         display = cls(
             epsilons=radii,
             errors=errors[0] if one else errors,
             name=name if name is not None else names[0] if one else names,
-            n_attacks=len(attacks),
+            n_attacks=len(named),
             scale=scale,
         )
         return display.plot(ax=ax, curve_kwargs=curve_kwargs)

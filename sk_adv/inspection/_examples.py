@@ -9,11 +9,12 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.multiclass import unique_labels
 
-from sk_adv._adversary import perturb
 from sk_adv._devices import to_numpy
+from sk_adv.attacks._estimators import perturb
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
@@ -137,11 +138,15 @@ class AdversarialExamplesDisplay:
         *,
         epsilon: ArrayLike,
         attack: str | Callable = "fgsm",
+        attack_params: dict | None = None,
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        target: object = None,
+        surrogate: object = None,
+        random_state: int | np.random.RandomState | None = None,
+        device: "str | torch.device | None" = None,
         image_shape: tuple[int, ...] | None = None,
         ax: "Axes | None" = None,
-        **attack_params,
     ) -> Self:
         """Attack a fitted classifier and draw the result.
 
@@ -157,11 +162,14 @@ class AdversarialExamplesDisplay:
         y : array-like of shape (n_samples,)
             True labels.
 
-        epsilon : float or array-like of shape (n_features,)
-            Radius of the perturbation in the units of X.
+        epsilon : float, array-like, dict or Series
+            Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
         attack : str or callable, default="fgsm"
             Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+        attack_params : dict or None, default=None
+            Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
         norm : {numpy.inf, 2}, default=numpy.inf
             The norm that bounds the perturbation.
@@ -169,14 +177,23 @@ class AdversarialExamplesDisplay:
         bounds : tuple (low, high) or None, default=None
             Valid range of X, to which the copies are clipped.
 
+        target : label, default=None
+            The class to move towards, in place of away from the true one.
+
+        surrogate : estimator, default=None
+            For models without gradients, as in `sk_adv.metrics.adversarial_accuracy_score`.
+
+        random_state : int, RandomState instance or None, default=None
+            Seeds attacks that draw random numbers; the others ignore it.
+
+        device : str or torch.device, default=None
+            Where the attack runs; None is where the estimator's weights are.
+
         image_shape : tuple (height, width) or (height, width, 3), default=None
             Shape of a sample as an image. None: a square.
 
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
-
-        **attack_params : dict
-            Further arguments of the attack.
 
         Returns
         -------
@@ -199,9 +216,13 @@ class AdversarialExamplesDisplay:
             y,
             epsilon=epsilon,
             attack=attack,
+            attack_params=attack_params,
             norm=norm,
             bounds=bounds,
-            **attack_params,
+            target=target,
+            surrogate=surrogate,
+            random_state=random_state,
+            device=device,
         )
         input_predictions, input_probabilities = _predict(estimator, X)
         copy_predictions, copy_probabilities = _predict(estimator, copies)

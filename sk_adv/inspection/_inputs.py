@@ -1,12 +1,9 @@
-"""What displays are made from: named estimators and attacks, predictions, one label a sample."""
+"""What displays are made from: named estimators, predictions."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import zero_one_loss
-
-from sk_adv._adversary import resolve_attack, takes_random_state
-from sk_adv.metrics._reports import attack_name
 
 
 def named_estimators(estimators):
@@ -30,37 +27,9 @@ def named_estimators(estimators):
     return [str(name) for name in names], list(fitted)
 
 
-def named_attacks(attack, shared):
-    """Pairs of a name for the legend and arguments of the score, one an attack, checked.
-
-    Of the arguments that attacks share, `random_state` goes to those that draw random numbers.
-    """
-    if isinstance(attack, Mapping):
-        pairs = [
-            (str(name), dict(value) if isinstance(value, Mapping) else {"attack": value})
-            for name, value in attack.items()
-        ]
-    else:
-        several = attack if isinstance(attack, list | tuple) else [attack]
-        pairs = [(_legend_name(value), {"attack": value}) for value in several]
-    if not pairs:
-        raise ValueError(f"attack must hold one attack at least; got {attack!r}.")
-    for name, params in pairs:
-        if "attack" not in params:
-            raise ValueError(f"attack[{name!r}] must say which attack it is; got {params!r}.")
-        resolve_attack(params["attack"])
-    unseeded = {key: value for key, value in shared.items() if key != "random_state"}
-    return [
-        (name, (shared if takes_random_state(params["attack"]) else unseeded) | params)
-        for name, params in pairs
-    ]
-
-
-def _legend_name(attack):
-    """What the legend calls an attack."""
-    if isinstance(attack, str):
-        return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
-    return attack_name(attack)
+def legend_name(attack):
+    """What a legend calls an attack of this name."""
+    return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
 
 
 def error_rates(y_true, predictions, sample_weight, leading):

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sk_adv._adversary import check_classifier, perturb
 from sk_adv._devices import to_numpy
-from sk_adv._perturbations import clip
-from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
+from sk_adv._validation import check_dense
+from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
+from sk_adv.metrics._certificates import unit_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,7 +176,6 @@ class EpsilonSweepDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         steps = _check_steps(np.linspace(-10, 10, 201) if epsilons is None else epsilons)
-        check_norm(norm)
         check_dense(X, "A sweep")
         x = check_array(
             np.atleast_2d(to_numpy(X)),
@@ -192,15 +191,14 @@ class EpsilonSweepDisplay:
         classes, label = check_classifier(estimator, x, np.ravel(to_numpy(y)))
         if label[0] not in classes:
             raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")
-        bounds = check_bounds(bounds, x.shape[1:])
-        unit = np.float64(1) if scale is None else check_epsilon(scale, x.shape[1:], name="scale")
+        unit = unit_set(scale, norm, bounds, X if hasattr(X, "columns") else x)
         if isinstance(direction, str) and direction == "gradient":
             # One step of FGSM, of radius 1 in the units of `scale`.
-            line = (perturb(estimator, x, label, epsilon=unit, norm=norm) - x)[0]
+            line = (perturb(estimator, x, label, epsilon=unit.without_bounds()) - x)[0]
             name = "the sign of the gradient" if norm == np.inf else "the normalised gradient"
             step_name = f"ε along {name} ({radius_units(scale)})"
         else:
-            line = unit * _check_direction(direction, x.shape[1:])
+            line = unit.epsilon.numpy() * _check_direction(direction, x.shape[1:])
             units = "multiples of it" if scale is None else radius_units(scale)
             step_name = f"ε along the direction ({units})"
         if not np.any(np.nan_to_num(line)):
@@ -211,7 +209,7 @@ class EpsilonSweepDisplay:
         # In double precision the logits are as exactly piecewise linear as the model is.
         module = as_module(estimator, device="cpu", dtype=torch.float64)
         with torch.no_grad():
-            logits = module(clip(torch.from_numpy(x + steps[:, None] * line), bounds))
+            logits = module(unit.clip(torch.from_numpy(x + steps[:, None] * line)))
         display = cls(
             epsilons=steps, logits=logits, classes=classes, label=label[0], step_name=step_name
         )

@@ -13,6 +13,7 @@ from sk_adv.inspection._inputs import error_rates, named_estimators
 from sk_adv.metrics import transfer_error_matrix
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
@@ -103,11 +104,15 @@ class TransferMatrixDisplay:
         *,
         epsilon: ArrayLike,
         attack: str | Callable = "fgsm",
+        attack_params: dict | None = None,
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        target: object = None,
+        surrogate: object = None,
+        random_state: int | np.random.RandomState | None = None,
+        device: "str | torch.device | None" = None,
         ax: "Axes | None" = None,
         plot_params: dict | None = None,
-        **attack_params,
     ) -> Self:
         """Make copies against each fitted classifier and draw the error of each on them.
 
@@ -123,11 +128,14 @@ class TransferMatrixDisplay:
         y : array-like of shape (n_samples,)
             True labels.
 
-        epsilon : float or array-like of shape (n_features,)
-            Radius of the perturbation in the units of X.
+        epsilon : float, array-like, dict or Series
+            Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
         attack : str or callable, default="fgsm"
             Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+        attack_params : dict or None, default=None
+            Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
         norm : {numpy.inf, 2}, default=numpy.inf
             The norm that bounds the perturbation.
@@ -135,14 +143,23 @@ class TransferMatrixDisplay:
         bounds : tuple (low, high) or None, default=None
             Valid range of X, to which the copies are clipped.
 
+        target : label, default=None
+            The class to move towards, in place of away from the true one.
+
+        surrogate : estimator, default=None
+            For models without gradients, as in `sk_adv.metrics.transfer_error_matrix`.
+
+        random_state : int, RandomState instance or None, default=None
+            Seeds attacks that draw random numbers; the others ignore it.
+
+        device : str or torch.device, default=None
+            Where the attack runs; None is where the estimator's weights are.
+
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
 
         plot_params : dict, default=None
             Further arguments of :meth:`plot`.
-
-        **attack_params : dict
-            Further arguments of `sk_adv.metrics.transfer_error_matrix` and of the attack.
 
         Returns
         -------
@@ -166,9 +183,13 @@ class TransferMatrixDisplay:
             y,
             epsilon=epsilon,
             attack=attack,
+            attack_params=attack_params,
             norm=norm,
             bounds=bounds,
-            **attack_params,
+            target=target,
+            surrogate=surrogate,
+            random_state=random_state,
+            device=device,
         )
         return cls(errors=errors, names=names).plot(ax=ax, **(plot_params or {}))
 

@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_device, to_numpy
-from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
+from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
@@ -280,6 +281,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
 
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
+        given = X
         X, y = validate_data(
             self,
             for_sklearn(X),
@@ -287,12 +289,12 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
             dtype=floating_types(X),
             accept_sparse=["csr", "csc"],
         )
-        epsilon = check_epsilon(self.epsilon, X.shape[1:])
+        perturbations = PerturbationSet(self.epsilon, self.norm, like=given)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         solution = solve(
             data,
             self._start(data),
-            epsilon=epsilon,
+            epsilon=perturbations.epsilon.numpy(),
             alpha=self.alpha,
             norm=self.norm,
             C=self.C,

@@ -10,7 +10,7 @@ from sklearn.utils import Bunch, check_X_y
 from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
-from sk_adv._validation import check_epsilon
+from sk_adv._perturbations import check_radius
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
 from sk_adv.linear_model._logistic import AdversarialLogisticRegression, warn_unless_optimal
 
@@ -303,7 +303,7 @@ def check_epsilons(epsilons):
             "epsilons must be a sequence of at least one radius; "
             f"got an array of shape {epsilons.shape}."
         )
-    return check_epsilon(epsilons, epsilons.shape, "epsilons")
+    return check_radius(epsilons, name="epsilons")
 
 
 def _check_data(X, y):

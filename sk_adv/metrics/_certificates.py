@@ -3,11 +3,18 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import _num_features, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._adversary import check_classifier, numeric
-from sk_adv._devices import to_numpy, to_tensor
-from sk_adv._validation import check_bounds, check_epsilon, check_norm, joint_weight
+from sk_adv._devices import to_numpy
+from sk_adv._perturbations import (
+    PerturbationSet,
+    as_perturbation_set,
+    check_radius,
+    column_names,
+    sample_shape,
+)
+from sk_adv._validation import joint_weight
+from sk_adv.attacks._estimators import check_classifier, numeric
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._columns import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
@@ -47,15 +54,15 @@ def certified_accuracy_score(
         models, `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
         `torch.nn.Sequential`, and a `Pipeline` of scalers and one of these.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. Those outside of `bounds` are brought into
         them.
 
     y : array-like of shape (n_samples,)
         True labels.
 
-    epsilon : float or array-like of shape (n_features,)
-        Radius of the perturbation in the units of X.
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -103,16 +110,16 @@ def certified_accuracy_score(
     >>> 0.5 < certified <= adversarial_accuracy_score(model, X, y, epsilon=0.3, attack="pgd")
     True
     """
-    check_norm(norm)
     classes, y = check_classifier(estimator, X, y)
     weight = joint_weight(y, sample_weight, None)
-    clean, module, radius, low_high = _numbers(estimator, X, epsilon, bounds)
+    perturbations = as_perturbation_set(epsilon, norm, bounds, X)
+    clean, module, perturbations = _numbers(estimator, X, perturbations)
     spacing = _spacing([clean, *module.parameters(), *module.buffers()])
     decision = decision_module(module.double())
     known, labels = _indices(classes, y)
     safe = []
     for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
-        region = Enclosure.around(batch, radius, norm, bounds=low_high, rounding=spacing)
+        region = Enclosure.of(batch, perturbations, rounding=spacing)
         safe.append(enclose(decision, region).is_led_by(index))
     return float(np.average(torch.cat(safe).numpy() & known, weights=weight))
 
@@ -139,7 +146,7 @@ def robustness_radius(
         A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear maps
         and one.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
 
     y : array-like of shape (n_samples,), default=None
@@ -149,7 +156,7 @@ def robustness_radius(
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
-    scale : array-like of shape (n_features,), default=None
+    scale : float, array-like, dict or Series, default=None
         Perturbations of radius ε are those of `epsilon = ε * scale`, such as the features'
         standard deviations; 0 marks a feature that can't be changed. None is 1 for all.
 
@@ -179,29 +186,32 @@ def robustness_radius(
     >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
     True
     """
-    check_norm(norm)
     check_is_fitted(estimator)
     classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
-    scale = check_epsilon(1.0 if scale is None else scale, (_num_features(X),), name="scale")
-    clean, module, unit, _ = _numbers(estimator, X, scale, None)
+    clean, module, unit = _numbers(estimator, X, unit_set(scale, norm, None, X))
     known, labels = _indices(classes, y)
-    region = enclose_linear(module.double(), Enclosure.around(clean.double(), unit, norm))
+    region = enclose_linear(module.double(), Enclosure.of(clean.double(), unit))
     # 0 / 0: on a boundary already.
     ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
     return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)
 
 
-def _numbers(estimator, X, epsilon, bounds):
-    """X, the estimator's module, and the radius and bounds of each column of X, for the CPU."""
-    feature_shape = (_num_features(X),)
-    radius, bounds = check_epsilon(epsilon, feature_shape), check_bounds(bounds, feature_shape)
+def unit_set(scale, norm, bounds, X):
+    """The perturbation set whose radius is one scale; see `PerturbationSet.scaled`."""
+    shape, columns = sample_shape(X), column_names(X)
+    radius = check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
+    return PerturbationSet(radius, norm, bounds, like=X)
+
+
+def _numbers(estimator, X, perturbations):
+    """X, the estimator's module, and the perturbation set of the columns of X, on the CPU."""
     split = split_columns(estimator, X)
     if split is None:
         module, values = as_module(estimator, device="cpu"), numeric(X)
     else:
         module, values = split.module.cpu(), split.values
-        radius, bounds = split.only_free(radius, bounds)
-    return torch.from_numpy(np.array(to_numpy(values))), module, to_tensor(radius), bounds
+        perturbations = perturbations.restricted_to(split.free)
+    return torch.from_numpy(np.array(to_numpy(values))), module, perturbations
 
 
 def _indices(classes, y):

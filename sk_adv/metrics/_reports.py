@@ -1,20 +1,21 @@
 """Many attacks at once: several radii on one model, and the copies of one model on others."""
 
-import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils.validation import _num_features
 
-from sk_adv._adversary import check_attack, check_classifier, fit_surrogate, perturb
-from sk_adv._validation import check_bounds, check_epsilon, check_norm
-from sk_adv.differentiable import as_module
-from sk_adv.metrics._certificates import certified_accuracy_score
+from sk_adv._perturbations import as_perturbation_set, check_radius
+from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
+from sk_adv.attacks._table import resolve_attack, resolve_attacks
+from sk_adv.differentiable._core import has_rule
+from sk_adv.differentiable._intervals import NoBoundsError
+from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
 from sk_adv.metrics._scores import confidence_on_errors
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ def adversarial_report(
     X: ArrayLike,
     y: ArrayLike,
     epsilons: ArrayLike,
-    attacks: Sequence[str | Callable] | Mapping[str, str | Callable] = ("fgsm", "pgd"),
+    attacks: str | Callable | Sequence | Mapping = ("fgsm", "pgd"),
     *,
+    attack_params: dict | None = None,
+    scale: ArrayLike | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
-    scale: ArrayLike | None = None,
     surrogate: object = None,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
 ) -> "pd.DataFrame":
     """Error and confidence of a classifier under several attacks of several radii.
 
@@ -44,7 +48,7 @@ def adversarial_report(
     estimator : object
         A fitted classifier for which `as_module` has a rule; or any, with a `surrogate`.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
 
     y : array-like of shape (n_samples,)
@@ -53,9 +57,17 @@ def adversarial_report(
     epsilons : array-like of shape (n_radii,)
         The radii, in multiples of the scale; 0 gives the clean error.
 
-    attacks : sequence or mapping of str to str or callable, default=("fgsm", "pgd")
-        Names of attacks, or functions with the signature of `sk_adv.attacks.fgsm`; their further
-        arguments by `functools.partial`. The keys of a mapping name them in the report.
+    attacks : str, callable, or sequence or mapping of these, default=("fgsm", "pgd")
+        Names of attacks, or functions with the signature of `sk_adv.attacks.fgsm`. The keys of a
+        mapping name them in the report; its values can also be dicts with an attack's arguments,
+        such as `{"PGD-20": {"attack": "pgd", "attack_params": {"n_steps": 20}}}`.
+
+    attack_params : dict or None, default=None
+        Further arguments of every attack.
+
+    scale : float, array-like, dict or Series, default=None
+        The radius of feature j is ε times `scale[j]`, in the units of X, such as the features'
+        standard deviations. It is given like a radius, see `sk_adv.attacks.perturb`. None is 1.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -63,11 +75,14 @@ def adversarial_report(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    scale : array-like of shape (n_features,), default=None
-        The radius of feature j is ε times `scale[j]`, in the units of X. None is 1 for all.
-
     surrogate : estimator, default=None
         For models without gradients, as in `adversarial_accuracy_score`.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attacks run; None is where the estimator's weights are.
 
     Returns
     -------
@@ -94,15 +109,13 @@ def adversarial_report(
 
     Examples
     --------
-    >>> from functools import partial
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from sk_adv.attacks import pgd
     >>> from sk_adv.metrics import adversarial_report
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> attacks = {"FGSM": "fgsm", "PGD": partial(pgd, n_steps=10, random_state=0)}
-    >>> report = adversarial_report(model, X, y, epsilons=[0, 0.3], attacks=attacks)
+    >>> attacks = {"FGSM": "fgsm", "PGD": {"attack": "pgd", "attack_params": {"n_steps": 10}}}
+    >>> report = adversarial_report(model, X, y, epsilons=[0, 0.3], attacks=attacks, random_state=0)
     >>> report[["epsilon", "attack", "error", "certified_error"]].round(2)
        epsilon attack  error  certified_error
     0      0.0   FGSM   0.03             0.03
@@ -113,25 +126,22 @@ def adversarial_report(
     check_pandas_support("adversarial_report")
     import pandas as pd
 
-    # Before the first attack, since a report may take minutes.
+    # Checked before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
-    check_norm(norm)
     _, y = check_classifier(estimator, X, y)
-    feature_shape = (_num_features(X),)
-    check_bounds(bounds, feature_shape)
-    scale = check_epsilon(1.0 if scale is None else scale, feature_shape, name="scale")
-    named = _named(attacks)
+    unit = unit_set(scale, norm, bounds, X)
+    named = resolve_attacks(attacks, attack_params)
     if surrogate is not None:
         surrogate = FrozenEstimator(fit_surrogate(surrogate, estimator, X))
-    options = {"norm": norm, "bounds": bounds}
+    options = {"surrogate": surrogate, "random_state": random_state, "device": device}
     rows = []
     for epsilon in radii:
-        options["epsilon"] = epsilon * scale
+        perturbations = unit.scaled(epsilon)
         certified_error = None
         for name, attack in named.items():
-            copies = perturb(estimator, X, y, attack=attack, surrogate=surrogate, **options)
+            copies = perturb(estimator, X, y, epsilon=perturbations, attack=attack, **options)
             if certified_error is None:
-                certified_error = _certified_error(estimator, X, y, options)
+                certified_error = _certified_error(estimator, X, y, perturbations)
             rows.append(
                 (epsilon, name, *error_and_confidence(estimator, copies, y), certified_error)
             )
@@ -147,10 +157,13 @@ def transfer_error_matrix(
     epsilon: ArrayLike,
     *,
     attack: str | Callable = "fgsm",
+    attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    target: object = None,
     surrogate: object = None,
-    **attack_params,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Error of each classifier on adversarial copies made against each other one.
 
@@ -162,17 +175,20 @@ def transfer_error_matrix(
     estimators : sequence or mapping of str to estimator
         Fitted classifiers of the same raw X; of a mapping, its values in their order.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimators' raw units.
 
     y : array-like of shape (n_samples,)
         True labels.
 
-    epsilon : float or array-like of shape (n_features,)
-        Radius of the perturbation in the units of X.
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
         Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -180,13 +196,19 @@ def transfer_error_matrix(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
+    target : label, default=None
+        The class to move towards, in place of away from the true one.
+
     surrogate : estimator, default=None
         What is attacked in the place of those models for which `as_module` has no rule, as in
         `adversarial_accuracy_score`. Without it no copies can be made against them: their rows are
         NaN, and only their columns hold errors.
 
-    **attack_params : dict
-        Further arguments of the attack.
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the attacked estimator's weights are.
 
     Returns
     -------
@@ -231,20 +253,17 @@ def transfer_error_matrix(
     estimators = list(estimators.values() if isinstance(estimators, Mapping) else estimators)
     if not estimators:
         raise ValueError("estimators must hold at least one fitted classifier; got none.")
-    check_attack(attack, **attack_params)
-    check_norm(norm)
+    attack = resolve_attack(attack, attack_params, target=target)
     for estimator in estimators:
         check_classifier(estimator, X, y)
-    feature_shape = (_num_features(X),)
-    check_epsilon(epsilon, feature_shape)
-    check_bounds(bounds, feature_shape)
-    options = {"epsilon": epsilon, "attack": attack, "norm": norm, "bounds": bounds}
+    options = {"target": target, "random_state": random_state, "device": device}
+    options |= {"attack": attack, "epsilon": as_perturbation_set(epsilon, norm, bounds, X)}
     errors = np.full((len(estimators), len(estimators)), np.nan)
     for row, source in zip(errors, estimators, strict=True):
-        has_rule = _has_rule(source)
-        if has_rule or surrogate is not None:
-            options["surrogate"] = None if has_rule else surrogate
-            copies = perturb(source, X, y, **options, **attack_params)
+        is_known = has_rule(source)
+        if is_known or surrogate is not None:
+            stand_in = None if is_known else surrogate
+            copies = perturb(source, X, y, surrogate=stand_in, **options)
             row[:] = [1 - accuracy_score(y, target.predict(copies)) for target in estimators]
     return errors
 
@@ -260,37 +279,7 @@ def check_radii(epsilons):
             "epsilons must be a 1-D sequence of one radius or more, such as [0, 0.1, 0.2]; "
             f"got {epsilons!r}."
         )
-    return check_epsilon(radii, radii.shape, name="epsilons")
-
-
-def attack_name(attack):
-    """The name of an attack; of a `functools.partial` that of the function in it."""
-    if isinstance(attack, str):
-        return attack
-    if isinstance(attack, functools.partial):
-        return attack_name(attack.func)
-    return getattr(attack, "__name__", type(attack).__name__)
-
-
-def _named(attacks):
-    """A mapping of names to attacks that exist, or `ValueError`."""
-    is_several = isinstance(attacks, Collection) and not isinstance(attacks, str)
-    if not is_several or not len(attacks):
-        raise ValueError(
-            f"attacks must be a sequence or a mapping of at least one attack; got {attacks!r}."
-        )
-    if isinstance(attacks, Mapping):
-        named = attacks
-    else:
-        named = {attack_name(attack): attack for attack in attacks}
-    if len(named) < len(attacks):
-        raise ValueError(
-            f"attacks must have different names; got {[attack_name(a) for a in attacks]}. Name "
-            "them by a mapping."
-        )
-    for attack in named.values():
-        check_attack(attack)
-    return named
+    return check_radius(radii, name="epsilons")
 
 
 def error_and_confidence(estimator, X, y):
@@ -300,17 +289,11 @@ def error_and_confidence(estimator, X, y):
     return error, confidence_on_errors(estimator, X, y) if knows else np.nan
 
 
-def _certified_error(estimator, X, y, options):
-    try:
-        return 1 - certified_accuracy_score(estimator, X, y, **options)
-    except TypeError:
-        # Said by `as_module` or `enclose`: the attack has taken the data already.
+def _certified_error(estimator, X, y, perturbations):
+    """One minus the certified accuracy, or NaN where there are no bounds."""
+    if not has_rule(estimator):
         return np.nan
-
-
-def _has_rule(estimator):
     try:
-        as_module(estimator)
-    except TypeError:
-        return False
-    return True
+        return 1 - certified_accuracy_score(estimator, X, y, epsilon=perturbations)
+    except NoBoundsError:
+        return np.nan

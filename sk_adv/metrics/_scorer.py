@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
-from sk_adv._adversary import check_attack, perturb
-from sk_adv._validation import check_bounds, check_epsilon, check_norm
+from sk_adv._perturbations import PerturbationSet
+from sk_adv.attacks._estimators import perturb
+from sk_adv.attacks._table import resolve_attack
 
 
 def make_adversarial_scorer(
@@ -16,10 +18,13 @@ def make_adversarial_scorer(
     *,
     epsilon: ArrayLike,
     attack: str | Callable = "fgsm",
+    attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    target: object = None,
     surrogate: object = None,
-    **attack_params,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
 ) -> Callable:
     """Make a scorer that attacks the samples before it scores the estimator on them.
 
@@ -29,13 +34,16 @@ def make_adversarial_scorer(
         What to score on the adversarial copies: a name from
         `sklearn.metrics.get_scorer_names`, or a scorer.
 
-    epsilon : float or array-like of shape (n_features,)
-        Radius of the perturbation in the units of X.
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
         Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
         or, for linear models, "exact", their worst case; or a function with the signature of
         `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -43,14 +51,19 @@ def make_adversarial_scorer(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
+    target : label, default=None
+        The class to move towards, in place of away from the true one.
+
     surrogate : estimator, default=None
         For models without gradients: an estimator that `as_module` knows, which is fitted to the
         model's own predictions on the samples that are scored, and attacked in its place. A
         `FrozenEstimator` is used as it is.
 
-    **attack_params : dict
-        Further arguments of the attack; `target`, a class to move towards; `device`, where the
-        attack runs.
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the estimator's weights are.
 
     Returns
     -------
@@ -85,20 +98,23 @@ def make_adversarial_scorer(
     >>> bool(search.fit(X, y).best_score_ > 0.8)
     True
     """
-    check_attack(attack, **attack_params)
-    check_norm(norm)
-    check_epsilon(epsilon, None)
-    check_bounds(bounds, None)
+    # Found now, and not after the first fit of a search.
+    resolve_attack(attack, attack_params, target=target)
+    PerturbationSet(epsilon, norm, bounds)
     if not isinstance(scoring, str) and not callable(scoring):
         raise TypeError(f"scoring must be the name of a scorer or a callable; got {scoring!r}.")
     options = {
         "epsilon": epsilon,
         "attack": attack,
+        "attack_params": attack_params,
         "norm": norm,
         "bounds": bounds,
+        "target": target,
         "surrogate": surrogate,
+        "random_state": random_state,
+        "device": device,
     }
-    return _AdversarialScorer(get_scorer(scoring), {**options, **attack_params})
+    return _AdversarialScorer(get_scorer(scoring), options)
 
 
 class _AdversarialScorer(_BaseScorer):
@@ -122,5 +138,7 @@ class _AdversarialScorer(_BaseScorer):
         )
 
     def __repr__(self):
-        attack = ", ".join(f"{name}={value!r}" for name, value in self._attack.items())
+        attack = ", ".join(
+            f"{name}={value!r}" for name, value in self._attack.items() if value is not None
+        )
         return f"make_adversarial_scorer({self._scorer!r}, {attack})"

@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
 
-from sk_adv._adversary import check_classifier, perturb
 from sk_adv._validation import joint_weight
+from sk_adv.attacks._estimators import check_classifier, perturb
 
 
 def adversarial_accuracy_score(
@@ -19,11 +20,14 @@ def adversarial_accuracy_score(
     *,
     epsilon: ArrayLike,
     attack: str | Callable = "fgsm",
+    attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
+    target: object = None,
     surrogate: object = None,
-    **attack_params,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
 ) -> float:
     """Share of samples that are classified correctly after an attack on them.
 
@@ -38,19 +42,22 @@ def adversarial_accuracy_score(
         A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any, with a
         `surrogate`.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
 
     y : array-like of shape (n_samples,)
         True labels.
 
-    epsilon : float or array-like of shape (n_features,)
-        Radius of the perturbation in the units of X.
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
         Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
         or, for linear models, "exact", their worst case; or a function with the signature of
         `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -61,14 +68,19 @@ def adversarial_accuracy_score(
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
+    target : label, default=None
+        The class to move towards, in place of away from the true one.
+
     surrogate : estimator, default=None
         For models without gradients: an estimator that `as_module` knows, which is fitted to the
         model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
         is.
 
-    **attack_params : dict
-        Further arguments of the attack, such as `n_steps` of `sk_adv.attacks.pgd`; `target`, a
-        class to move towards; `device`, where the attack runs.
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the estimator's weights are.
 
     Returns
     -------
@@ -108,10 +120,13 @@ def adversarial_accuracy_score(
         labels,
         epsilon=epsilon,
         attack=attack,
+        attack_params=attack_params,
         norm=norm,
         bounds=bounds,
+        target=target,
         surrogate=surrogate,
-        **attack_params,
+        random_state=random_state,
+        device=device,
     )
     return float(accuracy_score(labels, estimator.predict(copies), sample_weight=weight))
 
@@ -123,10 +138,13 @@ def adversarial_confidence(
     *,
     epsilon: ArrayLike,
     attack: str | Callable = "fgsm",
+    attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    target: object = None,
     surrogate: object = None,
-    **attack_params,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
 ) -> float:
     """Confidence on errors: mean probability of the predicted class where it is wrong.
 
@@ -136,19 +154,23 @@ def adversarial_confidence(
         A fitted classifier with `predict_proba` for which `as_module` has a rule; or any, with a
         `surrogate`.
 
-    X : array-like or frame of shape (n_samples, n_features)
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
 
     y : array-like of shape (n_samples,)
         True labels.
 
-    epsilon : float or array-like of shape (n_features,)
-        Radius of the perturbation in the units of X; 0 gives the confidence on clean errors.
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`; 0 gives the
+        confidence on clean errors.
 
     attack : str or callable, default="fgsm"
         Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
         or, for linear models, "exact", their worst case; or a function with the signature of
         `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -156,13 +178,19 @@ def adversarial_confidence(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
+    target : label, default=None
+        The class to move towards, in place of away from the true one.
+
     surrogate : estimator, default=None
         For models without gradients: an estimator that `as_module` knows, which is fitted to the
         model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
         is.
 
-    **attack_params : dict
-        Further arguments of the attack.
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the estimator's weights are.
 
     Returns
     -------
@@ -198,10 +226,13 @@ def adversarial_confidence(
         labels,
         epsilon=epsilon,
         attack=attack,
+        attack_params=attack_params,
         norm=norm,
         bounds=bounds,
+        target=target,
         surrogate=surrogate,
-        **attack_params,
+        random_state=random_state,
+        device=device,
     )
     confidence = confidence_on_errors(estimator, copies, labels)
     if np.isnan(confidence):

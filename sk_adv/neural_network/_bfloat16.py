@@ -4,7 +4,7 @@ import torch
 from skorch.dataset import unpack_data
 
 from sk_adv.neural_network._blockwise import BlockwiseOptimizer, is_blockwise
-from sk_adv.neural_network._crafting import along
+from sk_adv.neural_network._copies import along
 from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
 
 
@@ -77,19 +77,19 @@ class ExplicitStep:
         X, y = unpack_data(batch)
         if not X.is_floating_point():
             X = X.float()
-        alpha, serves_both = net.alpha, net.attack == "fgsm" and 0 < net.alpha < 1
+        alpha, serves_both = net.alpha, net.is_fast_and_mixed_
         n_samples, n_passes = len(X), 1 + (0 < alpha < 1)
         for layer in self.layers:
             layer.reserve(n_passes * n_samples)
         copies = None
         if alpha < 1 and not serves_both:
             with torch.enable_grad():
-                copies = net._craft(net.attack, net.attack_params_, X, y)
+                copies = net._craft(X, y)
         loss, rows = 0, slice(0, n_samples)
         if alpha > 0:
             loss, slope = self._pass(X, y, alpha, rows, reaches_input=serves_both)
             if serves_both:
-                copies = along(slope.to(X.dtype), X, **net.perturbation_)
+                copies = along(slope.to(X.dtype), X, net.perturbation_)
             rows = slice(n_samples, 2 * n_samples)
         if alpha < 1:
             loss = loss + self._pass(copies, y, 1 - alpha, rows)[0]

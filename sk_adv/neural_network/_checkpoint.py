@@ -278,11 +278,13 @@ def _plain_figure(value):
 
 def _identity(net, X, y):
     """What two trainings must have in common for one to go on from the other, as text."""
-    names = ("module", "criterion", "optimizer", "epsilon", "alpha", "norm", "bounds", "attack")
+    names = ("module", "criterion", "optimizer", "alpha", "attack")
     names += ("attack_params", "precision", "batch_size", "train_split", "classes")
     prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
     names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k != "optimizer__lr"))
     identity = {name: getattr(net, name) for name in names} | dict(net.identity_)
+    perturbations = net.perturbation_.to("cpu", torch.float64)
+    identity |= dict(zip(("epsilon", "norm", "bounds"), perturbations.values(), strict=True))
     has_state = {name for name, _ in _with_state(net)}
     for name, callback in net.callbacks_:
         if name in has_state or isinstance(callback, Schedule):

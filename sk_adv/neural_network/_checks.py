@@ -12,10 +12,9 @@ from skorch.utils import to_device
 from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._devices import module_device_and_dtype
-from sk_adv._validation import check_bounds, check_epsilon
 from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
-from sk_adv.neural_network._crafting import evaluating
+from sk_adv.neural_network._copies import evaluating
 
 
 def check_callbacks(callbacks):
@@ -101,8 +100,7 @@ def check_samples(net, module, X, y, *, is_complete):
     if net.alpha < 1 and not sample.is_floating_point():
         sample = sample.to(dtype)
     shape = tuple(sample.shape[1:])
-    check_epsilon(net.epsilon, shape)
-    check_bounds(net.bounds, shape)
+    net.perturbation_.check_fits(shape)
     if y is None and label is not None and not np.ndim(label):
         y, X = np.asarray(label)[None], sample
     n_labels = 0 if y is None else int(check_labels(y, len(X)).max()) + 1

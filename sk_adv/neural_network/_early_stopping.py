@@ -123,15 +123,13 @@ class Validation(Callback):
 
     def _measure(self, net):
         net.module_.eval()
-        attack = "fgsm" if net.attack == "noise" else net.attack
-        params = {} if net.attack == "noise" else net.attack_params_
         wrong, losses = torch.zeros(2, device=net.device), torch.zeros(2, device=net.device)
         total = 0
         for X, y in TensorBatches(self.data, _BATCH):
             # What does not fit on the device comes from the host.
             X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
-            copies = net._craft(attack, params, X, y)
+            copies = net.copies_to_judge_by(X, y)
             for k, inputs in enumerate((X, copies)):
                 with torch.no_grad():
                     logits, loss = net._loss(inputs, y)

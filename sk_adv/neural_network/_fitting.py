@@ -7,6 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
+from sk_adv._perturbations import PerturbationSet
 from sk_adv.neural_network._loop import dtype_of, naming_batch_size
 from sk_adv.neural_network._training import (
     check_training_data,
@@ -34,6 +35,7 @@ def fit_network(model, X, y, sample_weight):
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
+    perturbations = PerturbationSet(model.epsilon, model.norm, model.bounds, like=X)
     if data.weight is not None:
         data.weight = data.weight / data.weight.mean()
     model.classes_ = data.classes
@@ -45,7 +47,8 @@ def fit_network(model, X, y, sample_weight):
     train, held_out = data, None
     if model.early_stopping:
         train, held_out = data.split(model.validation_fraction, model._seed)
-    net, failure = _train(model, device, train, held_out, previous, model.max_iter)
+    how = {"device": device, "perturbations": perturbations, "previous": previous}
+    net, failure = _train(model, train, held_out, n_epochs=model.max_iter, **how)
     _accept(model, net)
     if held_out is not None:
         validation = dict(net.callbacks_)["validation"]
@@ -57,7 +60,7 @@ def fit_network(model, X, y, sample_weight):
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
             n_epochs = model.best_iteration_ - (len(previous.history) if previous else 0)
-            refitted, failure = _train(model, device, data, None, previous, n_epochs, is_refit=True)
+            refitted, failure = _train(model, data, n_epochs=n_epochs, is_refit=True, **how)
             # A second training that was broken off leaves the network that was chosen.
             if failure is None and not refitted.interrupt_.requested:
                 model.net_ = refitted
@@ -92,7 +95,15 @@ def fit_further(model, X, y, classes, sample_weight):
             f"hidden_layer_sizes={previous.module__hidden_layer_sizes} and "
             f"n_pieces={previous.module__n_pieces}; to change them, call fit."
         )
-    net, failure = _train(model, device, data, None, previous, 1, learning_rate="constant")
+    net, failure = _train(
+        model,
+        data,
+        device=device,
+        perturbations=PerturbationSet(model.epsilon, model.norm, model.bounds, like=X),
+        previous=previous,
+        n_epochs=1,
+        learning_rate="constant",
+    )
     _accept(model, net)
     return failure
 
@@ -107,7 +118,18 @@ def _is_like(model, old):
     )
 
 
-def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False, **options):
+def _train(
+    model,
+    data,
+    held_out=None,
+    *,
+    device,
+    perturbations,
+    previous,
+    n_epochs,
+    is_refit=False,
+    learning_rate=None,
+):
     """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
     precision = choose_precision(model, data, device, previous)
     dtype = dtype_of(precision)
@@ -122,9 +144,10 @@ def _train(model, device, data, held_out, previous, n_epochs, *, is_refit=False,
             model.n_features_in_,
             device,
             precision,
+            perturbations=perturbations,
             n_epochs=n_epochs,
             callbacks=callbacks,
-            **options,
+            learning_rate=learning_rate,
         )
         net.identity_ = {
             "the class labels": model.classes_.tolist(),

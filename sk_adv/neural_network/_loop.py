@@ -37,6 +37,8 @@ class QuietNet(NeuralNetClassifier):
 
     # What a checkpoint shall compare besides the net's own parameters and data.
     identity_ = MappingProxyType({})
+    # Whether the parameters have been checked and nothing could change since.
+    is_fresh_ = False
 
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.
@@ -69,6 +71,31 @@ class QuietNet(NeuralNetClassifier):
         self.interrupt_, self.stop_ = DeferredInterrupt(), False
         # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
         self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
+
+    def fit(self, X, y=None, **fit_params):
+        """Train from new weights, unless `warm_start` is on.
+
+        Parameters
+        ----------
+        X : as in `partial_fit`
+            Training data.
+
+        y : as in `partial_fit`, default=None
+            Class indices.
+
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The trained net.
+        """
+        if not self.warm_start or not self.initialized_:
+            self.initialize()
+            # All is checked: nothing can change before the training.
+            self.is_fresh_ = True
+        return self.partial_fit(X, y, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
@@ -106,10 +133,11 @@ class QuietNet(NeuralNetClassifier):
         KeyboardInterrupt
             At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
         """
-        if self.initialized_:
-            self.prepare()
-        else:
+        if not self.initialized_:
             self.initialize()
+        elif not self.is_fresh_:
+            self.prepare()
+        self.is_fresh_ = False
         # skorch takes a list for several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         with self.interrupt_, naming_batch_size(self.batch_size):

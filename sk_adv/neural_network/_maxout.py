@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sk_adv._validation import PERTURBATION_CONSTRAINTS, unchanged_on_error
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS
+from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._crafting import ATTACKS
 from sk_adv.neural_network._fitting import fit_further, fit_network
 from sk_adv.neural_network._persistence import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
@@ -40,9 +40,9 @@ class AdversarialMaxoutClassifier(
     n_pieces : int, default=5
         Linear pieces of each unit.
 
-    epsilon : float or array-like of shape (n_features,), default=0.25
-        Radius of the perturbation in the units of X, one for all features or one a feature; 0
-        marks a feature that can't be changed.
+    epsilon : float, array-like, dict or Series, default=0.25
+        Radius of the perturbation in the units of X: one for all features, one per feature, or by
+        column name, as in `sk_adv.attacks.perturb`; 0 marks a feature that can't be changed.
 
     alpha : float, default=0.5
         Weight of the clean loss, in [0, 1]; 1 is ordinary training, 0 purely adversarial.
@@ -52,15 +52,14 @@ class AdversarialMaxoutClassifier(
         gradient g.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, scalars or arrays of shape (n_features,), to which the copies are
-        clipped.
+        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
-    attack : {"fgsm", "pgd", "noise"} or callable, default="fgsm"
-        How the copies are made; see `AdversarialNet`. "noise" is no adversary but the control.
+    attack : str or callable, default="fgsm"
+        How the copies are made: a name from the table of attacks, or a function; see
+        `AdversarialNet`. "sign_noise" and "uniform_noise" are no adversaries but the control.
 
     attack_params : dict or None, default=None
-        Parameters of the attack: of "pgd" `n_steps`, `step_size`, `random_start`, `n_restarts`; of
-        "noise" `distribution`, "sign" or "uniform".
+        Further arguments of the attack, such as `{"n_steps": 7}` for "pgd".
 
     input_dropout : float, default=0.0
         Share of the inputs that is dropped in training, in [0, 1).
@@ -211,7 +210,7 @@ class AdversarialMaxoutClassifier(
         "n_pieces": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="both")],
         "bounds": [tuple, list, None],
-        "attack": [StrOptions(set(ATTACKS)), callable],
+        "attack": [str, callable],
         "attack_params": [dict, None],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "hidden_dropout": [Interval(Real, 0, 1, closed="left")],

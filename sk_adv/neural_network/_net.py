@@ -9,13 +9,14 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from sk_adv._devices import module_device_and_dtype, to_numpy, to_tensor
-from sk_adv._validation import check_bounds, check_epsilon, check_norm
-from sk_adv.attacks import log_odds_against
+from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._perturbations import as_perturbation_set
+from sk_adv.attacks import fgsm, log_odds_against
+from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._networks import network
 from sk_adv.neural_network._checks import naming_types, raise_if_out_of_range
-from sk_adv.neural_network._crafting import along, check_attack, craft
+from sk_adv.neural_network._copies import along, craft
 from sk_adv.neural_network._loop import QuietNet, dtype_of
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 
@@ -41,12 +42,13 @@ class AdversarialNet(QuietNet):
         Passed to `skorch.NeuralNetClassifier`.
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
-        The loss J of logits and class indices, which the attacks "fgsm" and "pgd" raise as well;
+        The loss J of logits and class indices, which the attacks raise as well;
         the default is the cross-entropy of the softmax.
         `torch.nn.NLLLoss`, which is no loss of logits, is refused.
 
-    epsilon : float or array-like of the shape of one sample, default=0.25
-        Radius of the perturbation in the units of X, one for all features or one a feature.
+    epsilon : float or array-like, default=0.25
+        Radius of the perturbation in the units of X: one for all features, or numbers that
+        broadcast to one sample.
 
     alpha : float, default=0.5
         Weight of the clean loss, in [0, 1]; 1 is ordinary training, 0 purely adversarial.
@@ -57,16 +59,15 @@ class AdversarialNet(QuietNet):
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    attack : {"fgsm", "pgd", "noise"} or callable, default="fgsm"
-        How the copies are made. "pgd" takes several steps (`sk_adv.attacks.pgd`); "noise" draws
-        them at random, which is no adversary but the control experiment. A function is called
-        as `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)`, and raises
-        what it likes: those of `sk_adv.attacks` the log-odds, unless a `loss` is among its
-        parameters.
+    attack : str or callable, default="fgsm"
+        How the copies are made: a name from the table of attacks, such as "pgd", or "sign_noise",
+        which is no adversary but the control experiment. A function is called as
+        `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)` and returns the
+        copies.
 
     attack_params : dict or None, default=None
-        Of "pgd": `n_steps` (default 10), `step_size`, `random_start`, `n_restarts`. Of "noise":
-        `distribution`, "sign" (±ε, the default) or "uniform". Of a function: its own.
+        Further arguments of the attack, such as `{"n_steps": 7}` for "pgd". `random_state` and
+        `batch_size` are filled in, and `loss` is the criterion for the attacks of the table.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
         Number format of the training. "bfloat16" runs forward passes under `torch.autocast`,
@@ -167,7 +168,6 @@ class AdversarialNet(QuietNet):
     def prepare(self):
         """Check the perturbation's parameters and put them where the batches will be."""
         super().prepare()
-        check_norm(self.norm)
         if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
             raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
         if self.precision not in ("float32", "bfloat16", "float64"):
@@ -184,7 +184,7 @@ class AdversarialNet(QuietNet):
                 "criterion__reduction='none' gives a loss a sample, where training needs that of a "
                 "batch: leave it at 'mean'."
             )
-        params = check_attack(self.attack, self.attack_params)
+        self.attack_ = resolve_attack(self.attack, self.attack_params)
         dtype = dtype_of(self.precision)
         _, present = module_device_and_dtype(self.module_, dtype)
         if dtype == torch.float64 and present != dtype:
@@ -192,17 +192,9 @@ class AdversarialNet(QuietNet):
                 "precision='float64' was set after the module was made: call fit or initialize, "
                 "which make a new one."
             )
-
-        def place(values):
-            return to_tensor(values, dtype=dtype, device=self.device)
-
-        bounds = check_bounds(self.bounds, None)
-        self.perturbation_ = {
-            "epsilon": place(check_epsilon(self.epsilon, None)),
-            "norm": self.norm,
-            "bounds": bounds and tuple(place(bound) for bound in bounds),
-        }
-        self.attack_params_ = params
+        # The shape of a sample is not known yet: `check_samples` compares with it.
+        perturbations = as_perturbation_set(self.epsilon, self.norm, self.bounds, None)
+        self.perturbation_ = perturbations.to(self.device, dtype)
 
     def train_step(self, batch, **fit_params):
         """One step of the optimizer on one batch, within the module's constraints.
@@ -249,18 +241,18 @@ class AdversarialNet(QuietNet):
         X, alpha = to_device(X, self.device), self.alpha
         if alpha < 1 and not X.is_floating_point():
             X = X.to(dtype_of(self.precision))
-        serves_both = self.attack == "fgsm" and 0 < alpha < 1
+        serves_both = self.is_fast_and_mixed_
         if serves_both:
             X = X.detach().requires_grad_(True)
         elif alpha < 1:
-            copies = self._craft(self.attack, self.attack_params_, X, y)
+            copies = self._craft(X, y)
         loss, y_pred = 0, None
         if alpha > 0:
             y_pred, clean = self._loss(X, y, **fit_params)
             (alpha * clean).backward()
             loss = alpha * clean.detach()
         if serves_both:
-            copies = along(X.grad, X, **self.perturbation_)
+            copies = along(X.grad, X, self.perturbation_)
         if alpha < 1:
             output, adversarial = self._loss(copies, y, **fit_params)
             ((1 - alpha) * adversarial).backward()
@@ -268,14 +260,39 @@ class AdversarialNet(QuietNet):
             y_pred = output if y_pred is None else y_pred
         return {"loss": loss, "y_pred": y_pred}
 
-    def _craft(self, attack, params, X, y):
+    @property
+    def is_fast_and_mixed_(self):
+        """Whether the backward pass through the clean loss also gives the copies."""
+        is_fast = self.attack_.attack.function is fgsm and not self.attack_.params
+        return is_fast and 0 < self.alpha < 1
+
+    def copies_to_judge_by(self, X, y):
+        """Copies by the training attack, or by "fgsm" if that does not ask the module.
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (n_samples, ...)
+            Samples.
+
+        y : torch.Tensor of shape (n_samples,)
+            Class indices.
+
+        Returns
+        -------
+        torch.Tensor of the shape of X
+            The copies.
+        """
+        asks_module = self.attack_.attack.needs == "module"
+        return self._craft(X, y, self.attack_ if asks_module else resolve_attack("fgsm"))
+
+    def _craft(self, X, y, attack=None):
         """Copies by an attack that raises the criterion, in passes of its own."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
         if is_softmax_cross_entropy(self.criterion_):
             loss = log_odds_against
         else:
             loss = self._loss_of_each if hasattr(self.criterion_, "reduction") else self.get_loss
-        return craft(attack, params, self.module_, X, labels, loss=loss, **self.perturbation_)
+        return craft(attack or self.attack_, self.module_, X, labels, self.perturbation_, loss=loss)
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its present mode."""

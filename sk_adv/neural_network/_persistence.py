@@ -9,20 +9,19 @@ import torch
 from skorch import NeuralNet
 
 from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._training import make_net
 
 # What a classifier's parameters of these names became: parameters of the net, or of its module.
 _OF_NET = (
-    "epsilon",
     "alpha",
-    "norm",
-    "bounds",
     "attack",
     "attack_params",
     "batch_size",
     "compile",
 )
+_OF_SET = ("epsilon", "norm", "bounds")
 _OF_MODULE = (
     "hidden_layer_sizes",
     "n_pieces",
@@ -86,6 +85,7 @@ def net_to_state(net):
     }
     return {
         "parameters": without_torch(parameters),
+        "perturbations": without_torch(dict(zip(_OF_SET, net.epsilon.values(), strict=True))),
         "n_features": net.module__n_features,
         "n_classes": net.module__n_classes,
         "n_epochs": net.max_epochs,
@@ -122,6 +122,7 @@ def net_from_state(state):
             state["n_features"],
             device,
             state["precision"],
+            perturbations=PerturbationSet.unchecked(**_with_tensors(state["perturbations"])),
             n_epochs=state["n_epochs"],
         )
     plain_module(net).load_state_dict(_with_tensors(state["weights"]))
@@ -172,4 +173,6 @@ def _with_tensors(value):
         return torch.tensor(value)
     if isinstance(value, dict):
         return {key: _with_tensors(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_with_tensors, value))
     return value

@@ -10,15 +10,14 @@ _N_EAGER = 3
 
 def may_be_captured(net, batches):
     """Whether the steps of a net on CUDA are the same from batch to batch."""
-    is_random_start = net.attack == "noise" and net.attack_params_.get("distribution") == "uniform"
     return (
         torch.device(net.device).type == "cuda"
         and isinstance(batches, TensorBatches)
         and isinstance(batches.data.X, torch.Tensor)
         # Data that does not fit stays in the host's memory.
         and batches.data.X.device.type == "cuda"
-        and (net.attack in ("fgsm", "noise") or net.alpha == 1)
-        and not is_random_start
+        # Other attacks read figures back from the device, or draw numbers on the host.
+        and (net.is_fast_and_mixed_ or net.alpha == 1)
         and not net.compile
         and all(
             "capturable" in group or "momentum" in group for group in net.optimizer_.param_groups

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
-from sk_adv._validation import check_bounds, check_epsilon, joint_weight
+from sk_adv._validation import joint_weight
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData, check_finite
 from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
@@ -146,7 +146,17 @@ def choose_precision(model, data, device, previous=None):
     return "float64" if is_small and device.type != "mps" else "float32"
 
 
-def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), learning_rate=None):
+def make_net(
+    model,
+    n_features,
+    device,
+    precision,
+    *,
+    perturbations,
+    n_epochs,
+    callbacks=(),
+    learning_rate=None,
+):
     """An initialised net with the parameters of a classifier and its `classes_`."""
     optimizer = {"optimizer": torch.optim.Adam}
     if model.solver == "sgd":
@@ -155,8 +165,6 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
             "optimizer__momentum": model.momentum,
             "optimizer__nesterov": model.momentum > 0,
         }
-    check_epsilon(model.epsilon, (n_features,))
-    check_bounds(model.bounds, (n_features,))
     is_softmax = model.output_activation == "softmax"
     schedule = Schedule(learning_rate or model.learning_rate)
     return AdversarialNet(
@@ -171,10 +179,8 @@ def make_net(model, n_features, device, precision, *, n_epochs, callbacks=(), le
         module__output_activation=model.output_activation,
         criterion=LogOddsCrossEntropy if is_softmax else SigmoidCrossEntropy,
         predict_nonlinearity="auto" if is_softmax else scaled_sigmoids,
-        epsilon=model.epsilon,
+        epsilon=perturbations,
         alpha=model.alpha,
-        norm=model.norm,
-        bounds=model.bounds,
         attack=model.attack,
         attack_params=model.attack_params,
         precision=precision,

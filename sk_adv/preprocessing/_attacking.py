@@ -11,20 +11,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_adv._adversary import (
-    check_attack,
-    fit_surrogate,
-    index_of_target,
-    perturb,
-    takes_random_state,
-)
 from sk_adv._devices import resolve_device, to_numpy
-from sk_adv._validation import (
-    PERTURBATION_CONSTRAINTS,
-    check_bounds,
-    check_epsilon,
-    unchanged_on_error,
-)
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
+from sk_adv._validation import unchanged_on_error
+from sk_adv.attacks._estimators import fit_surrogate, index_of_target, perturb
+from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._core import check_has_rule
 
 
@@ -37,6 +28,7 @@ class AttackingEstimator(BaseEstimator):
         "bounds": [tuple, list, None],
         "labels": [StrOptions({"predicted", "true"})],
         "attack": [str, callable],
+        "attack_params": [dict, None],
         "surrogate": [HasMethods(["fit", "predict"]), None],
         "target": "no_validation",
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -53,6 +45,7 @@ class AttackingEstimator(BaseEstimator):
         bounds,
         labels,
         attack,
+        attack_params,
         surrogate,
         target,
         batch_size,
@@ -65,6 +58,7 @@ class AttackingEstimator(BaseEstimator):
         self.bounds = bounds
         self.labels = labels
         self.attack = attack
+        self.attack_params = attack_params
         self.surrogate = surrogate
         self.target = target
         self.batch_size = batch_size
@@ -72,10 +66,16 @@ class AttackingEstimator(BaseEstimator):
         self.random_state = random_state
 
     def _fit_models(self, X, y):
-        """Fit the classifier, and the surrogate if there is one, once all else is checked."""
+        """Fit the classifier, and the surrogate if there is one, once all else is checked.
+
+        Returns
+        -------
+        PerturbationSet
+            The perturbations of X.
+        """
         with unchanged_on_error(self):
             self._resolve_device()
-            check_attack(self.attack, target=self.target, **self._attack_params())
+            self._resolve_attack()
             if not is_classifier(self.estimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")
@@ -85,8 +85,7 @@ class AttackingEstimator(BaseEstimator):
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False
             )
             check_classification_targets(labels)
-            check_epsilon(self.epsilon, (self.n_features_in_,))
-            check_bounds(self.bounds, (self.n_features_in_,))
+            perturbations = self._perturbation_set(X)
             classes = np.unique(labels)
             if isinstance(self.estimator, FrozenEstimator):
                 check_is_fitted(self.estimator)
@@ -100,8 +99,9 @@ class AttackingEstimator(BaseEstimator):
             self.surrogate_ = None
             if self.surrogate is not None:
                 self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X)
+        return perturbations
 
-    def _copies(self, X, y=None):
+    def _copies(self, X, y, perturbations):
         """Copies of X, away from the predictions, or from the true labels if wanted and given."""
         if y is None or self.labels == "predicted":
             y = self.estimator_.predict(X)
@@ -109,21 +109,21 @@ class AttackingEstimator(BaseEstimator):
             self.estimator_ if self.surrogate_ is None else self.surrogate_,
             X,
             y,
-            epsilon=self.epsilon,
-            attack=self.attack,
-            norm=self.norm,
-            bounds=self.bounds,
-            device=self._resolve_device(),
+            epsilon=perturbations,
+            attack=self._resolve_attack(),
             target=self.target,
-            **self._attack_params(),
+            random_state=self.random_state,
+            device=self._resolve_device(),
         )
 
-    def _attack_params(self):
-        """`batch_size` if one is set, and `random_state` if the attack draws random numbers."""
+    def _resolve_attack(self):
+        """The attack with its arguments, and `batch_size` if one is set."""
         params = {} if self.batch_size is None else {"batch_size": self.batch_size}
-        if takes_random_state(self.attack):
-            params["random_state"] = self.random_state
-        return params
+        params |= self.attack_params or {}
+        return resolve_attack(self.attack, params, target=self.target)
+
+    def _perturbation_set(self, X):
+        return PerturbationSet(self.epsilon, self.norm, self.bounds, like=X)
 
     def _resolve_device(self):
         return None if self.device == "auto" else resolve_device(self.device)

@@ -27,15 +27,15 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
         one is used as it is.
 
-    epsilon : float or array-like of shape (n_features,), default=0.25
-        Radius of the perturbation in the units of X, one for all features or one a feature.
+    epsilon : float, array-like, dict or Series, default=0.25
+        Radius of the perturbation in the units of X: one for all features, one per feature, or by
+        column name, as in `sk_adv.attacks.perturb`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, scalars or arrays of shape (n_features,), to which the copies are
-        clipped.
+        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     labels : {"predicted", "true"}, default="true"
         Which labels to move away from: the true ones, or the classifier's predictions. The copies
@@ -44,6 +44,9 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
     attack : str or callable, default="fgsm"
         The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
         `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     surrogate : object or None, default=None
         A classifier for which `as_module` has a rule. `fit` fits a clone of it to the
@@ -113,6 +116,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
         labels: str = "true",
         attack: str | Callable = "fgsm",
+        attack_params: dict | None = None,
         surrogate: object | None = None,
         target: object = None,
         batch_size: int | None = None,
@@ -126,6 +130,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
             bounds=bounds,
             labels=labels,
             attack=attack,
+            attack_params=attack_params,
             surrogate=surrogate,
             target=target,
             batch_size=batch_size,
@@ -161,6 +166,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         self._fit_models(X, y)
         return self
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """Fit the classifier, then give the samples followed by their adversarial copies.
 
@@ -180,8 +186,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         y_resampled : array, series or tensor of shape (2 * n_samples,)
             Twice y.
         """
-        self.fit(X, y)
-        copies = self._copies(X, y)
+        copies = self._copies(X, y, self._fit_models(X, y))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
         y_resampled = _safe_indexing(y, self.sample_indices_)
         if hasattr(y_resampled, "reset_index"):

@@ -34,15 +34,15 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
         one is used as it is.
 
-    epsilon : float or array-like of shape (n_features,), default=0.25
-        Radius of the perturbation in the units of X, one for all features or one a feature.
+    epsilon : float, array-like, dict or Series, default=0.25
+        Radius of the perturbation in the units of X: one for all features, one per feature, or by
+        column name, as in `sk_adv.attacks.perturb`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, scalars or arrays of shape (n_features,), to which the copies are
-        clipped.
+        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     labels : {"predicted", "true"}, default="predicted"
         Which labels to move away from: the classifier's predictions, or, where `fit_transform` or
@@ -57,6 +57,9 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
     attack : str or callable, default="fgsm"
         The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
         `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     surrogate : object or None, default=None
         A classifier for which `as_module` has a rule. `fit` fits a clone of it to the
@@ -155,6 +158,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         labels: str = "predicted",
         stage: str = "both",
         attack: str | Callable = "fgsm",
+        attack_params: dict | None = None,
         surrogate: object | None = None,
         target: object = None,
         batch_size: int | None = None,
@@ -168,6 +172,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
             bounds=bounds,
             labels=labels,
             attack=attack,
+            attack_params=attack_params,
             surrogate=surrogate,
             target=target,
             batch_size=batch_size,
@@ -222,8 +227,11 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         """
         check_is_fitted(self)
         validate_data(self, to_numpy(X), dtype=None, ensure_all_finite=False, reset=False)
-        return X if self.stage == "train" else self._copies(X, y)
+        if self.stage == "train":
+            return X
+        return self._copies(X, y, self._perturbation_set(X))
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X: ArrayLike, y: ArrayLike) -> ArrayLike:
         """Fit the classifier, then give adversarial copies of the same samples.
 
@@ -240,8 +248,8 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         array, frame or tensor of the type of X
             The copies; X itself with `stage="test"`.
         """
-        self.fit(X, y)
-        return X if self.stage == "test" else self._copies(X, y)
+        perturbations = self._fit_models(X, y)
+        return X if self.stage == "test" else self._copies(X, y, perturbations)
 
     def get_metadata_routing(self) -> MetadataRequest:
         """Which metadata the methods take: `transform` the true labels, if they are requested.

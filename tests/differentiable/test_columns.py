@@ -22,8 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from sk_adv import as_module
-from sk_adv._adversary import perturb
-from sk_adv.attacks import fgsm
+from sk_adv.attacks import fgsm, perturb
 from sk_adv.differentiable._columns import split_columns
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 

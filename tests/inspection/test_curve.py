@@ -37,7 +37,7 @@ def test_several_curves_share_axes_and_legend(binary):
     _, ax = plt.subplots()
     for attack in ("fgsm", "pgd"):
         display = RobustnessCurveDisplay.from_estimator(
-            model, X, y, epsilons=[0, 0.5], attack=attack, ax=ax, curve_kwargs={"color": "k"}
+            model, X, y, epsilons=[0, 0.5], attacks=attack, ax=ax, curve_kwargs={"color": "k"}
         )
         assert display.ax_ is ax
         assert display.figure_ is ax.figure
@@ -45,6 +45,10 @@ def test_several_curves_share_axes_and_legend(binary):
     assert names == ["Pipeline (FGSM)", "Pipeline (PGD)"]
     assert "units of X" in ax.get_xlabel()
     assert "%" in ax.get_ylabel()
+
+
+def shifted(module, X, y, epsilon, *, norm, bounds):
+    return X + epsilon
 
 
 class Shift:
@@ -61,15 +65,15 @@ class Shift:
 @pytest.mark.parametrize(
     ("attack", "name"),
     [
-        (fgsm, "Pipeline (fgsm)"),
-        (functools.partial(pgd, n_steps=2, random_state=0), "Pipeline (pgd)"),
-        (functools.partial(functools.partial(pgd, n_steps=2), random_state=0), "Pipeline (pgd)"),
+        (fgsm, "Pipeline (FGSM)"),
+        (functools.partial(pgd, n_steps=2, random_state=0), "Pipeline (PGD)"),
+        (functools.partial(functools.partial(pgd, n_steps=2), random_state=0), "Pipeline (PGD)"),
         (Shift(), "Pipeline (Shift)"),
     ],
 )
 def test_a_curve_is_named_after_any_kind_of_attack(attack, name, binary):
     model, X, y = binary
-    display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=[0.5], attack=attack)
+    display = RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=[0.5], attacks=attack)
     assert display.name == name
 
 
@@ -89,7 +93,7 @@ def test_an_invalid_radius_is_found_before_any_attack(epsilons, message, binary)
     model, X, y = binary
     attack = Shift()
     with pytest.raises(ValueError, match=message):
-        RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=epsilons, attack=attack)
+        RobustnessCurveDisplay.from_estimator(model, X, y, epsilons=epsilons, attacks=attack)
     assert attack.calls == 0
 
 
@@ -116,9 +120,12 @@ def test_each_model_has_a_curve_for_each_attack(binary, raw_weights):
         y,
         epsilons=radii,
         # One step of PGD from the sample itself is FGSM, the worst case of a linear model.
-        attack={
+        attacks={
             "one": "fgsm",
-            "two": {"attack": "pgd", "n_steps": 1, "step_size": 1, "random_start": False},
+            "two": {
+                "attack": "pgd",
+                "attack_params": {"n_steps": 1, "step_size": 1, "random_start": False},
+            },
         },
     )
     assert display.name == ["tight (one)", "tight (two)", "loose (one)", "loose (two)"]
@@ -145,15 +152,16 @@ def test_curves_of_one_model_share_all_but_the_style_of_line():
 
 
 @pytest.mark.parametrize(
-    ("attack", "shape"), [("fgsm", (1, 2)), (["fgsm", fgsm], (2, 2)), (("fgsm", fgsm), (2, 2))]
+    ("attack", "shape"),
+    [("fgsm", (1, 2)), (["fgsm", shifted], (2, 2)), (("fgsm", shifted), (2, 2))],
 )
 def test_lists_of_models_and_attacks_are_taken(attack, shape, binary):
     model, X, y = binary
     display = RobustnessCurveDisplay.from_estimator(
-        [("m", model)], X, y, epsilons=[0, 1], attack=attack
+        [("m", model)], X, y, epsilons=[0, 1], attacks=attack
     )
     assert display.errors.shape == shape
-    assert display.name == ["m (FGSM)", "m (fgsm)"][: shape[0]]
+    assert display.name == ["m (FGSM)", "m (shifted)"][: shape[0]]
 
 
 def test_the_seed_goes_to_the_attacks_that_draw_random_numbers(binary):
@@ -161,7 +169,7 @@ def test_the_seed_goes_to_the_attacks_that_draw_random_numbers(binary):
     attacks = {"noise": {"attack": "uniform_noise"}, "gradient": "fgsm"}
     curves = [
         RobustnessCurveDisplay.from_estimator(
-            model, X, y, epsilons=[0.5, 3], attack=attacks, random_state=seed
+            model, X, y, epsilons=[0.5, 3], attacks=attacks, random_state=seed
         ).errors
         for seed in (0, 0, 1)
     ]
@@ -250,9 +258,9 @@ def test_curves_can_be_styled_one_by_one_and_by_short_names():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"attack": ["fgsm", "fsgm"]}, "got 'fsgm'"),
-        ({"attack": {"many": {"n_steps": 3}}}, r"attack\['many'\] must say which attack"),
-        ({"attack": []}, "one attack at least"),
+        ({"attacks": ["fgsm", "fsgm"]}, "got 'fsgm'"),
+        ({"attacks": {"many": {"n_steps": 3}}}, r"attacks\['many'\] must be an attack"),
+        ({"attacks": []}, "at least one"),
         ({"estimator": {}}, "dict of name to fitted estimator"),
         ({"estimator": [LogisticRegression()]}, "dict of name to fitted estimator"),
         ({"estimator": [("a", 1), ("a", 2)]}, "names that differ"),
@@ -263,8 +271,8 @@ def test_curves_can_be_styled_one_by_one_and_by_short_names():
 def test_what_is_wrong_with_models_attacks_and_scale_is_said_first(params, message, binary):
     model, X, y = binary
     first = Shift()
-    if isinstance(params.get("attack"), list) and params["attack"]:
-        params = {"attack": [first, *params["attack"]]}
+    if isinstance(params.get("attacks"), list) and params["attacks"]:
+        params = {"attacks": [first, *params["attacks"]]}
     with pytest.raises(ValueError, match=message):
         RobustnessCurveDisplay.from_estimator(
             **{"estimator": model, "X": X, "y": y, "epsilons": [0.1], **params}

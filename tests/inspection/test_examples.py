@@ -38,7 +38,13 @@ def test_examples_hold_the_closed_form_copies_and_the_models_own_predictions(bin
 def test_examples_draw_input_perturbation_and_copy_of_each_sample(binary):
     model, X, y = binary
     display = AdversarialExamplesDisplay.from_estimator(
-        model, X[:3], y[:3], epsilon=EPSILON, attack="pgd", n_steps=3, random_state=0
+        model,
+        X[:3],
+        y[:3],
+        epsilon=EPSILON,
+        attack="pgd",
+        attack_params={"n_steps": 3},
+        random_state=0,
     )
     for row, images in enumerate([display.inputs, display.perturbations, display.copies]):
         for column, image in enumerate(images):

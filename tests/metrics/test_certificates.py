@@ -14,7 +14,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
-from sk_adv._adversary import perturb
+from sk_adv.attacks import perturb
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     certified_accuracy_score,
@@ -61,7 +61,13 @@ def test_no_attack_beats_the_certificate(iris):
     model = LogisticRegression(max_iter=1000).fit(X, y)
     for epsilon in (0.1, 0.3, 0.6):
         attacked = adversarial_accuracy_score(
-            model, X, y, epsilon=epsilon, attack="pgd", n_restarts=3, random_state=0
+            model,
+            X,
+            y,
+            epsilon=epsilon,
+            attack="pgd",
+            attack_params={"n_restarts": 3},
+            random_state=0,
         )
         assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
 

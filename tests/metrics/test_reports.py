@@ -13,8 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sk_adv._adversary import perturb
-from sk_adv.attacks import fgsm, pgd
+from sk_adv.attacks import perturb, pgd
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     adversarial_confidence,
@@ -110,13 +109,13 @@ def test_report_says_that_pandas_is_missing(iris, linear, monkeypatch):
         ({"epsilons": [0.1, -1]}, "epsilons.*-1"),
         ({"epsilons": ["small"]}, "epsilons.*small"),
         ({"attacks": []}, "attacks.*at least one"),
-        ({"attacks": "fgsm"}, "attacks.*'fgsm'"),
+        ({"attacks": {"a": {"n_steps": 3}}}, "attacks.*'attack'.*n_steps"),
         ({"attacks": ["fgsm", "fgms"]}, "attack.*fgms"),
         ({"scale": [1, 2]}, r"scale.*\(4,\).*\(2,\)"),
         ({"norm": 1}, "norm"),
         ({"bounds": (1, 0)}, "bounds"),
         ({"bounds": ([0, 1], 2)}, r"bounds.*\(4,\).*\(2,\)"),
-        ({"attacks": fgsm}, "attacks.*fgsm"),
+        ({"attacks": None}, "attacks.*None"),
         ({"y": [0, 1]}, "2.*150"),
     ],
 )

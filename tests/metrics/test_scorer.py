@@ -94,8 +94,12 @@ def test_scorer_wraps_a_plain_function(cancer, model):
 
 
 def test_scorer_says_what_it_does():
-    text = repr(make_adversarial_scorer("accuracy", epsilon=0.25, attack="pgd", n_steps=5))
-    assert "accuracy" in text and "epsilon=0.25" in text and "n_steps=5" in text
+    text = repr(
+        make_adversarial_scorer(
+            "accuracy", epsilon=0.25, attack="pgd", attack_params={"n_steps": 5}
+        )
+    )
+    assert "accuracy" in text and "epsilon=0.25" in text and "'n_steps': 5" in text
 
 
 @pytest.mark.parametrize(
@@ -109,9 +113,9 @@ def test_scorer_says_what_it_does():
         ({"scoring": None}, "scoring.*None"),
         ({"epsilon": [[1], [1, 2]]}, "epsilon"),
         ({"bounds": 1}, "bounds.*pair"),
-        ({"n_step": 3}, "fgsm.*n_step"),
+        ({"attack_params": {"n_step": 3}}, "fgsm.*n_step"),
         ({"attack": "sign_noise", "target": 1}, "sign_noise.*no direction"),
-        ({"attack": lambda X: X}, "attack.*must take"),
+        ({"attack": lambda X: X}, "attack is called as.*but takes"),
         ({"bounds": ([0, 0], [1, 1, 1])}, r"bounds.*\(2,\) and \(3,\)"),
     ],
 )

@@ -14,8 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from sk_adv._adversary import perturb
-from sk_adv.attacks import fgsm
+from sk_adv.attacks import fgsm, perturb
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     adversarial_confidence,
@@ -32,8 +31,9 @@ def test_scores_of_a_linear_pipeline_are_those_of_the_closed_form(
     epsilon = share * X.std().to_numpy()
     margin = margins(model, X, y, epsilon)
     params = {"random_start": False} if attack == "pgd" else {}
-    accuracy = adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack=attack, **params)
-    confidence = adversarial_confidence(model, X, y, epsilon=epsilon, attack=attack, **params)
+    options = {"epsilon": epsilon, "attack": attack, "attack_params": params}
+    accuracy = adversarial_accuracy_score(model, X, y, **options)
+    confidence = adversarial_confidence(model, X, y, **options)
     assert accuracy == (margin > 0).mean()
     assert confidence == pytest.approx((1 / (1 + np.exp(margin[margin < 0]))).mean())
 
@@ -128,7 +128,7 @@ NAMES = ["benign", "malignant"] * 15
         ({"X": torch.zeros(569)}, ValueError, r"X.*\(569,\)"),
         ({"X": np.zeros(569)}, ValueError, r"X.*\(569,\)"),
         ({"y": np.zeros(569)}, ValueError, "y.*such as 'benign'; got 0.0"),
-        ({"n_step": 3}, TypeError, "fgsm.*n_step"),
+        ({"attack_params": {"n_step": 3}}, TypeError, "fgsm.*n_step"),
     ],
 )
 def test_bad_input_is_explained(cancer, model, score, change, error, message):

@@ -16,7 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
-from sk_adv._adversary import perturb
+from sk_adv.attacks import perturb
 from sk_adv.metrics import certified_accuracy_score
 
 MAXOUT = {"hidden_layer_sizes": (10,), "n_pieces": 2, "max_iter": 15, "random_state": 0}
@@ -47,6 +47,9 @@ MODELS = {**LINEAR, **NETWORKS}
 DATA = {"two classes": load_breast_cancer, "three classes": load_iris}
 SHARES = (0.05, 0.2)  # of the features' standard deviations
 N_TESTS = len(MODELS) * len(DATA) * len(SHARES) * 2
+
+
+{"n_steps": 20}_STEPS = {"attack": "pgd", "attack_params": {"n_steps": 20}, "random_state": 0}
 
 
 def is_right(model, X, y, **attack):
@@ -84,7 +87,9 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
         options = {"epsilon": epsilon, "norm": norm}
         certified = certified_accuracy_score(model, X, y, **options)
         one_step = is_right(model, X, y, attack="fgsm", **options)
-        many_steps = is_right(model, X, y, attack="pgd", n_steps=20, random_state=0, **options)
+        many_steps = is_right(
+            model, X, y, attack="pgd", attack_params={"n_steps": 20}, random_state=0, **options
+        )
         assert certified <= many_steps.mean()
 
         # The strongest of all attacks known.

@@ -93,7 +93,7 @@ def test_the_copies_of_the_step_are_those_of_fgsm(norm):
     step._pass = lambda inputs, *rest, **options: (
         seen.append(inputs) or take(inputs, *rest, **options)
     )
-    expected = net._craft("fgsm", {}, X, Y)
+    expected = net._craft(X, Y)
     step((X, Y))
     assert torch.equal(seen[0], X)
     # The gradient is that in bfloat16, whose sign may differ where it is all but zero.

@@ -181,7 +181,7 @@ def test_further_calls_train_further_where_a_checkpoint_may_be_resumed(digits, t
 
 OTHERS = {
     "alpha": {"alpha": 1},
-    "attack": {"attack": "noise"},
+    "attack": {"attack": "sign_noise"},
     "hidden_layer_sizes": {"hidden_layer_sizes": (8,)},
     "optimizer": {"solver": "sgd"},
     "max_norm": {"max_norm": 1.0},

@@ -38,13 +38,13 @@ CLASSIFIERS = {
     "parameters": (
         {"attack": nothing, "attack_params": {"steps": 3}},
         TypeError,
-        "called as.*, steps=...*unexpected keyword argument 'steps'",
+        "'nothing' takes attack_params of the names none; got.*steps",
     ),
     "no copies": ({"attack": nothing}, ValueError, r"shape of the batch, \(6, 4\).*None"),
     "copies": (
         {"attack": functools.partial(transposed)},
         ValueError,
-        r"\(6, 4\); partial returned a Tensor: torch.Size\(\[4, 6\]\)",
+        r"\(6, 4\); transposed returned a Tensor: torch.Size\(\[4, 6\]\)",
     ),
     "pair": ({"callbacks": [("timer", EpochTimer())]}, TypeError, "must hold instances.*tuple"),
     "other class": ({"callbacks": [dict]}, TypeError, "must hold instances of skorch.*dict"),

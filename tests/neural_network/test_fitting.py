@@ -208,7 +208,7 @@ def test_bfloat16_trains_much_like_float32(digits, small, weights, are_equal):
 
 def test_a_search_gives_the_same_in_one_process_and_in_two(small, weights, are_equal):
     X, y = load_iris(return_X_y=True)
-    model = small(hidden_dropout=0.3, attack="noise")
+    model = small(hidden_dropout=0.3, attack="sign_noise")
     searches = [
         GridSearchCV(
             model, {"alpha": [0.3, 1.0], "epsilon": [0.1]}, cv=StratifiedKFold(3), n_jobs=n_jobs

@@ -198,7 +198,7 @@ def test_parameters_set_after_fit_do_not_change_what_was_fitted():
     again = pickle.loads(pickle.dumps(model.set_params(**later)))
     np.testing.assert_array_equal(again.predict_proba(X), before)
     assert again.get_params() == model.get_params()
-    assert again.net_.epsilon == 0.1
+    assert again.net_.epsilon.epsilon == 0.1
     assert again.fit(X, Y).net_.module__n_pieces == 7
 
 

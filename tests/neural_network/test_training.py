@@ -44,7 +44,7 @@ def one_step(alpha=0.5, n_samples=50, module=Seeing, **params):
 
 @pytest.mark.parametrize(("alpha", "n_passes"), [(0, 1), (0.5, 2), (1, 1)])
 def test_noise_of_signs_moves_each_feature_by_epsilon_and_costs_no_pass(alpha, n_passes):
-    module, X, _ = one_step(alpha, attack="noise", n_samples=500)
+    module, X, _ = one_step(alpha, attack="sign_noise", n_samples=500)
     assert len(module.seen) == n_passes
     assert all(is_training for _, is_training in module.seen)
     if alpha < 1:
@@ -56,14 +56,14 @@ def test_noise_of_signs_moves_each_feature_by_epsilon_and_costs_no_pass(alpha, n
 
 
 def test_uniform_noise_fills_the_box_evenly():
-    params = {"attack": "noise", "attack_params": {"distribution": "uniform"}}
+    params = {"attack": "uniform_noise"}
     module, X, _ = one_step(n_samples=2000, **params)
     share = ((module.seen[-1][0] - X) / EPSILON + 1) / 2
     assert share.min() >= 0 and share.max() <= 1
     np.testing.assert_allclose(np.quantile(share, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.02)
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "noise"])
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "sign_noise"])
 def test_copies_stay_within_the_bounds(attack):
     module, *_ = one_step(attack=attack, bounds=(-0.5, 0.7))
     copies = module.seen[-1][0]
@@ -130,7 +130,7 @@ def test_attack_fgsm_as_a_function_trains_like_its_name_with_no_dropout(digits, 
         ("fgsm", 0, 1),
         ("pgd", 0.5, 2),
         ("pgd", 0, 1),
-        ("noise", 0.5, 2),
+        ("sign_noise", 0.5, 2),
     ],
 )
 def test_only_passes_that_train_the_weights_update_batch_statistics(attack, alpha, n_updates):
@@ -214,20 +214,17 @@ def test_a_schedule_of_epochs_leaves_the_batches_unheard(step_every, is_heard):
     assert net.initialize()._have_listeners() == is_heard
 
 
-UNIFORM = {"attack": "noise", "attack_params": {"distribution": "uniform"}}
-
-
 @pytest.mark.parametrize(
     ("params", "is_captured"),
     [
         ({}, True),
-        ({"attack": "noise"}, True),
+        ({"attack": "sign_noise"}, False),
         ({"attack": "pgd", "alpha": 1}, True),
         ({"optimizer": torch.optim.Adam}, True),
         # A draw from torch's random state of the CPU, or work that differs from batch to batch.
         ({"attack": "pgd"}, False),
-        ({"attack": fgsm}, False),
-        (UNIFORM, False),
+        ({"attack": fgsm}, True),
+        ({"attack": "uniform_noise"}, False),
         # An optimizer that keeps its count of steps on the CPU.
         ({"optimizer": torch.optim.Adagrad}, False),
     ],

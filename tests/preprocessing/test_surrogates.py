@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer
-from sk_adv._adversary import perturb
+from sk_adv.attacks import perturb
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,9 @@ class Lab:
     @property
     def pgd(self) -> dict:
         """The same for metrics, which are told of an attack by its name."""
-        return {"attack": "pgd", **self.pgd_params}
+        params = self.pgd_params
+        seed = params.pop("random_state")
+        return {"attack": "pgd", "attack_params": params, "random_state": seed}
 
     def figures(
         self,

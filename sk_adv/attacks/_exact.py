@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from sk_adv._validation import check_bounds
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
@@ -41,11 +40,8 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
         If a parameter is invalid, or `targeted` with more than two classes.
     """
 
-    # Of the shape of a sample nothing is known yet: `perturb_batches` compares with it.
-    low_high = check_bounds(bounds, None)
-
     @torch.no_grad()
-    def step(objective, clean, radius):
+    def attack(objective, clean, allowed):
         if objective.missing is not None:
             clean = clean.masked_fill(objective.missing, torch.nan)
         labels = objective.labels
@@ -57,7 +53,7 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
                     f"have to be overcome at once. Got {n_classes} classes; use 'pgd'."
                 )
             labels = 1 - labels
-        region = enclose_linear(module, Enclosure.around(clean, radius, norm, bounds=low_high))
+        region = enclose_linear(module, Enclosure.of(clean, allowed))
         worst = torch.full_like(clean[:, 0], -torch.inf)
         perturbation = torch.zeros_like(clean)
         for gap, gain, candidate in region.rivals(labels):
@@ -67,5 +63,5 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
         return perturbation
 
     return perturb_batches(
-        module, X, y, epsilon, step, norm=norm, bounds=bounds, batch_size=batch_size
+        module, X, y, epsilon, attack, norm=norm, bounds=bounds, batch_size=batch_size
     )

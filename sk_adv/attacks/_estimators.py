@@ -1,0 +1,274 @@
+"""Attacks on fitted estimators: labels and containers in, adversarial copies out."""
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
+from torch import nn
+
+from sk_adv._containers import in_container_of
+from sk_adv._devices import to_numpy
+from sk_adv._perturbations import as_perturbation_set, sample_shape
+from sk_adv._validation import check_dense
+from sk_adv.attacks._table import resolve_attack
+from sk_adv.differentiable import as_module
+from sk_adv.differentiable._columns import columns_without_numbers, split_columns
+from sk_adv.differentiable._core import check_has_rule
+
+
+def perturb(
+    estimator: object,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epsilon: ArrayLike,
+    attack="fgsm",
+    attack_params: dict | None = None,
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    target: object = None,
+    surrogate: object = None,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | torch.device | None = None,
+) -> ArrayLike:
+    """Make adversarial copies of samples against a fitted classifier.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
+        together with a `surrogate`.
+
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+        Clean samples, in the estimator's raw units. NaN is passed on to the estimator, and stays
+        NaN. Columns that do not reach the classifier by differentiable steps stay as they are,
+        and a warning names them.
+
+    y : array-like of shape (n_samples,)
+        Labels to move away from. Samples with a label that the estimator has never seen stay
+        clean: they are misclassified already.
+
+    epsilon : float, array-like, dict or Series
+        Radius of the perturbation in the units of X: one number, one per feature, or numbers that
+        broadcast to one sample. By column name for a frame: columns that a dict does not name
+        stay as they are.
+
+    attack : str or callable, default="fgsm"
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact" for linear models; or a function with the signature of `sk_adv.attacks.fgsm`.
+
+    attack_params : dict or None, default=None
+        Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+
+    target : label, default=None
+        The class to move towards, in place of away from y.
+
+    surrogate : estimator, default=None
+        For models without gradients: an estimator that `as_module` knows. It is fitted to the
+        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
+        is.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds attacks that draw random numbers; the others ignore it.
+
+    device : str or torch.device, default=None
+        Where the attack runs; None is where the estimator's weights are.
+
+    Returns
+    -------
+    array, frame or torch.Tensor of the shape and type of X
+        The copies.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, X or y is invalid.
+    TypeError
+        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
+        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
+        linear.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.attacks import perturb
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> copies = perturb(model, X, y, epsilon={"petal length (cm)": 0.5})
+    >>> (copies - X).abs().max().round(3).to_dict()
+    {'sepal length (cm)': 0.0, 'sepal width (cm)': 0.0, 'petal length (cm)': 0.5, \
+'petal width (cm)': 0.0}
+    """
+    attack = resolve_attack(attack, attack_params, target=target)
+    classes, y = check_classifier(estimator, X, y)
+    perturbations = as_perturbation_set(epsilon, norm, bounds, X)
+    if surrogate is not None:
+        estimator = fit_surrogate(surrogate, estimator, X)
+        classes = np.asarray(estimator.classes_)
+    attacked = np.isin(y, classes)
+    indices = np.searchsorted(classes, y[attacked])
+    context = {"random_state": random_state}
+    if target is not None:
+        attacked = np.ones(len(y), dtype=bool)
+        indices = np.full(len(y), index_of_target(target, classes))
+        context["targeted"] = True
+
+    split = split_columns(estimator, X)
+    if split is None:
+        values = numeric(X)
+        asks_model = attack.attack.needs == "module"
+        module = as_module(estimator, device=device) if asks_model else nn.Identity()
+    else:
+        values, module = split.values, split.module.to(device=device)
+        _warn_of_fixed_columns(split, perturbations)
+        perturbations = perturbations.restricted_to(split.free)
+    copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
+    if attacked.any():
+        rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
+        copies[rows] = attack(module, values[rows], indices, perturbations, **context)
+    return in_container_of(X, copies, free=None if split is None else split.free)
+
+
+def _warn_of_fixed_columns(split, perturbations):
+    """Warn of columns that a perturbation of this radius should change, but can't."""
+    radii = perturbations.epsilon.expand(len(split.free)).numpy()
+    fixed = ~split.free & (radii > 0)
+    if fixed.any():
+        names = [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
+        warnings.warn(
+            f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
+            f"through steps without a gradient{through}. A radius of 0 for them silences this.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def fit_surrogate(surrogate, estimator, X):
+    """A differentiable classifier that has learned a fitted one's own predictions on X.
+
+    Parameters
+    ----------
+    surrogate : object
+        A classifier for which `as_module` has a rule. It is cloned and fitted; a `FrozenEstimator`
+        around a fitted one is used as it is.
+
+    estimator : object
+        The fitted classifier.
+
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+
+    Returns
+    -------
+    object
+        The fitted surrogate.
+
+    Raises
+    ------
+    TypeError
+        If `as_module` has no rule for the surrogate.
+    ValueError
+        If the classifier predicts a single class on X.
+    """
+    check_has_rule(surrogate)
+    if isinstance(surrogate, FrozenEstimator):
+        check_is_fitted(surrogate)
+        return surrogate
+    predicted = estimator.predict(X)
+    if len(np.unique(predicted)) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} predicts class {predicted[0]} for all samples, so there "
+            "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
+            "around a fitted surrogate."
+        )
+    return clone(surrogate).fit(X, predicted)
+
+
+def check_classifier(estimator, X, y):
+    """Validate labels, and the shape of the samples of X, against a fitted classifier.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    y : ndarray of shape (n_samples,)
+    """
+    check_dense(X, "An attack")
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "classes_"):
+        raise TypeError(
+            f"estimator must be a classifier with the attribute classes_; "
+            f"got {type(estimator).__name__}."
+        )
+    if isinstance(estimator.classes_, list):
+        raise ValueError(
+            f"An attack takes one label per sample; got a {type(estimator).__name__} fitted with "
+            "several. Attack one of its estimators_, a classifier of one of the labels."
+        )
+    shape = sample_shape(X)
+    if not shape:
+        raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(np.shape(X))}.")
+    n_features = getattr(estimator, "n_features_in_", None)
+    if n_features is not None and shape != (n_features,):
+        found = f"{shape[0]} features" if len(shape) == 1 else f"samples of shape {shape}"
+        raise ValueError(
+            f"X has {found}, but {type(estimator).__name__} was fitted with {n_features} features."
+        )
+    y = _check_y(to_numpy(y), estimator=estimator)
+    if len(y) != _num_samples(X):
+        raise ValueError(
+            f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
+        )
+    classes = np.asarray(estimator.classes_)
+    if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
+        raise ValueError(
+            f"y must hold labels of the kind that {type(estimator).__name__} was fitted to, such "
+            f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."
+        )
+    return classes, y
+
+
+def numeric(X):
+    """X as an array, or tensor, of floating point numbers or NaN."""
+    if isinstance(X, torch.Tensor):
+        return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
+    if isinstance(X, list):
+        X = np.asarray(X, dtype=object)
+    try:
+        return check_array(
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            allow_nd=True,
+            input_name="X",
+        )
+    except (TypeError, ValueError) as error:
+        others = columns_without_numbers(X) if len(sample_shape(X)) == 1 else []
+        if not others:
+            raise
+        raise ValueError(
+            f"X must hold real numbers; its columns {others} do not. They can stay as they are, "
+            "unperturbed, where the model, or its `surrogate`, is a Pipeline whose first step is a "
+            "ColumnTransformer."
+        ) from error
+
+
+def index_of_target(target, classes):
+    """The position of a target among the classes, or `ValueError`."""
+    found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else []
+    if len(found) != 1:
+        raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")
+    return found[0]

@@ -1,0 +1,288 @@
+"""The table of attacks: what each one needs, and the one check of its arguments."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sk_adv.attacks._exact import exact
+from sk_adv.attacks._gradient import fgsm, pgd
+from sk_adv.attacks._noise import sign_noise, uniform_noise
+from sk_adv.attacks._rotation import rotate_towards_gradient
+
+# Arguments of every attack, and those that its caller fills in.
+_SIGNATURE = ("module", "X", "y", "epsilon", "norm", "bounds")
+_CONTEXT = ("batch_size", "loss", "random_state", "targeted")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A line of the table of attacks.
+
+    Attributes
+    ----------
+    function : callable
+        Called as `function(module, X, y, epsilon, *, norm, bounds, **params)` with class indices y;
+        returns the copies, of the shape and kind of X.
+
+    needs : {"module", "nothing"}
+        Whether it asks the model. With "nothing" it takes any module, and ignores it.
+
+    is_exact : bool
+        Whether the copies are the worst case.
+
+    takes_set : bool
+        Whether `epsilon` may be a `PerturbationSet`, which is checked already.
+    """
+
+    function: Callable
+    needs: str = "module"
+    is_exact: bool = False
+    takes_set: bool = False
+
+    @functools.cached_property
+    def parameters(self):
+        """The names of the function's further arguments, or None if it takes any."""
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):
+            # Some builtin functions have none.
+            return None
+        parameters = signature.parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return None
+        return [parameter.name for parameter in parameters if parameter.name not in _SIGNATURE]
+
+    @property
+    def is_random(self):
+        """Whether it draws random numbers that `random_state` seeds."""
+        return self.takes("random_state")
+
+    def takes(self, name):
+        """Whether the function has an argument of this name."""
+        return self.parameters is not None and name in self.parameters
+
+
+ATTACKS = {
+    "exact": Attack(exact, is_exact=True, takes_set=True),
+    "fgsm": Attack(fgsm, takes_set=True),
+    "pgd": Attack(pgd, takes_set=True),
+    "rotate_towards_gradient": Attack(rotate_towards_gradient, takes_set=True),
+    "sign_noise": Attack(sign_noise, needs="nothing", takes_set=True),
+    "uniform_noise": Attack(uniform_noise, needs="nothing", takes_set=True),
+}
+
+
+def register_attack(name: str, function: Callable, *, needs: str = "module", is_exact=False):
+    """Add an attack to the table, so that every `attack=` of the library knows its name.
+
+    Parameters
+    ----------
+    name : str
+        The name. One that is in the table already is replaced.
+
+    function : callable
+        `function(module, X, y, epsilon, *, norm, bounds, **params)` returns the adversarial copies
+        of X, like `sk_adv.attacks.fgsm`. `module` maps X to logits, and y holds class indices. If
+        it has an argument `random_state`, `targeted`, `loss` or `batch_size`, it is given the
+        caller's.
+
+    needs : {"module", "nothing"}, default="module"
+        "nothing" if the attack does not ask the model, as noise does not.
+
+    is_exact : bool, default=False
+        Whether the copies are the worst case.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sk_adv.attacks import register_attack
+    >>> from sk_adv.metrics import adversarial_accuracy_score
+    >>> def shift(module, X, y, epsilon, *, norm, bounds, share=1.0):
+    ...     return X + share * epsilon
+    >>> register_attack("shift", shift, needs="nothing")
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> params = {"share": 0.5}
+    >>> score = adversarial_accuracy_score(
+    ...     model, X, y, epsilon=4.0, attack="shift", attack_params=params
+    ... )
+    >>> score < 0.7
+    True
+    """
+    if not isinstance(name, str) or not callable(function):
+        raise TypeError(f"register_attack takes a name and a function; got {name!r}, {function!r}.")
+    if needs not in ("module", "nothing"):
+        raise ValueError(f"needs must be 'module' or 'nothing'; got {needs!r}.")
+    ATTACKS[name] = Attack(function, needs, is_exact)
+
+
+@dataclass(frozen=True)
+class ConfiguredAttack:
+    """An attack with its own arguments, all names checked.
+
+    Attributes
+    ----------
+    name : str
+        What reports and legends call it.
+    attack : Attack
+        The line of the table.
+    params : dict
+        Its own arguments.
+    """
+
+    name: str
+    attack: Attack
+    params: dict = field(default_factory=dict)
+
+    def __call__(self, module, X, y, perturbations, **context):
+        """Adversarial copies of X.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        X : ndarray or torch.Tensor of shape (n_samples, ...)
+        y : ndarray or torch.Tensor of shape (n_samples,)
+            Class indices.
+        perturbations : PerturbationSet
+        **context : dict
+            What the caller knows: `random_state`, `targeted`, `batch_size`, `loss`. The attack is
+            given those that it takes and that are not among its own arguments.
+        """
+        known = {name: value for name, value in context.items() if self.attack.takes(name)}
+        params = known | self.params
+        if self.attack.takes_set:
+            return self.attack.function(module, X, y, perturbations, **params)
+        epsilon, norm, bounds = perturbations.as_given(X)
+        return self.attack.function(module, X, y, epsilon, norm=norm, bounds=bounds, **params)
+
+
+def resolve_attack(attack, attack_params=None, *, target=None):
+    """An attack with its arguments, from what a user passes as `attack` and `attack_params`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or an attack without direction is given a target.
+    TypeError
+        If `attack_params` is no dict, or the attack does not take one of its names.
+    """
+    if isinstance(attack, ConfiguredAttack):
+        return attack
+    if attack_params is not None and not isinstance(attack_params, Mapping):
+        raise TypeError(f"attack_params must be a dict or None; got {attack_params!r}.")
+    params = dict(attack_params or {})
+    function = attack
+    while isinstance(function, functools.partial) and not function.args:
+        params = function.keywords | params
+        function = function.func
+    found = _look_up(function)
+    configured = ConfiguredAttack(attack_name(attack), found, params)
+    _check_arguments(configured)
+    if target is not None and not found.takes("targeted"):
+        raise ValueError(f"attack={attack!r} has no direction, so no target={target!r}.")
+    return configured
+
+
+def _look_up(attack):
+    """The line of the table for a name or a function; a function that is not there makes one."""
+    if isinstance(attack, str) and attack in ATTACKS:
+        return ATTACKS[attack]
+    if not callable(attack):
+        raise ValueError(
+            f"attack must be one of {sorted(ATTACKS)} or a function like sk_adv.attacks.fgsm; "
+            f"got {attack!r}."
+        )
+    return next((line for line in ATTACKS.values() if line.function is attack), Attack(attack))
+
+
+def _check_arguments(configured):
+    """Raise `TypeError` unless the function takes the arguments that it will be called with."""
+    function, params = configured.attack.function, configured.params
+    reserved = sorted(set(params) & {*_SIGNATURE, "targeted"})
+    if reserved:
+        raise TypeError(
+            f"attack_params must not hold {reserved}: these are arguments of the caller (a class "
+            "to move towards is `target`)."
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind("module", "X", "y", "epsilon", norm=2, bounds=None, **params)
+    except TypeError as error:
+        known = configured.attack.parameters
+        own = sorted(set(known or ()) - {"targeted"})
+        if known is not None and set(_SIGNATURE) <= set(signature.parameters):
+            raise TypeError(
+                f"attack={configured.name!r} takes attack_params of the names {own or 'none'}; "
+                f"got {sorted(params)}."
+            ) from error
+        raise TypeError(
+            "attack is called as attack(module, X, y, epsilon, norm=..., bounds=..., "
+            f"**attack_params), but takes {signature} ({configured.name}: {error})."
+        ) from error
+
+
+def attack_name(attack):
+    """The name of an attack, of a function, or of the function in a `functools.partial`."""
+    if isinstance(attack, ConfiguredAttack):
+        return attack.name
+    if isinstance(attack, str):
+        return attack
+    if isinstance(attack, functools.partial):
+        return attack_name(attack.func)
+    return getattr(attack, "__name__", type(attack).__name__)
+
+
+def resolve_attacks(attacks, attack_params=None):
+    """Several attacks by their names in a report or a legend.
+
+    Parameters
+    ----------
+    attacks : str, callable, sequence of these, or mapping
+        One attack or several. The values of a mapping are attacks, or dicts with the keys "attack"
+        and "attack_params".
+    attack_params : dict or None, default=None
+        Arguments of every attack; those of a single one, in a mapping, come on top.
+
+    Returns
+    -------
+    dict of str to ConfiguredAttack
+
+    Raises
+    ------
+    ValueError
+        If there is none, a name is unknown or occurs twice, or a dict has no "attack".
+    TypeError
+        As `resolve_attack`.
+    """
+    if isinstance(attacks, str) or callable(attacks):
+        attacks = [attacks]
+    if isinstance(attacks, Mapping):
+        named = [(str(name), value) for name, value in attacks.items()]
+    elif isinstance(attacks, (list, tuple, set, frozenset)):
+        named = [(attack_name(attack), attack) for attack in attacks]
+    else:
+        named = []
+    if not named:
+        raise ValueError(
+            f"attacks must be an attack, or a sequence or mapping of at least one; got {attacks!r}."
+        )
+    names = [name for name, _ in named]
+    if len(set(names)) < len(names):
+        raise ValueError(f"attacks must have different names; got {names}. Name them by a mapping.")
+    resolved = {}
+    for name, value in named:
+        options = dict(value) if isinstance(value, Mapping) else {"attack": value}
+        if not options.keys() <= {"attack", "attack_params"} or "attack" not in options:
+            raise ValueError(
+                f"attacks[{name!r}] must be an attack, or a dict with the keys 'attack' and "
+                f"'attack_params'; got {value!r}."
+            )
+        params = {**(attack_params or {}), **(options.get("attack_params") or {})}
+        configured = resolve_attack(options["attack"], params)
+        resolved[name] = ConfiguredAttack(name, configured.attack, configured.params)
+    return resolved
