@@ -109,6 +109,15 @@ class PerturbationSet:
         """The set of another radius, a checked tensor."""
         return self._with(epsilon.to(self.epsilon))
 
+    def flattened(self, shape):
+        """The set for samples of a shape that are laid out as rows of numbers."""
+
+        def flat(values):
+            is_array = isinstance(values, torch.Tensor) and values.ndim
+            return values.expand(shape).flatten() if is_array else values
+
+        return self._with(flat(self.epsilon), self.bounds and tuple(map(flat, self.bounds)))
+
     def restricted_to(self, free):
         """The set in which only some features move, and only these have bounds.
 

@@ -13,10 +13,11 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 import sk_adv.__main__ as command_line
-from sk_adv import _adversary, _demo
+from sk_adv import _demo
 from sk_adv._demo_models import Digits, Model, Result, Settings, load_digits, measure
 from sk_adv._demo_words import make_table, notes, pictures
 from sk_adv._report import Table
+from sk_adv.attacks._table import ATTACKS
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
 SMALL = Settings(
@@ -196,13 +197,13 @@ def test_measured_numbers_are_the_librarys_scores(small_model):
 
 def test_each_attack_is_made_once(small_model, monkeypatch):
     made = []
-    for name, attack in list(_adversary.ATTACKS.items()):
+    for name, attack in list(ATTACKS.items()):
 
         def counted(*args, name=name, attack=attack, **kwargs):
             made.append(name)
-            return attack(*args, **kwargs)
+            return attack.function(*args, **kwargs)
 
-        monkeypatch.setitem(_adversary.ATTACKS, name, counted)
+        monkeypatch.setitem(ATTACKS, name, replace(attack, function=counted))
     measure(small_model, SMALL)
     assert sorted(made) == ["fgsm", "pgd"]
 

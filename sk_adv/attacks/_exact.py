@@ -54,13 +54,13 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
                 )
             labels = 1 - labels
         region = enclose_linear(module, Enclosure.of(clean, allowed))
-        worst = torch.full_like(clean[:, 0], -torch.inf)
-        perturbation = torch.zeros_like(clean)
+        worst = clean.new_full((len(clean),), -torch.inf)
+        perturbation = torch.zeros_like(clean).flatten(1)
         for gap, gain, candidate in region.rivals(labels):
             better = gap + gain > worst
             worst = torch.where(better, gap + gain, worst)
             perturbation = torch.where(better[:, None], candidate, perturbation)
-        return perturbation
+        return perturbation.view_as(clean)
 
     return perturb_batches(
         module, X, y, epsilon, attack, norm=norm, bounds=bounds, batch_size=batch_size

@@ -48,6 +48,9 @@ class Enclosure:
     coef : torch.Tensor of shape (n_values, n_features) or None, default=None
         The matrix A; None is the identity.
 
+    shape : tuple of int or None, default=None
+        The shape of one sample's values, where they are not a vector but, say, an image.
+
     is_exact : bool, default=True
         Whether η is still the perturbation of the input, so that nothing is in the sets but what
         it can bring about (and rounding).
@@ -78,6 +81,7 @@ class Enclosure:
     room: tuple[Tensor, Tensor] | None = None
     coef: Tensor | None = None
     is_exact: bool = True
+    shape: tuple[int, ...] | None = None
 
     @classmethod
     def around(
@@ -93,7 +97,7 @@ class Enclosure:
 
         Parameters
         ----------
-        X : torch.Tensor of shape (n_samples, n_features), float64
+        X : torch.Tensor of shape (n_samples, n_features) or (n_samples, ...), float64
             The samples; those outside of `bounds` are first brought into them.
 
         epsilon : float or torch.Tensor of shape (n_features,)
@@ -118,6 +122,8 @@ class Enclosure:
     @classmethod
     def of(cls, X, perturbations, *, rounding=_SPACING):
         """As `around`, with a `PerturbationSet`."""
+        shape = tuple(X.shape[1:])
+        perturbations, X = perturbations.flattened(shape), X.flatten(1)
         missing, room = X.isnan(), None
         offset = torch.zeros_like(X).masked_fill(missing, torch.nan)
         allowed = perturbations.to(X.device, X.dtype)
@@ -127,7 +133,8 @@ class Enclosure:
         if allowed.bounds is not None:
             room = tuple((end - X).masked_fill(missing, 0.0) for end in allowed.box(X))
         error = rounding * (X.abs() + radius)
-        return cls(X, radius, allowed.norm, error, rounding, offset, room)
+        shape = None if len(shape) == 1 else shape
+        return cls(X, radius, allowed.norm, error, rounding, offset, room, shape=shape)
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """The intervals that hold the values.
@@ -201,14 +208,14 @@ class Enclosure:
             reached = linear(missing.to(weight), (weight != 0).to(weight)) > 0
             offset = offset.masked_fill(reached, torch.nan)
         coef = weight if self.coef is None else weight @ self.coef
-        return replace(self, coef=coef, offset=offset, error=error)
+        return replace(self, coef=coef, offset=offset, error=error, shape=None)
 
     def between(self, low: Tensor, high: Tensor) -> "Enclosure":
         """Intervals in the place of these sets, for values that rounding has not touched yet.
 
         Parameters
         ----------
-        low, high : torch.Tensor of shape (n_samples, n_values)
+        low, high : torch.Tensor of shape (n_samples, n_values) or (n_samples, ...)
             Their ends.
 
         Returns
@@ -216,11 +223,30 @@ class Enclosure:
         Enclosure
             The intervals, widened by the rounding of functions such as tanh.
         """
+        shape = None if low.ndim == 2 else tuple(low.shape[1:])
+        low, high = low.flatten(1), high.flatten(1)
         # Elementary functions are off by a few units in the last place.
         error = 4 * self.rounding * torch.maximum(-low, high)
         middle, reach = (low + high) / 2, (high - low) / 2
         offset = torch.zeros_like(middle)
-        return Enclosure(middle, reach, np.inf, error, self.rounding, offset, is_exact=False)
+        return Enclosure(
+            middle, reach, np.inf, error, self.rounding, offset, is_exact=False, shape=shape
+        )
+
+    def in_shape(self, values: Tensor) -> Tensor:
+        """Values, or ends of intervals, in the shape that the layer gives them.
+
+        Parameters
+        ----------
+        values : torch.Tensor of shape (n_samples, n_values)
+            One number per value.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, n_values) or (n_samples, *shape)
+            The same numbers.
+        """
+        return values if self.shape is None else values.unflatten(1, self.shape)
 
     def rivals(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each class k as a rival of the samples' own y.

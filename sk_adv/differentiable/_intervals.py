@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -102,22 +103,70 @@ def _(module, region):
 
 @enclose.register
 def _(module: nn.Linear, region):
+    if region.shape is not None:
+        raise NoBoundsError(
+            "There are bounds for a Linear layer on vectors only: put a Flatten before it; its "
+            f"input has the shape {region.shape}."
+        )
     return region.affine(module.weight, module.bias)
 
 
+@enclose.register
+def _(module: nn.Flatten, region):
+    if (module.start_dim, module.end_dim) != (1, -1):
+        raise NoBoundsError(f"There are bounds for Flatten() of whole samples only; got {module}.")
+    return replace(region, shape=None)
+
+
+@enclose.register(nn.Conv1d)
+@enclose.register(nn.Conv2d)
+def _(module, region):
+    # Intervals: the matrix of a convolution would be far larger than its kernel.
+    if module.padding_mode != "zeros":
+        raise NoBoundsError(f"There are bounds for a convolution padded by zeros; got {module}.")
+    convolve = partial(type(module)._conv_forward, module)
+    weight, bias = module.weight, module.bias
+    low, high = map(region.in_shape, region.limits())
+    centre, reach = (low + high) / 2, (high - low) / 2
+    reach = convolve(reach, weight.abs(), None)
+    if region.norm == 2 and region.is_exact and region.coef is None:
+        # The dual norm of each row of the matrix, where it is less than that of the box.
+        radius = region.in_shape(region.radius.expand_as(region.centre))
+        ball = convolve(radius**2, weight**2, None).sqrt()
+        ball = ball + convolve(region.in_shape(region.error), weight.abs(), None)
+        reach = torch.minimum(reach, ball)
+    # The rounding of sums of products; see Enclosure.affine.
+    size = convolve(torch.maximum(-low, high), weight.abs(), None if bias is None else bias.abs())
+    reach = reach + (weight[0].numel() + 1) * region.rounding * size
+    values = convolve(centre, weight, bias)
+    return region.between(values - reach, values + reach)
+
+
 @enclose.register(nn.Dropout)
+@enclose.register(nn.Dropout1d)
+@enclose.register(nn.Dropout2d)
 @enclose.register(nn.Identity)
 def _(module, region):
     return region
 
 
 def _monotone(module: Callable, region: Enclosure) -> Enclosure:
-    low, high = region.limits()
+    low, high = map(region.in_shape, region.limits())
     return region.between(module(low), module(high))
 
 
-for activation in NONDECREASING:
-    enclose.register(activation, _monotone)
+for step in (*NONDECREASING, nn.MaxPool1d, nn.MaxPool2d):
+    enclose.register(step, _monotone)
+
+
+@enclose.register(nn.AvgPool1d)
+@enclose.register(nn.AvgPool2d)
+def _(module, region):
+    low, high = map(region.in_shape, region.limits())
+    # The rounding of a mean of so many numbers.
+    n_terms = np.prod(np.broadcast_to(module.kernel_size, low.ndim - 2))
+    slack = n_terms * region.rounding * module(torch.maximum(-low, high).abs())
+    return region.between(module(low) - slack, module(high) + slack)
 
 
 @enclose.register

@@ -21,7 +21,8 @@ def axes_for(display, ax, figsize):
 def as_images(rows, image_shape, *, color=False):
     """Reshape (n, n_features) to (n, height, width); None stands for a square.
 
-    With `color`, (height, width, 3) is taken too.
+    With `color`, (height, width, 3) is taken too. Rows of shape (n, channels, height, width), as
+    convolutional networks take them, are images already.
 
     Raises
     ------
@@ -29,6 +30,9 @@ def as_images(rows, image_shape, *, color=False):
         If `image_shape` is no tuple of positive integers whose product is n_features, or is None
         and n_features is not the square of a number.
     """
+    if rows.ndim == 4 and image_shape is None and rows.shape[1] in ((1, 3) if color else (1,)):
+        return np.moveaxis(rows, 1, -1) if rows.shape[1] == 3 else rows[:, 0]
+    rows = rows.reshape(len(rows), -1)
     n_features = rows.shape[1]
     if image_shape is None:
         shape = (math.isqrt(n_features),) * 2

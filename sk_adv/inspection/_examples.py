@@ -100,8 +100,8 @@ class AdversarialExamplesDisplay:
         image_shape: tuple[int, ...] | None = None,
     ):
         # Of unsigned integers, as files of images hold them, the difference would wrap around.
-        inputs = check_array(inputs, dtype=np.float64, input_name="inputs")
-        copies = check_array(copies, dtype=np.float64, input_name="copies")
+        inputs = check_array(inputs, dtype=np.float64, allow_nd=True, input_name="inputs")
+        copies = check_array(copies, dtype=np.float64, allow_nd=True, input_name="copies")
         if copies.shape != inputs.shape:
             raise ValueError(
                 f"copies must have the shape of inputs, {inputs.shape}; got {copies.shape}."

@@ -133,7 +133,7 @@ class EpsilonSweepDisplay:
         estimator : object
             A fitted classifier for which `as_module` has a rule; of another, a surrogate.
 
-        X : array-like of shape (n_features,) or (1, n_features)
+        X : array-like of shape (n_features,), (1, n_features) or (1, ...)
             The sample x, numbers only: a category has no direction.
 
         y : int, str or array-like of shape (1,)
@@ -181,6 +181,7 @@ class EpsilonSweepDisplay:
             np.atleast_2d(to_numpy(X)),
             dtype=np.float64,
             ensure_all_finite="allow-nan",
+            allow_nd=True,
             input_name="X",
         )
         if len(x) != 1:
@@ -209,7 +210,9 @@ class EpsilonSweepDisplay:
         # In double precision the logits are as exactly piecewise linear as the model is.
         module = as_module(estimator, device="cpu", dtype=torch.float64)
         with torch.no_grad():
-            logits = module(unit.clip(torch.from_numpy(x + steps[:, None] * line)))
+            logits = module(
+                unit.clip(torch.from_numpy(x + steps.reshape(-1, *[1] * line.ndim) * line))
+            )
         display = cls(
             epsilons=steps, logits=logits, classes=classes, label=label[0], step_name=step_name
         )

@@ -82,7 +82,7 @@ class AttackingEstimator(BaseEstimator):
             check_has_rule(self.estimator if self.surrogate is None else self.surrogate)
             # What the features may be, text or NaN, is for the classifier to say.
             _, labels = validate_data(
-                self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False
+                self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True
             )
             check_classification_targets(labels)
             perturbations = self._perturbation_set(X)

@@ -226,7 +226,9 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
             The copies; of a frame, with its columns and index.
         """
         check_is_fitted(self)
-        validate_data(self, to_numpy(X), dtype=None, ensure_all_finite=False, reset=False)
+        validate_data(
+            self, to_numpy(X), dtype=None, ensure_all_finite=False, allow_nd=True, reset=False
+        )
         if self.stage == "train":
             return X
         return self._copies(X, y, self._perturbation_set(X))

@@ -60,15 +60,8 @@ def test_no_attack_beats_the_certificate(iris):
     X, y = iris
     model = LogisticRegression(max_iter=1000).fit(X, y)
     for epsilon in (0.1, 0.3, 0.6):
-        attacked = adversarial_accuracy_score(
-            model,
-            X,
-            y,
-            epsilon=epsilon,
-            attack="pgd",
-            attack_params={"n_restarts": 3},
-            random_state=0,
-        )
+        attack = {"attack": "pgd", "attack_params": {"n_restarts": 3}, "random_state": 0}
+        attacked = adversarial_accuracy_score(model, X, y, epsilon=epsilon, **attack)
         assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
 
 

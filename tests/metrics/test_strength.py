@@ -49,7 +49,7 @@ SHARES = (0.05, 0.2)  # of the features' standard deviations
 N_TESTS = len(MODELS) * len(DATA) * len(SHARES) * 2
 
 
-{"n_steps": 20}_STEPS = {"attack": "pgd", "attack_params": {"n_steps": 20}, "random_state": 0}
+PGD = {"attack": "pgd", "attack_params": {"n_steps": 20}, "random_state": 0}
 
 
 def is_right(model, X, y, **attack):
@@ -87,9 +87,7 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
         options = {"epsilon": epsilon, "norm": norm}
         certified = certified_accuracy_score(model, X, y, **options)
         one_step = is_right(model, X, y, attack="fgsm", **options)
-        many_steps = is_right(
-            model, X, y, attack="pgd", attack_params={"n_steps": 20}, random_state=0, **options
-        )
+        many_steps = is_right(model, X, y, **options, **PGD)
         assert certified <= many_steps.mean()
 
         # The strongest of all attacks known.
