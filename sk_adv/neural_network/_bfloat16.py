@@ -3,7 +3,7 @@
 import torch
 from skorch.dataset import unpack_data
 
-from sk_adv.neural_network._blockwise import BlockwiseOptimizer, is_blockwise
+from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer, is_blockwise
 from sk_adv.neural_network._copies import along
 from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
 

@@ -15,8 +15,8 @@ from sk_adv._perturbations import PERTURBATION_CONSTRAINTS
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._fitting import fit_further, fit_network
-from sk_adv.neural_network._persistence import TorchFreeState
+from sk_adv.neural_network._classifier_fit import fit_further, fit_network
+from sk_adv.neural_network._pickling import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
 from sk_adv.neural_network._schedules import SCHEDULES
 

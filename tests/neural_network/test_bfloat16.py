@@ -7,9 +7,9 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from sk_adv.neural_network import AdversarialNet, MaxoutNet, _blockwise
+from sk_adv.neural_network import AdversarialNet, MaxoutNet, _blockwise_optimizer
 from sk_adv.neural_network._bfloat16 import ExplicitStep, dropout_factors, may_be_explicit
-from sk_adv.neural_network._blockwise import BlockwiseOptimizer
+from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 # Many, so that pieces which are all but equally large weigh little.
@@ -166,7 +166,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_by_blocks_are_those_of_torch_up_to_rounding(name, monkeypatch):
-    monkeypatch.setattr(_blockwise, "_NUMBERS_A_BLOCK", 40)
+    monkeypatch.setattr(_blockwise_optimizer, "_NUMBERS_A_BLOCK", 40)
     kind, options = OPTIMIZERS[name]
     torch.manual_seed(0)
     start, slopes = torch.randn(3, 5, 7), torch.randn(4, 3, 5, 7)

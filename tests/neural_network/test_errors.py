@@ -11,8 +11,7 @@ from skorch.callbacks import EpochTimer
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from sk_adv.neural_network import AdversarialNet, Checkpoint, MaxoutNet
-from sk_adv.neural_network import _training as training
+from sk_adv.neural_network import AdversarialNet, Checkpoint, MaxoutNet, _classifier_data
 
 X, Y = load_iris(return_X_y=True)
 X_SINGLE = X.astype(np.float32)
@@ -68,7 +67,7 @@ def test_data_that_fills_the_device_names_the_batch_size(small, monkeypatch):
     def full(X):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(training, "to_tensor", full)
+    monkeypatch.setattr(_classifier_data, "to_tensor", full)
     with pytest.raises(MemoryError, match="lower batch_size=33"):
         small(batch_size=33).fit(X, Y)
 

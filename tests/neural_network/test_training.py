@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from sk_adv.attacks import fgsm, pgd
 from sk_adv.neural_network import AdversarialNet
 from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._losses import SigmoidCrossEntropy
-from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 EPSILON = 0.25
 
@@ -191,7 +191,7 @@ def test_listening_to_batches_changes_neither_weights_nor_losses(alpha, digits, 
     assert not quiet._have_listeners() and heard._have_listeners()
 
 
-def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits, weights, are_equal):
+def test_the_steps_of_a_graph_give_the_weights_of_the_ordinary_loop(digits, weights, are_equal):
     X, y = single(digits)
     options = {"optimizer": torch.optim.Adam, "lr": 0.01, "train_split": None}
     falling = LRScheduler("StepLR", step_size=1, gamma=0.5)
@@ -202,7 +202,7 @@ def test_the_static_step_gives_the_weights_of_the_ordinary_loop(digits, weights,
     losses = []
     for epoch in range(3):
         net.optimizer_.param_groups[0]["lr"] = 0.01 * 0.5**epoch
-        static = StaticStep(net, data, net.batch_size)
+        static = CudaGraphStep(net, data, net.batch_size)
         losses.append(sum(float(static(rows)) for rows in batches.rows()) / len(X))
     assert are_equal(weights(net), weights(ordinary))
     np.testing.assert_allclose(losses, ordinary.history[:, "train_loss"], rtol=1e-6)

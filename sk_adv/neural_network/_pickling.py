@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._training import make_net
+from sk_adv.neural_network._classifier_net import make_net
 
 # What a classifier's parameters of these names became: parameters of the net, or of its module.
 _OF_NET = (

@@ -25,7 +25,7 @@ def may_be_captured(net, batches):
     )
 
 
-class StaticStep:
+class CudaGraphStep:
     """Training steps on whole batches that read their rows from, and add their loss, in place.
 
     On CUDA the first steps run eagerly, then one is captured in a CUDA graph and replayed for
@@ -51,6 +51,11 @@ class StaticStep:
         for group in net.optimizer_.param_groups:
             if "capturable" in group:
                 group["capturable"] = self.device.type == "cuda"
+
+    def steps(self, batches_of_rows):
+        """Take a step for each batch of row numbers; yields its summed loss and its size."""
+        for rows in batches_of_rows:
+            yield self(rows), len(rows)
 
     def __call__(self, rows):
         """Train on some rows; their summed loss, a tensor that the next call overwrites."""

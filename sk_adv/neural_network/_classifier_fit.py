@@ -8,14 +8,14 @@ from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
-from sk_adv.neural_network._loop import dtype_of, naming_batch_size
-from sk_adv.neural_network._training import (
-    check_training_data,
+from sk_adv.neural_network._classifier_data import check_training_data
+from sk_adv.neural_network._classifier_net import (
     choose_precision,
     make_callbacks,
     make_net,
     take_over,
 )
+from sk_adv.neural_network._epochs import naming_batch_size
 
 
 def fit_network(model, X, y, sample_weight):
@@ -132,7 +132,7 @@ def _train(
 ):
     """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
     precision = choose_precision(model, data, device, previous)
-    dtype = dtype_of(precision)
+    dtype = torch.float64 if precision == "float64" else torch.float32
     failure = None
     # torch.manual_seed reaches the generators of all GPUs.
     random_state = torch.random.fork_rng(range(torch.cuda.device_count()))

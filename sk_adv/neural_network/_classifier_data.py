@@ -1,6 +1,5 @@
-"""From a classifier's parameters and data to a net that is ready to train."""
+"""The training data of a classifier: validated, with labels as class indices and weights."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import joint_weight
-from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData, check_finite
-from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
-from sk_adv.neural_network._early_stopping import Plateau, Validation
-from sk_adv.neural_network._layers import MaxoutNet
-from sk_adv.neural_network._losses import (
-    LogOddsCrossEntropy,
-    SigmoidCrossEntropy,
-    scaled_sigmoids,
-)
-from sk_adv.neural_network._net import AdversarialNet
-from sk_adv.neural_network._schedules import Progress, Schedule
 
 # Rows of a memory map that are looked at together.
 _BLOCK = 10_000
@@ -134,107 +122,3 @@ def _check_memory_map(model, X, y, reset):
     for start in range(0, len(X), _BLOCK):
         check_finite(X[start : start + _BLOCK], start)
     return X, y
-
-
-def choose_precision(model, data, device, previous=None):
-    """The number format that "auto" stands for: that of an earlier net that is trained further."""
-    if model.precision != "auto":
-        return model.precision
-    if previous is not None:
-        return previous.precision
-    is_small = len(data.y) <= model.batch_size and data.X.dtype == np.float64
-    return "float64" if is_small and device.type != "mps" else "float32"
-
-
-def make_net(
-    model,
-    n_features,
-    device,
-    precision,
-    *,
-    perturbations,
-    n_epochs,
-    callbacks=(),
-    learning_rate=None,
-):
-    """An initialised net with the parameters of a classifier and its `classes_`."""
-    optimizer = {"optimizer": torch.optim.Adam}
-    if model.solver == "sgd":
-        optimizer = {
-            "optimizer": torch.optim.SGD,
-            "optimizer__momentum": model.momentum,
-            "optimizer__nesterov": model.momentum > 0,
-        }
-    is_softmax = model.output_activation == "softmax"
-    schedule = Schedule(learning_rate or model.learning_rate)
-    return AdversarialNet(
-        MaxoutNet,
-        module__n_features=n_features,
-        module__n_classes=len(model.classes_),
-        module__hidden_layer_sizes=tuple(model.hidden_layer_sizes),
-        module__n_pieces=model.n_pieces,
-        module__input_dropout=model.input_dropout,
-        module__hidden_dropout=model.hidden_dropout,
-        module__max_norm=model.max_norm,
-        module__output_activation=model.output_activation,
-        criterion=LogOddsCrossEntropy if is_softmax else SigmoidCrossEntropy,
-        predict_nonlinearity="auto" if is_softmax else scaled_sigmoids,
-        epsilon=perturbations,
-        alpha=model.alpha,
-        attack=model.attack,
-        attack_params=model.attack_params,
-        precision=precision,
-        **optimizer,
-        # One pass over the memory of weights and moments in place of a dozen.
-        optimizer__fused=True,
-        lr=model.learning_rate_init,
-        max_epochs=n_epochs,
-        batch_size=model.batch_size,
-        iterator_train__shuffle=True,
-        train_split=None,
-        classes=np.arange(len(model.classes_)),
-        callbacks=[("schedule", schedule), *callbacks],
-        callbacks__valid_acc=None,
-        callbacks__valid_loss=None,
-        **({} if model.verbose > 1 else {"callbacks__print_log": None}),
-        compile=model.compile,
-        device=device,
-        verbose=max(model.verbose - 1, 0),
-    ).initialize()
-
-
-def make_callbacks(model, held_out, is_refit):
-    """The callbacks of one training, in the order in which they are called."""
-    stop = {"tol": model.tol, "n_iter_no_change": model.n_iter_no_change}
-    callbacks = []
-    if held_out is not None:
-        callbacks.append(("validation", Validation(held_out, model.monitor, **stop)))
-    elif not is_refit:
-        callbacks.append(("plateau", Plateau(**stop)))
-    for k, callback in enumerate(model.callbacks or ()):
-        if is_refit and isinstance(callback, Checkpoint):
-            callback = copy.copy(callback)
-            callback.path = refit_path(callback.path)
-        callbacks.append((f"user{k}", callback))
-    if model.verbose == 1:
-        callbacks.append(("progress", Progress()))
-    return callbacks
-
-
-def take_over(net, previous):
-    """Give a new net the weights, the optimizer's state and the history of an earlier one.
-
-    The settings of the optimizer are the new ones; another optimizer begins without a state.
-    """
-    plain_module(net).load_state_dict(plain_module(previous).state_dict())
-    old, new = previous.optimizer_.state_dict(), net.optimizer_.state_dict()
-    settings = previous.optimizer_.defaults.keys()
-    new["param_groups"] = [
-        # What schedulers have added to a group, they want to find there.
-        {key: group[key] for key in group.keys() - settings} | new_group
-        for group, new_group in zip(old["param_groups"], new["param_groups"], strict=True)
-    ]
-    if net.optimizer is previous.optimizer:
-        new["state"] = old["state"]
-    net.optimizer_.load_state_dict(new)
-    net.history.extend(previous.history)

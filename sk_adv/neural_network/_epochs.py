@@ -16,23 +16,22 @@ from torch.utils.data import DataLoader
 from sk_adv._devices import check_device
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
-from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._checkpoint import Checkpoint
-from sk_adv.neural_network._checks import (
+from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._net_checks import (
     check_callbacks,
     check_counts,
     check_criterion,
     check_samples,
 )
-from sk_adv.neural_network._interrupts import DeferredInterrupt
-from sk_adv.neural_network._static_step import StaticStep, may_be_captured
 
 
 class QuietNet(NeuralNetClassifier):
     """A skorch classifier that reads its loss back, and tells its callbacks, once an epoch.
 
-    Callbacks that listen to batches or gradients are served all the same. `AdversarialNet`
-    brings the parameter `precision` and the training step.
+    Callbacks that listen to batches or gradients are served all the same. A subclass may bring its
+    own checks (`prepare`), floating type of the data (`data_dtype`) and faster ways of taking the
+    same steps (`training_steps`).
     """
 
     # What a checkpoint shall compare besides the net's own parameters and data.
@@ -60,8 +59,6 @@ class QuietNet(NeuralNetClassifier):
         check_callbacks(self.callbacks)
         check_criterion(self.criterion)
         super().initialize()
-        # skorch moves these when a net from a GPU is loaded where there is none.
-        self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
         self.prepare()
         return self
 
@@ -237,8 +234,7 @@ class QuietNet(NeuralNetClassifier):
         prefix = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
         is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
-        dtype = dtype_of(self.precision)
-        data = as_weighted_data(dataset, self.device, dtype) if is_plain else None
+        data = as_weighted_data(dataset, self.device, self.data_dtype) if is_plain else None
         if data is None:
             return super().get_iterator(dataset, training=training)
         if options["batch_size"] == -1:
@@ -316,22 +312,43 @@ class QuietNet(NeuralNetClassifier):
         keep_freed_memory()
         total = torch.zeros((), device=self.device)
         n_samples = n_batches = 0
-        if may_be_captured(self, iterator) and not fit_params:
-            static = StaticStep(self, iterator.data, iterator.batch_size)
-            for rows in self.interrupt_.until_requested(iterator.rows()):
-                total += static(rows)
-                n_samples += len(rows)
-                n_batches += 1
-            return total, n_samples, n_batches
-        if may_be_explicit(self) and not fit_params:
-            step_fn = ExplicitStep(self)
-        for batch in self.interrupt_.until_requested(iterator):
-            X = batch[0]
-            size = len(X) if isinstance(X, torch.Tensor) else get_len(X)
-            total += size * step_fn(batch, **fit_params)["loss"].detach()
+        steps = self.training_steps(iterator, step_fn, **fit_params)
+        for loss, size in self.interrupt_.until_requested(steps):
+            total += loss
             n_samples += size
             n_batches += 1
         return total, n_samples, n_batches
+
+    def training_steps(self, iterator, step_fn, **fit_params):
+        """Take a training step on each batch of an epoch.
+
+        Parameters
+        ----------
+        iterator : iterable
+            The batches.
+
+        step_fn : callable
+            The step.
+
+        **fit_params : dict
+            Passed to `step_fn`.
+
+        Yields
+        ------
+        loss : torch.Tensor of shape ()
+            The loss of the batch, summed over its samples, which the next step may overwrite.
+        size : int
+            The number of samples.
+        """
+        for batch in iterator:
+            X = batch[0]
+            size = len(X) if isinstance(X, torch.Tensor) else get_len(X)
+            yield size * step_fn(batch, **fit_params)["loss"].detach(), size
+
+    @property
+    def data_dtype(self):
+        """The floating type of batches that are read from a memory map."""
+        return torch.float32
 
     def _have_listeners(self):
         """Whether a callback, or a subclass, wants to know of batches or gradients."""
@@ -377,8 +394,3 @@ def naming_batch_size(batch_size):
             f"The device is full: lower batch_size={batch_size}, or train a smaller module. "
             f"({error})"
         ) from error
-
-
-def dtype_of(precision):
-    """The type of data and weights in a number format of the training."""
-    return torch.float64 if precision == "float64" else torch.float32
