@@ -23,7 +23,7 @@ BIT, STRONGER, CONTROL = "copy at ε = 1/255", "PGD", "random signs"
 
 @dataclass
 class Subject:
-    """A photograph and all that is made of it, for one network.
+    """A photograph, and all that is made of it against one network.
 
     Attributes
     ----------
@@ -55,19 +55,28 @@ class Subject:
         return np.rint(step - self.photograph)
 
     @cached_property
-    def copies(self) -> dict[str, np.ndarray]:
-        """What the network is shown, by the names of the row's figures."""
-        arguments = self.network.module, self.photograph, self.label
-        copy = fgsm(*arguments, EPSILON, bounds=(0, 1))
+    def panels(self) -> dict[str, np.ndarray]:
+        """What the pictures show, by the names of their columns."""
+        copy = self._attacked(fgsm, EPSILON)
         return {
             PHOTOGRAPH: self.photograph,
             SIGN: as_picture(self.sign),
             COPY: copy,
             PNG: read_png(written_png(copy)),
-            BIT: fgsm(*arguments, 1 / 255, bounds=(0, 1)),
-            STRONGER: pgd(*arguments, EPSILON, bounds=(0, 1), **self.pgd_params),
-            CONTROL: sign_noise(*arguments, EPSILON, bounds=(0, 1), random_state=0),
         }
+
+    @cached_property
+    def copies(self) -> dict[str, np.ndarray]:
+        """What the network is shown, by the names of the row's figures."""
+        return self.panels | {
+            BIT: self._attacked(fgsm, 1 / 255),
+            STRONGER: self._attacked(pgd, EPSILON, **self.pgd_params),
+            CONTROL: self._attacked(sign_noise, EPSILON, random_state=0),
+        }
+
+    def _attacked(self, attack, epsilon, **params):
+        module = self.network.module
+        return attack(module, self.photograph, self.label, epsilon, bounds=(0, 1), **params)
 
     def says(self, pixels: np.ndarray) -> tuple[int, str, float]:
         """The class that the network sees, its name, and its probability."""
@@ -205,8 +214,8 @@ def draw_png(lab):
 
 
 def _show(ax, subject, name):
-    _, seen, confidence = subject.says(subject.copies[name])
+    _, seen, confidence = subject.says(subject.panels[name])
     # The sign has three values: between two pixels nothing is mixed.
     interpolation = "nearest" if name == SIGN else None
-    ax.imshow(subject.copies[name][0].transpose(1, 2, 0), interpolation=interpolation)
+    ax.imshow(subject.panels[name][0].transpose(1, 2, 0), interpolation=interpolation)
     ax.set(xticks=[], yticks=[], xlabel=f"“{seen}”\n{100 * confidence:.1f} %")
