@@ -159,7 +159,7 @@ def test_first_layer_tells_which_piece_acts(experiments):
 
 def test_m1_sees_how_pixels_differ_from_grey(experiments, tmp_path):
     lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
-    lab.fitted = lambda estimator, digits: estimator
+    lab.fitted = lambda estimator, digits, **_: estimator
     models = experiments("_lab.models")
     M1, M2 = models.plain_maxout(lab, 0), models.adversarial_maxout(lab, 0)
     pixels = np.array([[0.0, 0.5, 1.0]])
