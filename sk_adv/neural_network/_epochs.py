@@ -287,7 +287,7 @@ class QuietNet(NeuralNetClassifier):
                 f"(batch_size={self.batch_size}), or turn iterator_train__drop_last off."
             )
         loss = float(total) / n_samples
-        are_finite = all(bool(part.isfinite().all()) for part in self.module_.parameters())
+        are_finite = all(is_finite(part.detach()) for part in self.module_.parameters())
         if not (np.isfinite(loss) and are_finite):
             self.module_.load_state_dict(before)
             # Moments of the optimizer that are NaN would spoil all further training.
@@ -382,6 +382,11 @@ def keep_freed_memory():
     can cost a tenth of an epoch of small batches. Other allocators don't mind.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+def is_finite(tensor):
+    """Whether all entries are finite; a finite sum proves it in a tenth of the time."""
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 
 @contextmanager

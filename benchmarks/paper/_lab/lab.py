@@ -44,6 +44,8 @@ class Lab:
         5,000 digits, short trainings and weak attacks: does everything still run?
     device : str
         Of networks.
+    photo_model : str
+        The network that row F1 shows photographs to, a name of `_lab.pretrained.NETWORKS`.
     used : dict of str to dict
         The models that were asked for, by their names in the cache: settings, digits, seconds of
         training, and what a search has chosen.
@@ -56,6 +58,7 @@ class Lab:
     cache: Path
     quick: bool = False
     device: str = "cpu"
+    photo_model: str = "efficientnet-lite0"
     used: dict = field(default_factory=dict)
     attacks: dict = field(default_factory=dict)
     seconds_of_training: float = 0.0

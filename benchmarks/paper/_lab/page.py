@@ -21,6 +21,7 @@ Errors are shares of the {n_test} test digits, or of the threes and sevens among
 row or its note says otherwise. The perturbation is ε = 0.25 in the max-norm on pixels in [0, 1],
 not clipped to [0, 1] unless it says so. Where an error under FGSM is a row's result, one under a
 stronger attack stands beside it, PGD with {attack}, or, for linear models, that of the worst case.
+F1 is about two photographs, and takes no MNIST.
 """
 FULL = {
     "digits": "all of MNIST",
@@ -40,7 +41,7 @@ QUICK = {
 def write_page(results: Path, page: Path) -> None:
     """The table *row, the paper's figure, ours, verdict*; notes, pictures and settings."""
     records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-    rows = sorted(ROWS.values(), key=lambda row: ("LMA".index(row.id[0]), row.id))
+    rows = sorted(ROWS.values(), key=lambda row: ("FLMA".index(row.id[0]), row.id))
     shown = [row for row in rows if row.id in records]
     notes = [f"**{row.id}.** {row.note}" for row in shown if row.note]
     is_quick = any(record["quick"] for record in records.values())
@@ -120,12 +121,13 @@ def _settings(row, record):
         alike.setdefault((model["model"], model["digits"]), []).append(model)
     for (description, digits), models in alike.items():
         seeds = [model["seed"] for model in models if "seed" in model]
-        elsewhere = {model["trained on"] for model in models} - {record["measured on"]}
+        seconds = [round(model["seconds"]) for model in models if "seconds" in model]
+        elsewhere = {model.get("trained on") for model in models} - {record["measured on"], None}
         lines.append(
             f"- `{description}` on {digits}"
             + (f", seeds {_listed(seeds)}" if seeds else "")
             + "".join(f", which chose {_chosen(model)}" for model in models if "chosen" in model)
-            + f": {_listed(round(model['seconds']) for model in models)} s"
+            + (f": {_listed(seconds)} s" if seconds else ": not trained here")
             + "".join(f" ({machine})" for machine in sorted(elsewhere))
             + "."
         )

@@ -3,6 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from _lab.lab import EPSILON
+
+
+class NotAvailable(Exception):
+    """What a row needs is missing here: the message says what, and what to do."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -11,7 +17,7 @@ class Row:
     Attributes
     ----------
     id : str
-        L1 to L5, M1 to M8, A1 to A6.
+        F1, L1 to L5, M1 to M8, A1 to A6.
     title : str
         What is measured.
     paper : dict of str to float, or str
@@ -23,6 +29,10 @@ class Row:
     n_seeds : int
     numbers : tuple of str
         Names of figures that are no shares.
+    epsilon : float
+        The radius.
+    on_digits : bool
+        Whether the row takes MNIST.
     note : str
         What stands below the table: how ours was measured where the paper leaves it open, and why
         it differs.
@@ -35,6 +45,8 @@ class Row:
     verdict: Callable
     n_seeds: int = 3
     numbers: tuple = ()
+    epsilon: float = EPSILON
+    on_digits: bool = True
     note: str = ""
     pictures: list = field(default_factory=list)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from _lab.lab import EPSILON, Lab, machine, versions
+from _lab.lab import Lab, machine, versions
 from _lab.page import write_page
-from _lab.rows import ROWS, Row
+from _lab.rows import ROWS, NotAvailable, Row
 
 EXPERIMENTS = (
+    "photograph",
     "linear",
     "maxout",
     "controls",
@@ -46,18 +47,35 @@ def _is(row, name):
 
 
 def reproduce(
-    rows: list[Row], lab: Lab, results: Path, *, page: Path, n_seeds: int | None = None
+    rows: list[Row],
+    lab: Lab,
+    results: Path,
+    *,
+    page: Path,
+    n_seeds: int | None = None,
+    skip: bool = False,
 ) -> None:
-    """Measure rows, one JSON file for each, draw their pictures, and write the page anew."""
+    """Measure rows, one JSON file for each, draw their pictures, and write the page anew.
+
+    With `skip`, a row whose needs are not available is left out, and a line says why. Otherwise
+    that ends the run.
+    """
     results.mkdir(parents=True, exist_ok=True)
     pictures = page.parent / "_static" / "paper"
     pictures.mkdir(parents=True, exist_ok=True)
     with tqdm(rows, bar_format="{desc:<20} {bar:30} {n}/{total} rows, {elapsed}") as bar:
         for row in bar:
             bar.set_description(row.id)
-            for record in records(row, lab, range(1 if lab.quick else n_seeds or row.n_seeds)):
-                text = json.dumps(record, indent=2, ensure_ascii=False)
-                (results / f"{row.id}.json").write_text(text + "\n")
+            try:
+                for record in records(row, lab, range(1 if lab.quick else n_seeds or row.n_seeds)):
+                    text = json.dumps(record, indent=2, ensure_ascii=False)
+                    (results / f"{row.id}.json").write_text(text + "\n")
+            except NotAvailable as error:
+                if not skip:
+                    raise SystemExit(f"{row.id} can't be run: {error}.") from error
+                tqdm.write(f"{row.id} is not run: {error}.")
+                write_page(results, page)
+                continue
             for name, _, draw in row.pictures:
                 bar.set_description(f"{row.id}, {name}")
                 figure = draw(lab)
@@ -83,7 +101,7 @@ def records(row: Row, lab: Lab, seeds: range) -> Iterator[dict]:
             "seeds": list(seeds[: len(by_seed)]),
             "quick": lab.quick,
             "settings": {
-                "epsilon": EPSILON,
+                "epsilon": row.epsilon,
                 "attacks": dict(lab.attacks),
                 "models": list(lab.used.values()),
             },
