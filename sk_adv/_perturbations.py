@@ -301,7 +301,7 @@ def steepest_step_within(gradient, epsilon, norm, room):
 def sample_shape(X):
     """The shape of one sample of X."""
     shape = getattr(X, "shape", None)
-    return tuple((np.shape(X) if shape is None else shape)[1:])
+    return tuple((np.asarray(X).shape if shape is None else shape)[1:])
 
 
 def column_names(X):
