@@ -16,12 +16,12 @@ from sk_adv._devices import to_numpy
 from sk_adv._exact import exact
 from sk_adv._validation import check_bounds, check_dense, check_epsilon, check_norm
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._columns import (
+from sk_adv.differentiable._as_module import check_has_rule
+from sk_adv.differentiable._column_transformer import (
     columns_without_numbers,
     report_fixed_columns,
     split_columns,
 )
-from sk_adv.differentiable._core import check_has_rule
 
 # Attacks that ask the model nothing.
 NOISE = {attacks.sign_noise, attacks.uniform_noise}

@@ -9,7 +9,7 @@ from sk_adv._adversary import check_classifier, numeric
 from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._validation import check_bounds, check_epsilon, check_norm, joint_weight
 from sk_adv.differentiable import Enclosure, as_module, enclose
-from sk_adv.differentiable._columns import split_columns
+from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import decision_module
 

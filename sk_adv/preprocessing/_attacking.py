@@ -25,7 +25,7 @@ from sk_adv._validation import (
     check_epsilon,
     unchanged_on_error,
 )
-from sk_adv.differentiable._core import check_has_rule
+from sk_adv.differentiable._as_module import check_has_rule
 
 
 class AttackingEstimator(BaseEstimator):

@@ -24,7 +24,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, S
 from sk_adv import as_module
 from sk_adv._adversary import perturb
 from sk_adv.attacks import fgsm
-from sk_adv.differentiable._columns import split_columns
+from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
 EPSILON = {"age": 2.0, "fare": 5.0}
