@@ -10,8 +10,8 @@ import skorch
 import torch
 
 import sk_adv
-from sk_adv._demo_models import Digits, Model, Result, Settings
-from sk_adv._report import Picture, Table
+from sk_adv._demo.models import Digits, Model, Result, Settings
+from sk_adv._demo.report import Picture, Table
 
 
 def make_table(models: list[Model], results: dict[str, Result]) -> Table:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sk_adv._devices import resolve_device
 
-SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "paper"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "paper"
 
 
 def run(options) -> None:

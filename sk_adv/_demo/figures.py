@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sk_adv._demo_models import Digits, Model, Settings, pgd_params
+from sk_adv._demo.models import Digits, Model, Settings, pgd_params
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 
 BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"

@@ -14,14 +14,14 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from sk_adv._demo_figures import (
+from sk_adv._demo.figures import (
     draw_curves,
     draw_examples,
     draw_filters,
     draw_overview,
     draw_weights,
 )
-from sk_adv._demo_models import (
+from sk_adv._demo.models import (
     Result,
     Settings,
     fit_logistic_regression,
@@ -31,8 +31,8 @@ from sk_adv._demo_models import (
     tune_adversarial,
     tune_l1,
 )
-from sk_adv._demo_words import describe, lead, make_table, notes, pictures
-from sk_adv._report import write_report
+from sk_adv._demo.report import write_report
+from sk_adv._demo.words import describe, lead, make_table, notes, pictures
 
 
 def run(output: Path, settings: Settings) -> dict[str, Result]:
