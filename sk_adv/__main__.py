@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     Parameters
     ----------
     arguments : list of str, default=None
-        What stands after `python -m sk_adv`. None takes the process's own.
+        The arguments after `python -m sk_adv`; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
         prog="python -m sk_adv",

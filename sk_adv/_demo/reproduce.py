@@ -1,4 +1,4 @@
-"""`python -m sk_adv reproduce`: the paper's experiments, which stand in benchmarks/paper."""
+"""`python -m sk_adv reproduce` runs the paper's experiments, the scripts in benchmarks/paper."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "paper"
 
 
 def run(options) -> None:
-    """Run the rows that were asked for, and write their figures and the page.
+    """Run the chosen rows of the table, and write their figures and the page.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def run(options) -> None:
         print(f"{len(lab.digits.X_train)} training and {len(lab.digits.X_test)} test digits.")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    # A quick run shows that everything works; its figures are no results.
+    # A quick run only shows that everything works; its figures are not results.
     base = options.cache / "quick" if options.quick else SCRIPTS
     page = base / "paper.md" if options.quick else SCRIPTS.parents[1] / "docs" / "paper.md"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv._devices import resolve_device
-from sk_adv.differentiable._composition import cast_input
+from sk_adv.differentiable._composition import casting_its_input
 
 
 def as_module(
@@ -130,9 +130,7 @@ def as_module(
         )
     device = None if device is None else resolve_device(device)
     module = _rule(estimator).to(device=device, dtype=dtype).eval().requires_grad_(False)
-    # A hook, as a module around it would hide what kind of module it is.
-    module.register_forward_pre_hook(cast_input)
-    return module
+    return casting_its_input(module)
 
 
 @functools.singledispatch
@@ -239,8 +237,8 @@ def has_rule(estimator: object) -> bool:
     -------
     bool
         False where `as_module` would raise a `TypeError`, or where the estimator's parameters
-        leave it without a gradient. For an unfitted estimator the answer rests on its parameters;
-        `as_module` can still refuse what the fit brings about, such as several labels per sample.
+        leave it without a gradient. For an unfitted estimator the answer rests on its parameters.
+        After the fit `as_module` can still refuse it, for example for several labels per sample.
 
     See Also
     --------

@@ -73,7 +73,7 @@ class SplitColumns:
     free : ndarray of bool of shape (n_features,)
         The columns that reach the classifier through differentiable steps only.
     names : list
-        Names, or numbers, of all columns.
+        Names, or indices, of all columns.
     transformers : list of str
         Types of the transformers of the other columns.
     """

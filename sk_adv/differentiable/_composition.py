@@ -52,21 +52,28 @@ def is_chain(module: nn.Module) -> bool:
 
 def run(module: nn.Module, X: Tensor) -> Tensor:
     """Call a module on X in the module's own precision."""
-    return module(_in_precision_of(module, X))
+    casts = getattr(module, "casts_its_input", False) and X.is_floating_point()
+    return module(X if casts else _in_precision_of(module, X))
 
 
-def cast_input(module, inputs):
-    """A forward pre-hook: tensors of another floating type are cast to the module's own."""
-    return tuple(
-        _in_precision_of(module, value)
-        if isinstance(value, Tensor) and value.is_floating_point()
-        else value
-        for value in inputs
-    )
+def casting_its_input(module: nn.Module) -> nn.Module:
+    """The module, which from now on casts floating input to its own precision."""
+    if not (getattr(module, "has_parts", False) or getattr(module, "casts_its_input", False)):
+        # A hook, because a module around it would hide its type.
+        module.register_forward_pre_hook(_cast)
+        module.casts_its_input = True
+    return module
+
+
+def _cast(module, inputs):
+    X, *others = inputs or (None,)
+    if isinstance(X, Tensor) and X.is_floating_point():
+        return (_in_precision_of(module, X), *others)
+    return None
 
 
 def _in_precision_of(module, X):
-    # A module made of others leaves it to each of them: the first one's would round X for the rest.
+    # The parts cast X by themselves; the first part's precision would round it for the others.
     if getattr(module, "has_parts", False):
         return X
     _, dtype = module_device_and_dtype(module, X.dtype)
@@ -74,14 +81,14 @@ def _in_precision_of(module, X):
 
 
 # scikit-learn's meta-estimators combine `decision_function`s, `predict_proba`s or `predict`s. All
-# follow from the logits, unless a module has a method, or a submodule, of one of the names below.
+# three follow from the logits, unless a module has a method or submodule of the names below.
 
 
 def decision_values(module: nn.Module, X: Tensor) -> Tensor:
-    """What an estimator's `decision_function` returns, computed by its module.
+    """The estimator's `decision_function`, computed by its module.
 
-    Most modules' logits are the decision values. A module whose logits are not has a method, or a
-    submodule, `decision_values`.
+    The decision values are the module's logits, unless it has a method, or a submodule,
+    `decision_values`.
 
     Parameters
     ----------
@@ -98,8 +105,8 @@ def decision_values(module: nn.Module, X: Tensor) -> Tensor:
 
     See Also
     --------
-    log_probabilities : What `predict_proba` returns.
-    preferences : What `predict` decides by.
+    log_probabilities : The same for `predict_proba`.
+    preferences : The same for `predict`.
 
     Examples
     --------
@@ -117,10 +124,10 @@ def decision_values(module: nn.Module, X: Tensor) -> Tensor:
 
 
 def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
-    """The logarithm of what an estimator's `predict_proba` returns, computed by its module.
+    """The logarithm of the estimator's `predict_proba`, computed by its module.
 
-    Most modules' log-probabilities are the log-softmax of the logits. A module whose are not has a
-    method `log_probabilities`.
+    The log-probabilities are the log-softmax of the module's logits, unless it has a method
+    `log_probabilities`.
 
     Parameters
     ----------
@@ -137,8 +144,8 @@ def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
 
     See Also
     --------
-    decision_values : What `decision_function` returns.
-    preferences : What `predict` decides by.
+    decision_values : The same for `decision_function`.
+    preferences : The same for `predict`.
 
     Examples
     --------
@@ -158,10 +165,9 @@ def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
 
 
 def preferences(module: nn.Module, X: Tensor) -> Tensor:
-    """Numbers by which an estimator's `predict` decides, computed by its module.
+    """The numbers by which the estimator's `predict` decides, computed by its module.
 
-    Most modules' preferences are the decision values. A module whose are not has a method
-    `preferences`.
+    The preferences are the decision values, unless the module has a method `preferences`.
 
     Parameters
     ----------
@@ -174,12 +180,12 @@ def preferences(module: nn.Module, X: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor of shape (n_samples, n_classes)
-        The first of the largest numbers stands in the column of the predicted class.
+        The predicted class is the column of the largest number, the first one if several are equal.
 
     See Also
     --------
-    decision_values : What `decision_function` returns.
-    log_probabilities : What `predict_proba` returns.
+    decision_values : The same for `decision_function`.
+    log_probabilities : The same for `predict_proba`.
 
     Examples
     --------

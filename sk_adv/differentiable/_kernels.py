@@ -1,4 +1,4 @@
-"""What support vector machines and Gaussian processes share."""
+"""Functions shared by support vector machines and Gaussian processes."""
 
 from torch import Tensor
 

@@ -81,7 +81,7 @@ def log_of(probabilities: Tensor) -> Tensor:
 
 
 def is_affine(module):
-    """Whether the module's output is an affine function of its input, by what it computes."""
+    """Whether the module's output is an affine function of its input."""
     if is_chain(module):
         return all(map(is_affine, module))
     # Not by its type: a subclass may compute something else.

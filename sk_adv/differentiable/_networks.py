@@ -33,7 +33,7 @@ def _(estimator):
     biases = [torch.as_tensor(intercept) for intercept in estimator.intercepts_]
     layers = []
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        # Made without weights, as drawing them would move torch's generator.
+        # Made without weights, because drawing them would move torch's generator.
         layer = nn.Linear(*weight.T.shape, device="meta")
         layer.weight, layer.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         layers += [layer, _ACTIVATIONS[estimator.activation]()]

@@ -1,4 +1,4 @@
-"""What support vector machines and Gaussian processes share."""
+"""Claims that hold for support vector machines and Gaussian processes alike."""
 
 import numpy as np
 import torch
