@@ -96,6 +96,9 @@ def _two_columns(probability):
 
 def refuse_unknown_criterion(net):
     """The error for a net whose criterion does not tell what its outputs are, or None."""
+    if not (hasattr(net, "criterion_") or isinstance(net.criterion, type | nn.Module)):
+        # A function that makes the criterion when the net is initialized.
+        return None
     criterion = _criterion_type(net)
     known = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss, nn.NLLLoss)
     if callable(net.predict_nonlinearity) or issubclass(criterion, known):

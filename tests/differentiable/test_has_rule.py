@@ -148,6 +148,17 @@ def test_one_process_for_each_pair_is_refused_once_there_are_pairs(samples):
     assert not has_rule(clone(model).fit(X, np.arange(40) % 3))
 
 
+def test_a_criterion_that_a_function_makes_is_judged_once_it_is_made():
+    def make(**params):
+        return nn.MultiMarginLoss(**params)
+
+    net = NeuralNetClassifier(nn.Linear(4, 2), criterion=make, **QUIET)
+    assert has_rule(net)
+    assert not has_rule(net.initialize())
+    net = NeuralNetClassifier(nn.Linear(4, 2), criterion=nn.CrossEntropyLoss(), **QUIET)
+    assert has_rule(net) and has_rule(net.initialize())
+
+
 def test_predictions_that_are_stacked_have_no_gradient():
     assert not has_rule(StackingClassifier([("line", LINE)], stack_method="predict"))
 
