@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     Parameters
     ----------
     arguments : list of str, default=None
-        What stands after `python -m sk_adv`. None takes the process's own.
+        The arguments after `python -m sk_adv`; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
         prog="python -m sk_adv",
@@ -55,7 +55,7 @@ def _add_demo(commands):
 def _run_demo(options):
     _require("demo", ["matplotlib", "mlxtend", "tqdm"], extra="demo")
     # Imported late: it needs the packages that were just asked for.
-    from sk_adv._demo import Settings, run
+    from sk_adv._demo.run import Settings, run
 
     _make_folder(options.output, "--output")
     run(options.output, Settings(seed=options.seed))
@@ -94,7 +94,7 @@ def _add_reproduce(commands):
 
 def _run_reproduce(options):
     _require("reproduce", ["matplotlib", "mlxtend", "tqdm"], extra="demo")
-    from sk_adv._reproduce import run
+    from sk_adv._demo.reproduce import run
 
     _make_folder(options.cache, "--cache")
     run(options)

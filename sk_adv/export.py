@@ -1,6 +1,6 @@
-"""Fitted estimators for other programs: ONNX graphs, and weights as safetensors.
+"""Fitted estimators as files for other programs: ONNX graphs, and weights as safetensors.
 
-What is needed beyond sk_adv itself comes with ``pip install sk-adv[export]``.
+``pip install sk-adv[export]`` installs the packages that this needs.
 """
 
 import copy
@@ -35,37 +35,35 @@ def to_onnx(
 ) -> None:
     """Write a fitted classifier as an ONNX graph from raw inputs to probabilities.
 
-    The graph has one input, ``X`` of shape (n_samples, n_features) in float32, in the units that
-    the estimator takes: the scalers of a `Pipeline` are part of it. For an `AdversarialNet` the
-    samples have the shape that they had in training. The graph's one output,
-    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`, also where a
-    net's `predict_nonlinearity` makes that something else than a softmax. The number
-    of samples is free. The class labels are in the file's metadata under ``classes``, as JSON, in
-    the order of the columns.
+    The graph has one input, ``X`` of shape (n_samples, n_features) in float32. It is in the units
+    that the estimator takes, because the scalers of a `Pipeline` are part of the graph. For an
+    `AdversarialNet` the samples have the shape that they had in training. The one output,
+    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`, also if a
+    net's `predict_nonlinearity` is not the softmax. The number of samples is free. The class labels
+    are in the file's metadata under ``classes``, as JSON, in the order of the columns.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier that `as_module` takes: `AdversarialMaxoutClassifier`,
-        `AdversarialNet`, `AdversarialLogisticRegression`, a `Pipeline` that ends in one, and
-        others.
+        A fitted classifier that `as_module` takes, such as `AdversarialMaxoutClassifier`,
+        `AdversarialNet`, `AdversarialLogisticRegression`, or a `Pipeline` that ends in one.
 
     path : str or path-like
-        Where to write. A file that is there is replaced.
+        The file to write. An existing file is replaced.
 
     opset : int or None, default=None
         Version of ONNX's operators; None leaves the choice to torch.
 
     sample_shape : tuple of int or None, default=None
-        Shape of one sample, which has to be told where the estimator does not know it, such as an
-        `AdversarialNet` whose weights were loaded. None means what the estimator was fitted on.
+        Shape of one sample. It is needed if the estimator does not know it, such as an
+        `AdversarialNet` whose weights were loaded. None takes the shape from the estimator's fit.
 
     Raises
     ------
     ImportError
         If onnx or onnxscript is not installed.
     TypeError
-        If the estimator is no classifier, or `as_module` has no rule for it.
+        If the estimator is not a classifier, or `as_module` has no rule for it.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
@@ -78,8 +76,8 @@ def to_onnx(
 
     Notes
     -----
-    Within the graph each step computes in its own precision: scalers and linear models in float64,
-    networks in that of their training.
+    Within the graph each step computes in its own precision. Scalers and linear models use float64,
+    networks the precision of their training.
 
     Examples
     --------
@@ -103,11 +101,11 @@ def to_onnx(
     if not is_classifier(estimator):
         raise TypeError(
             "to_onnx writes the probabilities of a classifier; got "
-            f"{estimator!r}, which is none. A torch.nn.Module goes through torch.onnx.export."
+            f"{estimator!r}, which is not one. For a torch.nn.Module use torch.onnx.export."
         )
     nonlinearity = _nonlinearity(estimator)
     module = Probabilities(as_module(estimator, device="cpu"), nonlinearity).eval()
-    # Two rows: torch takes a single one for a constant.
+    # Two rows, because torch takes a single one for a constant.
     example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)))
     program = torch.onnx.export(
         module,
@@ -138,7 +136,7 @@ def save_weights(
         Fitted, or an initialised net.
 
     path : str or path-like
-        Where to write. A file that is there is replaced.
+        The file to write. An existing file is replaced.
 
     Raises
     ------
@@ -149,7 +147,7 @@ def save_weights(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     FileNotFoundError
-        If the folder of the file is not there.
+        If the folder of the file does not exist.
 
     See Also
     --------
@@ -193,7 +191,7 @@ def load_weights(
         of the saved model: output k belongs to the label k of either.
 
     path : str or path-like
-        What to read.
+        The file to read.
 
     Raises
     ------
@@ -206,7 +204,7 @@ def load_weights(
     FileNotFoundError
         If there is no such file.
     IsADirectoryError
-        If there is a folder in its place.
+        If the path is a folder.
     ValueError
         If the file is no safetensors file, or its tensors are not those of the network, which is
         then left as it was.
@@ -247,7 +245,7 @@ def load_weights(
 
 
 class Probabilities(nn.Module):
-    """What `predict_proba` gives, in the precision of X, from a module that gives logits."""
+    """The `predict_proba` of a module that gives logits, in the precision of X."""
 
     def __init__(self, logits, nonlinearity):
         super().__init__()
@@ -271,7 +269,7 @@ def _nonlinearity(estimator):
     if isinstance(estimator, FrozenEstimator):
         return _nonlinearity(estimator.estimator)
     if isinstance(estimator, AdversarialNet):
-        # Of a loss that is not the softmax's it is the identity, or predict_nonlinearity.
+        # For losses other than the softmax's it is the identity, or predict_nonlinearity.
         return estimator._get_predict_nonlinearity()
     return functools.partial(torch.softmax, dim=1)
 
@@ -291,7 +289,7 @@ def _sample_shape(estimator):
 
 
 def _require(what, *modules):
-    """The last of some modules, all of which `what` needs."""
+    """Import some modules, all of which `what` needs, and return the last."""
     try:
         for name in modules:
             module = importlib.import_module(name)
@@ -308,7 +306,7 @@ def _trained_module(estimator):
     if not isinstance(estimator, AdversarialNet):
         raise TypeError(
             "Weights are those of an AdversarialMaxoutClassifier or an AdversarialNet; got "
-            f"{estimator!r}. Of a pipeline pass the last step, pipeline[-1]."
+            f"{estimator!r}. For a pipeline pass the last step, pipeline[-1]."
         )
     estimator.check_is_fitted(["module_"])
     return plain_module(estimator)

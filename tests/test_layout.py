@@ -33,8 +33,9 @@ OPTIONAL = {"foolbox", "imblearn", "matplotlib", "mlxtend", "onnx", "onnxscript"
 sys.meta_path.insert(0, Missing())
 import sk_adv
 for module in pkgutil.walk_packages(sk_adv.__path__, "sk_adv."):
-    if not module.name.startswith(("sk_adv.__main__", "sk_adv._demo")):
+    if not module.name.startswith(("sk_adv.__main__", "sk_adv._demo.")):
         importlib.import_module(module.name)
+import sk_adv._demo.report, sk_adv._demo.reproduce
 """
 
 

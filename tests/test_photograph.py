@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sk_adv.__main__ import main
-from sk_adv._reproduce import SCRIPTS
+from sk_adv._demo.reproduce import SCRIPTS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "examples" / "plot_an_invisible_change.py"

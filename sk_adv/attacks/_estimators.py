@@ -17,8 +17,8 @@ from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._columns import columns_without_numbers, split_columns
-from sk_adv.differentiable._core import check_has_rule
+from sk_adv.differentiable._as_module import check_has_rule
+from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
 
 
 def perturb(

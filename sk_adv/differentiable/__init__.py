@@ -3,17 +3,34 @@
 # Each of these registers its rules.
 from sk_adv.differentiable import (  # noqa: F401
     _calibration,
-    _columns,
+    _column_transformer,
     _ensembles,
-    _generative,
-    _kernels,
+    _gaussian_classes,
+    _gaussian_process,
     _linear,
-    _maps,
     _networks,
-    _wrappers,
+    _pipeline,
+    _svm,
+    _transformers,
 )
-from sk_adv.differentiable._core import as_module
+from sk_adv.differentiable._as_module import as_module, has_rule, parts_of
+from sk_adv.differentiable._composition import (
+    Chain,
+    decision_values,
+    log_probabilities,
+    preferences,
+)
 from sk_adv.differentiable._enclosure import Enclosure
 from sk_adv.differentiable._intervals import enclose
 
-__all__ = ["Enclosure", "as_module", "enclose"]
+__all__ = [
+    "Chain",
+    "Enclosure",
+    "as_module",
+    "decision_values",
+    "enclose",
+    "has_rule",
+    "log_probabilities",
+    "parts_of",
+    "preferences",
+]

@@ -1,4 +1,4 @@
-"""The rule for CalibratedClassifierCV, and what it calibrates with."""
+"""The rule for CalibratedClassifierCV, and its calibrators."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.utils.validation import _check_response_method
 from torch import nn
 
-from sk_adv.differentiable._core import as_module, parts_of
+from sk_adv.differentiable._as_module import as_module, parts_of
 from sk_adv.differentiable._ensembles import MeanProbability, in_columns, refuse_pairs, response
 from sk_adv.differentiable._linear import log_of
 
@@ -30,11 +30,11 @@ class Sigmoid(nn.Module):
 
 
 class Isotonic(nn.Module):
-    """(log(1 - p), log p) of p linear between the thresholds of an isotonic regression.
+    """(log(1 - p), log p), where p is linear between the thresholds of an isotonic regression.
 
-    p is constant on its steps and beyond its ends: there an attack finds a gradient of 0, and has
-    more of the estimator inside as a surrogate. The logarithm of a p of 0 is that of the smallest
-    positive number.
+    On its steps and beyond its ends p is constant. An attack finds a gradient of 0 there; the
+    estimator inside, as a surrogate, serves it better. The logarithm of a p of 0 is that of the
+    smallest positive number.
     """
 
     def __init__(self, calibrator):
@@ -55,7 +55,7 @@ class Isotonic(nn.Module):
 
 
 class OneVsRestCalibration(nn.Module):
-    """A classifier whose classes are calibrated each by itself; of two classes, the second."""
+    """A classifier with one calibrator for each class; for two classes, for the second only."""
 
     has_parts = True
 
@@ -79,7 +79,7 @@ class OneVsRestCalibration(nn.Module):
 
 
 class TemperatureScaling(nn.Module):
-    """Logits β z, z being decision values, (-d, d) of two classes, or log(p + 1e-12).
+    """Logits β z, where z are decision values, (-d, d) for two classes, or log(p + 1e-12).
 
     Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
     """
@@ -116,8 +116,8 @@ def calibrated(pair):
     if pair.method == "temperature":
         return TemperatureScaling(member, method, *pair.calibrators)
     curve = Sigmoid if pair.method == "sigmoid" else Isotonic
-    # scikit-learn pairs the classes with the columns from the first on, also where a member of
-    # two classes, among more, has one column only.
+    # scikit-learn pairs the classes with the columns from the first on. That holds also for a
+    # member that has seen two of more classes, and so has one column only.
     columns = np.searchsorted(pair.classes, estimator.classes_)
     return OneVsRestCalibration(
         member, method, list(map(curve, pair.calibrators)), columns, len(pair.classes)

@@ -19,8 +19,8 @@ class Enclosure:
     """Sets that hold the values of a layer, one set for each sample.
 
     A set is {A (u + η) + b : ‖η / r‖ <= 1, lowest <= η <= highest}, widened by a bound on the
-    rounding of the model, which computes in a precision of its own. Affine layers only change A
-    and b, so that their bounds are exact, by the dual norm; any other layer makes intervals.
+    rounding of the model in its own precision. An affine layer only changes A and b, so its bounds
+    are exact, by the dual norm. Any other layer gives intervals.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class Enclosure:
         The shape of one sample's values, where they are not a vector but, say, an image.
 
     is_exact : bool, default=True
-        Whether η is still the perturbation of the input, so that nothing is in the sets but what
-        it can bring about (and rounding).
+        Whether η is still the perturbation of the input. Then the sets hold only the values that
+        a perturbation can bring about, and rounding.
 
     References
     ----------
@@ -110,7 +110,7 @@ class Enclosure:
             Valid range of X.
 
         rounding : float, default=the spacing of float64
-            Spacing around 1 of the numbers that the model computes with.
+            Spacing around 1 of the numbers in which the model computes.
 
         Returns
         -------
@@ -177,7 +177,7 @@ class Enclosure:
         return linear(radius**2, self.coef**2).sqrt()
 
     def affine(self, weight: Tensor, bias: Tensor | None = None) -> "Enclosure":
-        """What an affine layer makes of the sets: no bound, but the sets themselves.
+        """The sets of an affine layer's outputs, without any slack.
 
         Parameters
         ----------
@@ -195,14 +195,14 @@ class Enclosure:
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         weight, bias = weight.to(self.centre), bias.to(self.centre)
         low, high = self.limits()
-        # A sum of n products in floating point, in any order, is off by n u Σ|w||x| at most, to
-        # first order in the unit roundoff u, which is half of the spacing (Higham, "Accuracy and
+        # The error of a sum of n products in floating point, in any order, is at most n u Σ|w||x|,
+        # to first order in the unit roundoff u, which is half of the spacing (Higham, "Accuracy and
         # Stability of Numerical Algorithms", 2nd ed., section 3.1).
         n_terms = (weight != 0).sum(1) + 1
         size = linear(torch.maximum(-low, high).nan_to_num(), weight.abs(), bias.abs())
         error = linear(self.error, weight.abs()) + n_terms * self.rounding * size
         offset = linear(self.offset.nan_to_num(), weight, bias)
-        # Where a missing value has no weight, it does no harm.
+        # A missing value makes only those outputs NaN in which it has a weight.
         missing = self.offset.isnan()
         if missing.any():
             reached = linear(missing.to(weight), (weight != 0).to(weight)) > 0
@@ -211,7 +211,7 @@ class Enclosure:
         return replace(self, coef=coef, offset=offset, error=error, shape=None)
 
     def between(self, low: Tensor, high: Tensor) -> "Enclosure":
-        """Intervals in the place of these sets, for values that rounding has not touched yet.
+        """Intervals in place of these sets, with the rounding of one more layer.
 
         Parameters
         ----------
@@ -221,11 +221,11 @@ class Enclosure:
         Returns
         -------
         Enclosure
-            The intervals, widened by the rounding of functions such as tanh.
+            The intervals, widened by the rounding error of functions such as tanh.
         """
         shape = None if low.ndim == 2 else tuple(low.shape[1:])
         low, high = low.flatten(1), high.flatten(1)
-        # Elementary functions are off by a few units in the last place.
+        # Elementary functions have an error of a few units in the last place.
         error = 4 * self.rounding * torch.maximum(-low, high)
         middle, reach = (low + high) / 2, (high - low) / 2
         offset = torch.zeros_like(middle)
@@ -249,10 +249,10 @@ class Enclosure:
         return values if self.shape is None else values.unflatten(1, self.shape)
 
     def rivals(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each class k as a rival of the samples' own y.
+        """Iterate over the classes k as rivals of the samples' own class y.
 
-        Both rows of weights are subtracted before the worst η is sought. That is exact after
-        affine layers alone, and tighter than the difference of two intervals after others.
+        The two rows of weights are subtracted before the worst η is sought. After affine layers
+        alone that is exact; after others it is tighter than the difference of two intervals.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ class Enclosure:
             z_k - z_y at the centre; minus infinity where k is y.
 
         gain : torch.Tensor of shape (n_samples,)
-            What the worst η adds to it.
+            The amount that the worst η adds to it.
 
         step : torch.Tensor of shape (n_samples, n_features)
             The worst η.
@@ -301,7 +301,7 @@ class Enclosure:
         Returns
         -------
         torch.Tensor of shape (n_samples,), bool
-            True where no other value comes up to it.
+            True where every other value stays below it.
         """
         worst = torch.stack([gap + gain for gap, gain, _ in self.rivals(labels)], dim=1)
         slack = self.error + self.error.gather(1, labels[:, None])

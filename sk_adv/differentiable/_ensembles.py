@@ -1,4 +1,4 @@
-"""Rules for ensembles: voting, bagging, one class against the rest, stacking."""
+"""Rules for ensembles: voting, bagging, one-vs-rest, stacking."""
 
 import torch
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -6,28 +6,27 @@ from sklearn.multiclass import OneVsRestClassifier, _ConstantPredictor
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
-from sk_adv.differentiable._core import (
+from sk_adv.differentiable._as_module import as_module, parts_of
+from sk_adv.differentiable._composition import (
     Chain,
-    as_module,
     decision_values,
     log_probabilities,
-    parts_of,
     preferences,
     run,
 )
 from sk_adv.differentiable._linear import is_affine, log_of, with_zero
-from sk_adv.differentiable._maps import Select
+from sk_adv.differentiable._transformers import Select
 
 
 def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
-    """The log probabilities of some classes among those of all; the others have probability 0."""
+    """Log probabilities of all classes from those of some; the others have probability 0."""
     return log_of(log_p.new_zeros(len(log_p), n_classes)).index_copy(1, columns, log_p)
 
 
 def response(module: nn.Module, method: str, X: Tensor) -> Tensor:
-    """What the estimator's method of that name returns, in n_classes columns.
+    """The values of the estimator's method of that name, in n_classes columns.
 
-    Two classes have (0, d) for `decision_function`.
+    For two classes the columns of `decision_function` are (0, d).
     """
     if method == "predict_proba":
         return log_probabilities(module, X).exp()
@@ -38,7 +37,7 @@ def refuse_pairs(estimator):
     """Raise `ValueError` if `decision_function` has a column for each two of several classes."""
     if len(estimator.classes_) > 2 and _compares_pairs(estimator):
         raise ValueError(
-            "as_module takes decision values that have one column a class; got "
+            "as_module takes decision values that have one column per class; got "
             f"decision_function_shape='ovo' in {type(estimator).__name__}. Set it to 'ovr', which "
             "gives the same predictions."
         )
@@ -50,17 +49,17 @@ def _compares_pairs(estimator):
 
 
 class AmongAllClasses(nn.Module):
-    """A member that has seen some of the ensemble's classes only.
+    """A member that has seen only some of the ensemble's classes.
 
     Parameters
     ----------
     member : nn.Module
 
     columns : array-like of int
-        Where the member's classes stand among the ensemble's.
+        Indices of the member's classes among the ensemble's.
 
     n_classes : int
-        How many classes the ensemble has.
+        Number of classes of the ensemble.
     """
 
     has_parts = True
@@ -86,7 +85,7 @@ class AmongAllClasses(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Members, each a module to the logits of all classes, and their shares, which sum to 1."""
+    """Members, modules that give logits of all classes, and their weights, scaled to sum 1."""
 
     has_parts = True
 
@@ -103,7 +102,7 @@ class Ensemble(nn.Module):
         return self._collect(decision_values, X) @ self.weights
 
     def preferences(self, X):
-        """The logits: bagging has decision values, but predicts by probabilities or votes."""
+        """The logits, because bagging predicts by probabilities or votes, not by decisions."""
         return self(X)
 
     def _collect(self, function, X):
@@ -134,18 +133,18 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 class Votes(Ensemble):
-    """The share of votes of each class, and a confidence too small to overturn a difference.
+    """The share of votes of each class, plus a confidence too small to overturn a difference.
 
-    Votes have no gradient. So the logits are, as in scikit-learn's votes between each two classes
-    (`sklearn.utils.multiclass._ovr_decision_function`), votes and a bounded confidence,
+    Votes have no gradient. So the logits are votes plus a bounded confidence, as scikit-learn's are
+    for votes between each two classes (`sklearn.utils.multiclass._ovr_decision_function`),
 
         vₖ + g/(3K) (Σₘ wₘ tₘₖ / (1 + |tₘₖ|) - 2k) ,
 
     where v are the shares of votes of K classes, tₘₖ is member m's log-odds of class k, and g the
-    smallest difference between the votes of two classes at x, or 1 where all have the same. The
-    largest logit is then that of the class with the most votes, and of classes with equally many,
-    by the last term, that of the first, which scikit-learn predicts. Each member's confidence is
-    bounded by itself: a member with large decision values would else hide the others' gradients.
+    smallest difference between the votes of two classes at x, or 1 if all votes are equal. So the
+    class with the most votes has the largest logit. Among classes with equally many votes the last
+    term prefers the first, which scikit-learn predicts. Each member's confidence is bounded
+    separately; otherwise a member with large decision values would hide the others' gradients.
     """
 
     def votes(self, X):
@@ -160,7 +159,7 @@ class Votes(Ensemble):
         t = self._collect(lambda member, X: log_odds(run(member, X)), X)
         confidence = (t / (1 + t.abs())) @ self.weights
         gaps = votes.sort(1).values.diff(dim=1)
-        # Sums of weights that differ by rounding only are equal.
+        # Sums of weights that differ only by rounding count as equal.
         rounding = len(self.members) * torch.finfo(votes.dtype).eps
         gap = torch.where(gaps > rounding, gaps, 1.0).amin(1, keepdim=True)
         n_classes = votes.shape[1]
@@ -204,7 +203,7 @@ def _(bagging):
     probable = [hasattr(estimator, "predict_proba") for estimator in bagging.estimators_]
     if not any(probable):
         return Votes(members)
-    # Members without probabilities vote among those that have them.
+    # In a mixed ensemble the members without probabilities vote.
     return MeanProbability(
         member if has_probabilities else Votes([member])
         for member, has_probabilities in zip(members, probable, strict=True)
@@ -212,15 +211,17 @@ def _(bagging):
 
 
 class AgainstTheRest(nn.Module):
-    """One column of each member, which tells a class from the rest; of one member both.
+    """The column of each member's class, where each member tells a class from the rest.
+
+    A single member, for two classes, gives both its columns.
 
     Parameters
     ----------
     members : list of nn.Module
-        Each from X to the logits of (the rest, the class).
+        Each gives the logits of (the rest, the class).
 
     function : decision_values or log_probabilities
-        What is taken from them.
+        The values that are taken from the members.
     """
 
     has_parts = True
@@ -238,14 +239,14 @@ class AgainstTheRest(nn.Module):
 
     @property
     def is_affine(self):
-        """Whether these are decision values of affine members."""
+        """Whether the columns are decision values of affine members."""
         return self.function is decision_values and all(map(is_affine, self.members))
 
 
 class NormalizedAgainstTheRest(nn.Module):
-    """Log probabilities of each class against the rest: their softmax divides by the sum.
+    """Log probabilities of each class against the rest; the softmax divides by their sum.
 
-    The decision values beside them are an `AgainstTheRest` too.
+    The decision values are an `AgainstTheRest` too.
     """
 
     has_parts = True
@@ -264,11 +265,11 @@ class NormalizedAgainstTheRest(nn.Module):
 def _(one_vs_rest):
     if one_vs_rest.multilabel_:
         raise ValueError(
-            "as_module takes one label a sample; got a OneVsRestClassifier fitted with several. "
+            "as_module takes one label per sample; got a OneVsRestClassifier fitted with several. "
             "Pass one of its estimators_, a classifier of one of the labels."
         )
     members = list(map(as_module, one_vs_rest.estimators_))
-    # predict, too, takes probabilities only where there are no decisions.
+    # Like predict, which takes probabilities only where there are no decisions.
     has_decision = hasattr(one_vs_rest, "decision_function")
     decision = AgainstTheRest(members, decision_values if has_decision else log_probabilities)
     if not hasattr(one_vs_rest, "predict_proba"):
@@ -285,7 +286,7 @@ class Constant(nn.Module):
 
     def forward(self, X):
         """Logits of X, of shape (n_samples, 2)."""
-        # Of no influence, but without it there would be no gradient to ask for.
+        # 0 * X changes nothing, but gives the output a gradient.
         value = self.value + 0 * X[:, :1]
         return log_of(torch.cat([1 - value, value], dim=1))
 
@@ -312,34 +313,34 @@ class Responses(nn.Module):
         self.passthrough = passthrough
 
     def forward(self, X):
-        """What the final estimator sees, of shape (n_samples, n_responses)."""
+        """The input of the final estimator, of shape (n_samples, n_responses)."""
         columns = []
         for member, method in zip(self.members, self.methods, strict=True):
             values = response(member, method, X)
-            # decision_function has one column where the member has two classes; of predict_proba
-            # one is dropped where the whole has two. A member fitted before may have others.
+            # decision_function has one column if the member has two classes. predict_proba loses
+            # one if the whole ensemble has two; a member fitted before may have seen others.
             n_classes = self.n_classes if method == "predict_proba" else values.shape[1]
             columns.append(values[:, 1:] if n_classes == 2 else values)
         return torch.cat([*columns, X] if self.passthrough else columns, dim=1)
 
 
-def check_stack_methods(methods):
-    """Raise `ValueError` if members are stacked by their predictions."""
-    if "predict" in methods:
-        raise ValueError(
-            "as_module takes a StackingClassifier whose members have predict_proba or "
-            "decision_function: predictions have no gradient. Set stack_method to 'auto', "
-            "'predict_proba' or 'decision_function' and leave out members without these."
-        )
+def refuse_predictions(stacking):
+    """The error if members are stacked by their predictions, or None."""
+    if "predict" not in getattr(stacking, "stack_method_", [stacking.stack_method]):
+        return None
+    return ValueError(
+        "as_module takes a StackingClassifier whose members have predict_proba or "
+        "decision_function: predictions have no gradient. Set stack_method to 'auto', "
+        "'predict_proba' or 'decision_function' and leave out members without these."
+    )
 
 
-@as_module.register(StackingClassifier)
+@as_module.register(StackingClassifier, refuse=refuse_predictions)
 def _(stacking):
     if isinstance(stacking.classes_, list):
         raise ValueError(
-            "as_module takes one label a sample; got a StackingClassifier fitted with several."
+            "as_module takes one label per sample; got a StackingClassifier fitted with several."
         )
-    check_stack_methods(stacking.stack_method_)
     for estimator, method in zip(stacking.estimators_, stacking.stack_method_, strict=True):
         if method == "decision_function":
             refuse_pairs(estimator)
@@ -359,7 +360,6 @@ def _(voting):
 
 @parts_of.register(StackingClassifier)
 def _(stacking):
-    check_stack_methods([stacking.stack_method])
     members = [estimator for _, estimator in stacking.estimators if estimator != "drop"]
     return members if stacking.final_estimator is None else [*members, stacking.final_estimator]
 

@@ -1,4 +1,4 @@
-"""Interval bounds: what the layers of a network can give for all inputs of a perturbation set."""
+"""Interval bounds on the outputs of a module for all inputs of a perturbation set."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from sk_adv._perturbations import PerturbationSet
-from sk_adv.differentiable._columns import Columns, Table
-from sk_adv.differentiable._core import Chain
+from sk_adv.differentiable._column_transformer import Columns, Table
+from sk_adv.differentiable._composition import Chain
 from sk_adv.differentiable._enclosure import Enclosure
-from sk_adv.differentiable._linear import decision_module, fold_linear, is_affine
-from sk_adv.differentiable._maps import Affine, Fill
+from sk_adv.differentiable._linear import decision_module, fold_linear, is_affine, not_linear
+from sk_adv.differentiable._transformers import Affine, Fill
 
 NONDECREASING = (
     nn.Hardtanh,
@@ -27,18 +27,14 @@ NONDECREASING = (
 )
 
 
-class NoBoundsError(TypeError):
-    """There are no bounds on what a module gives."""
-
-
 def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     """Sets that hold a module's outputs for all inputs in given sets.
 
     Parameters
     ----------
     module : torch.nn.Module
-        In evaluation mode and float64: an affine module, `Maxout`, an activation that nowhere
-        falls, a `Sequential` of these, or a type for which a rule is registered (see Notes).
+        In evaluation mode and float64: an affine module, `Maxout`, an activation that never
+        decreases, a `Sequential` of these, or a type for which a rule is registered (see Notes).
 
     region : Enclosure
         The sets of its inputs.
@@ -46,7 +42,7 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     Returns
     -------
     Enclosure
-        The sets of its outputs. They may be too large, never too small.
+        The sets of its outputs. They may be too large, but never too small.
 
     Raises
     ------
@@ -73,7 +69,7 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     known = next(base for base in kind.__mro__ if base in _rule.registry)
     # A subclass that computes something else is another module.
     if known is not object and kind.forward is not known.forward:
-        raise NoBoundsError(_NO_BOUNDS.format(kind.__name__))
+        raise _no_bounds(module)
     return _rule(module, region)
 
 
@@ -81,16 +77,23 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
 def _rule(module, region):
     if is_affine(module):
         return region.affine(*fold_linear(module, region.error.shape[1]))
-    raise NoBoundsError(_NO_BOUNDS.format(type(module).__name__))
+    raise _no_bounds(module)
 
 
 enclose.register = _rule.register
 
-_NO_BOUNDS = (
-    "There are no bounds on the outputs of the module {0}: register a rule by "
-    "`sk_adv.differentiable.enclose.register({0})`, or attack the model by attack='pgd' instead, "
-    "which bounds its accuracy from above."
-)
+
+class NoBoundsError(TypeError):
+    """A module that `enclose` has no rule for."""
+
+
+def _no_bounds(module):
+    name = type(module).__name__
+    return NoBoundsError(
+        f"There are no bounds on the outputs of the module {name}: register a rule by "
+        f"`sk_adv.differentiable.enclose.register({name})`, or attack the model by attack='pgd' "
+        "instead, which bounds its accuracy from above."
+    )
 
 
 @enclose.register(Chain)
@@ -184,7 +187,7 @@ def _(module: Affine, region):
         return scaled
     if region.norm == np.inf or region.coef is not None:
         return _monotone(lambda values: torch.clamp(values, *module.limits), scaled)
-    # As clamping brings no two numbers further apart, a ball stays one, within the limits.
+    # Clamping brings no two numbers further apart, so a ball stays within one of its radius.
     radius = scale.abs() * region.radius
     limits = PerturbationSet.unchecked(radius, region.norm, module.limits)
     ball = Enclosure.of(scaled.values(), limits, rounding=region.rounding)
@@ -195,8 +198,8 @@ def _(module: Affine, region):
 def _(module: Fill, region):
     if not np.isnan(module.missing_value):
         raise NoBoundsError(
-            "There are bounds for a SimpleImputer of NaN only, as other numbers can be reached by "
-            f"a perturbation; got missing_values={module.missing_value}."
+            "There are bounds for a SimpleImputer of NaN only, because a perturbation can reach "
+            f"other numbers; got missing_values={module.missing_value}."
         )
     kept, indicated = module.kept.indices, module.indicated.indices
     missing = region.offset.isnan()
@@ -219,8 +222,8 @@ def _(module: Columns, region):
     parts = [enclose(part, region) for part in module.parts]
     if not all(part.is_exact for part in parts):
         raise NoBoundsError(
-            "There are bounds for a ColumnTransformer of affine transformers only, and of those "
-            "whose columns stay as they are."
+            "There are bounds for a ColumnTransformer only where its transformers are affine, or "
+            "their columns stay as they are."
         )
     return replace(
         region,
@@ -231,17 +234,11 @@ def _(module: Columns, region):
 
 
 def enclose_linear(module: nn.Module, region: Enclosure) -> Enclosure:
-    """The decision values of what is linear from end to end; else a `TypeError` that says so."""
+    """The sets of a linear module's decision values, or a `TypeError` if it is not linear."""
     try:
         values = enclose(decision_module(module), region)
     except NoBoundsError as error:
-        raise NoBoundsError(_NOT_LINEAR.format(type(module).__name__)) from error
+        raise not_linear(module) from error
     if not values.is_exact:
-        raise NoBoundsError(_NOT_LINEAR.format(type(module).__name__))
+        raise not_linear(module)
     return values
-
-
-_NOT_LINEAR = (
-    "There is an exact worst case for linear models, and pipelines of linear maps before them, "
-    "only; got a {} that is not linear. attack='pgd' takes any model with gradients."
-)

@@ -1,4 +1,4 @@
-"""Rules for linear classifiers, and the weights of what is linear from end to end."""
+"""Rules for linear classifiers, and the weights of modules that are linear from end to end."""
 
 import functools
 
@@ -9,7 +9,8 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from torch import Tensor, nn
 
 from sk_adv._devices import module_device_and_dtype, to_tensor
-from sk_adv.differentiable._core import Chain, as_module, run
+from sk_adv.differentiable._as_module import as_module
+from sk_adv.differentiable._composition import Chain, is_chain, run
 
 
 def with_zero(decision: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class OneVsRestLogits(nn.Module):
 class ModifiedHuberLogits(LinearLogits):
     """Decision values d of a classifier whose probabilities, (clip(d, -1, 1) + 1) / 2, reach 0.
 
-    The logarithm of such probabilities is no logit; it is there for those who average them.
+    The logarithm of such probabilities is no logit; it serves ensembles, which average them.
     Source: Zhang, "Statistical behavior and consistency of classification methods based on convex
     risk minimization", Annals of Statistics 32, 2004.
     """
@@ -80,18 +81,17 @@ def log_of(probabilities: Tensor) -> Tensor:
 
 
 def is_affine(module):
-    """Whether the module's output is an affine function of its input, by what it computes."""
-    # Not by its type: a subclass may compute something else.
-    forward = type(module).forward
-    if forward in (nn.Sequential.forward, Chain.forward):
+    """Whether the module's output is an affine function of its input."""
+    if is_chain(module):
         return all(map(is_affine, module))
-    if forward in (nn.Linear.forward, nn.Identity.forward, nn.Flatten.forward):
+    # Not by its type: a subclass may compute something else.
+    if type(module).forward in (nn.Linear.forward, nn.Identity.forward, nn.Flatten.forward):
         return True
     return getattr(module, "is_affine", False)
 
 
 def fold_linear(module, n_features):
-    """Weights and offsets of the decision values of what is linear from end to end.
+    """Weights and offsets of the decision values of a module that is linear from end to end.
 
     Returns
     -------
@@ -105,10 +105,7 @@ def fold_linear(module, n_features):
     """
     decision = decision_module(module)
     if not is_affine(decision):
-        raise TypeError(
-            "There is an exact value for linear models, and pipelines of linear maps before them, "
-            f"only; got a {type(module).__name__} that is not linear."
-        )
+        raise not_linear(module)
     device, dtype = module_device_and_dtype(module)
     origin = torch.zeros(1, n_features, device=device, dtype=dtype, requires_grad=True)
     with torch.enable_grad():
@@ -117,9 +114,18 @@ def fold_linear(module, n_features):
     return torch.stack(rows), intercept.detach()
 
 
+def not_linear(module):
+    """The error for a module that is not linear, where a linear one is needed."""
+    return TypeError(
+        "There is an exact worst case for linear models, and pipelines of linear maps before them, "
+        f"only; got a {type(module).__name__} that is not linear. attack='pgd' takes any model "
+        "with gradients."
+    )
+
+
 @functools.singledispatch
 def decision_module(module):
-    """The module without what comes last and leaves the order of the logits as it is."""
+    """The module without a last step that keeps the order of the logits, such as a softmax."""
     decision = getattr(module, "decision_values", None)
     return decision if isinstance(decision, nn.Module) else module
 
@@ -135,23 +141,23 @@ def _(module: nn.Sequential):
 
 
 def to_dense(values) -> Tensor:
-    """A tensor of what may be sparse, as weights are after `sparsify` or a fit on sparse data."""
+    """A tensor of weights, which are sparse after `sparsify` or a fit on sparse data."""
     return to_tensor(values.toarray() if issparse(values) else values)
 
 
 def refuse_multilabel(estimator):
-    """Raise `ValueError` if the samples that the estimator was fitted to have several labels."""
+    """Raise `ValueError` if the estimator was fitted to several labels per sample."""
     if estimator._label_binarizer.y_type_.startswith("multilabel"):
         name = type(estimator).__name__
         raise ValueError(
             f"This {name} was fitted to multilabel targets, where each sample may have several "
-            f"labels; as_module needs one class a sample. Fit one {name} a label."
+            f"labels; as_module needs one class per sample. Fit one {name} per label."
         )
 
 
 def linear_logits(estimator, kind=LinearLogits):
     """The logits of an estimator that has `coef_` and `intercept_`."""
-    # Of two classes a ridge classifier has one row as a vector.
+    # For two classes a ridge classifier has its one row as a vector.
     coef = torch.atleast_2d(to_dense(estimator.coef_))
     # Without an intercept some estimators have a single zero for all classes.
     intercept = torch.as_tensor(estimator.intercept_, dtype=coef.dtype, device=coef.device)

@@ -1,4 +1,4 @@
-"""Rules for scikit-learn's and skorch's networks."""
+"""Rules for torch modules, and for scikit-learn's and skorch's networks."""
 
 import copy
 
@@ -8,9 +8,10 @@ from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from sk_adv.differentiable._core import Chain, as_module
+from sk_adv.differentiable._as_module import as_module
+from sk_adv.differentiable._composition import Chain
 from sk_adv.differentiable._linear import LinearLogits, log_of, refuse_multilabel, with_zero
-from sk_adv.differentiable._maps import Affine
+from sk_adv.differentiable._transformers import Affine
 
 _ACTIVATIONS = {
     "identity": nn.Identity,
@@ -20,6 +21,11 @@ _ACTIVATIONS = {
 }
 
 
+@as_module.register(nn.Module)
+def _(module):
+    return copy.deepcopy(module)
+
+
 @as_module.register(MLPClassifier)
 def _(estimator):
     refuse_multilabel(estimator)
@@ -27,7 +33,7 @@ def _(estimator):
     biases = [torch.as_tensor(intercept) for intercept in estimator.intercepts_]
     layers = []
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        # Made without weights, as drawing them would move torch's generator.
+        # Made without weights, because drawing them would move torch's generator.
         layer = nn.Linear(*weight.T.shape, device="meta")
         layer.weight, layer.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         layers += [layer, _ACTIVATIONS[estimator.activation]()]
@@ -37,8 +43,8 @@ def _(estimator):
 class BinaryLogits(nn.Module):
     """Logits (0, d) of decision values d of shape (n_samples,) or (n_samples, 1).
 
-    A `threshold` on the probability, other than a half, is in its `decision_values`, the larger of
-    which is the prediction, and not in the logits, whose softmax are the probabilities.
+    A `threshold` on the probability other than a half shifts the `decision_values` only, the
+    larger of which is the prediction. The softmax of the logits stays the probabilities.
     """
 
     is_affine = True
@@ -55,7 +61,7 @@ class BinaryLogits(nn.Module):
 
 
 class LogProbabilities(nn.Module):
-    """Logarithms of what a function makes of a network's output: probabilities of the classes."""
+    """Logarithms of the probabilities that a function makes of a network's output."""
 
     def __init__(self, function):
         super().__init__()
@@ -67,14 +73,14 @@ class LogProbabilities(nn.Module):
 
 
 def plain_module(net):
-    """The module of a net, without the shell that `torch.compile` puts around it."""
+    """The module of a net, without the wrapper of `torch.compile`."""
     return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def network(net):
     """A copy of the module of a net that returns the first of several outputs, as skorch does."""
     module = copy.deepcopy(plain_module(net))
-    # A hook, as a module around it would hide what kind of module it is.
+    # A hook, because a module around it would hide its type.
     module.register_forward_hook(_first)
     return module
 
@@ -88,27 +94,43 @@ def _two_columns(probability):
     return torch.cat([1 - probability, probability], dim=1)
 
 
-@as_module.register(NeuralNetClassifier)
-@as_module.register(NeuralNetBinaryClassifier)
-def _(net):
-    module = network(net)
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    if callable(net.predict_nonlinearity):
-        # Those of two classes hand on a vector.
-        flat = [nn.Flatten(0)] if isinstance(net, NeuralNetBinaryClassifier) else []
-        return Chain(module, *flat, LogProbabilities(net.predict_nonlinearity))
-    if isinstance(criterion, nn.CrossEntropyLoss):
-        return module
-    if isinstance(criterion, nn.BCEWithLogitsLoss):
-        return Chain(module, BinaryLogits(getattr(net, "threshold", 0.5)))
-    if isinstance(criterion, nn.BCELoss):
-        return Chain(module, LogProbabilities(_two_columns))
-    # skorch takes the logarithm of the module's output itself.
-    if isinstance(criterion, nn.NLLLoss):
-        return Chain(module, LogProbabilities(nn.Identity()))
+def refuse_unknown_criterion(net):
+    """The error for a net whose criterion does not tell what its outputs are, or None."""
+    if not (hasattr(net, "criterion_") or isinstance(net.criterion, type | nn.Module)):
+        # A function that makes the criterion when the net is initialized.
+        return None
+    criterion = _criterion_type(net)
+    known = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss, nn.NLLLoss)
+    if callable(net.predict_nonlinearity) or issubclass(criterion, known):
+        return None
     name = type(net).__name__
-    raise TypeError(
-        f"as_module can't tell whether this {name} with criterion={type(criterion).__name__} puts "
+    return TypeError(
+        f"as_module can't tell whether this {name} with criterion={criterion.__name__} puts "
         "out logits or probabilities. Set `predict_nonlinearity` to the function that makes "
         "probabilities of its output, or pass the module itself, `net.module_`, if it gives logits."
     )
+
+
+def _criterion_type(net):
+    criterion = getattr(net, "criterion_", net.criterion)
+    criterion = getattr(criterion, "_orig_mod", criterion)
+    return criterion if isinstance(criterion, type) else type(criterion)
+
+
+@as_module.register(NeuralNetClassifier, refuse=refuse_unknown_criterion)
+@as_module.register(NeuralNetBinaryClassifier, refuse=refuse_unknown_criterion)
+def _(net):
+    module = network(net)
+    criterion = _criterion_type(net)
+    if callable(net.predict_nonlinearity):
+        # Nets of two classes give a vector to the nonlinearity.
+        flat = [nn.Flatten(0)] if isinstance(net, NeuralNetBinaryClassifier) else []
+        return Chain(module, *flat, LogProbabilities(net.predict_nonlinearity))
+    if issubclass(criterion, nn.CrossEntropyLoss):
+        return module
+    if issubclass(criterion, nn.BCEWithLogitsLoss):
+        return Chain(module, BinaryLogits(getattr(net, "threshold", 0.5)))
+    if issubclass(criterion, nn.BCELoss):
+        return Chain(module, LogProbabilities(_two_columns))
+    # NLLLoss: the module gives probabilities, of which skorch takes the logarithm itself.
+    return Chain(module, LogProbabilities(nn.Identity()))

@@ -16,7 +16,7 @@ from sk_adv._perturbations import (
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, numeric
 from sk_adv.differentiable import Enclosure, as_module, enclose
-from sk_adv.differentiable._columns import split_columns
+from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import decision_module
 

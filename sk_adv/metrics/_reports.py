@@ -13,7 +13,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sk_adv._perturbations import as_perturbation_set, check_radius
 from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
 from sk_adv.attacks._table import resolve_attack, resolve_attacks
-from sk_adv.differentiable._core import has_rule
+from sk_adv.differentiable._as_module import has_rule
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
 from sk_adv.metrics._scores import confidence_on_errors

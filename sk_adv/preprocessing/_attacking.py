@@ -16,7 +16,7 @@ from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.attacks._estimators import fit_surrogate, index_of_target, perturb
 from sk_adv.attacks._table import resolve_attack
-from sk_adv.differentiable._core import check_has_rule
+from sk_adv.differentiable._as_module import check_has_rule
 
 
 class AttackingEstimator(BaseEstimator):

@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm
-from sk_adv.differentiable._core import check_has_rule
+from sk_adv.differentiable._as_module import check_has_rule
 
 SCALED = make_pipeline(StandardScaler(), LogisticRegression())
 SOFT = VotingClassifier([("line", SCALED), ("bayes", GaussianNB())], voting="soft")

@@ -21,7 +21,8 @@ from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm, log_odds_against
-from sk_adv.differentiable._core import check_has_rule, decision_values, log_probabilities
+from sk_adv.differentiable import decision_values, log_probabilities
+from sk_adv.differentiable._as_module import check_has_rule
 from sk_adv.differentiable._linear import fold_linear
 
 
@@ -360,7 +361,7 @@ def test_what_has_no_gradient_or_logits_is_refused():
 )
 def test_several_labels_a_sample_are_refused(model):
     X, y = make_multilabel_classification(60, random_state=0)
-    with pytest.raises(ValueError, match="one label a sample.*fitted with several"):
+    with pytest.raises(ValueError, match="one label per sample.*fitted with several"):
         as_module(model.fit(X, y))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from sk_adv import as_module
 from sk_adv.attacks import pgd
 from sk_adv.differentiable import Enclosure, enclose
-from sk_adv.differentiable._maps import Affine
+from sk_adv.differentiable._transformers import Affine
 from sk_adv.neural_network import Maxout, MaxoutNet
 
 NETWORKS = {

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from sk_adv import as_module
-from sk_adv.differentiable._core import decision_values, log_probabilities
+from sk_adv.differentiable import decision_values, log_probabilities
 from sk_adv.differentiable._linear import fold_linear, is_affine
 
 ESTIMATORS = [
@@ -136,7 +136,7 @@ def test_each_class_has_an_offset_without_an_intercept_too(data):
 def test_several_labels_a_sample_are_refused():
     X = np.random.default_rng(0).normal(size=(20, 3))
     model = RidgeClassifier().fit(X, (X > 0).astype(int))
-    with pytest.raises(ValueError, match="RidgeClassifier was fitted to multilabel.*a label"):
+    with pytest.raises(ValueError, match="RidgeClassifier was fitted to multilabel.*per label"):
         as_module(model)
 
 

@@ -92,7 +92,7 @@ def test_perceptron_without_activations_is_linear_from_end_to_end(data):
 def test_several_labels_a_sample_are_refused(data):
     X, _ = data
     model = MLPClassifier(3, max_iter=2).fit(X, (X[:, :2] > 0).astype(int))
-    with pytest.raises(ValueError, match="MLPClassifier was fitted to multilabel.*a label"):
+    with pytest.raises(ValueError, match="MLPClassifier was fitted to multilabel.*per label"):
         as_module(model)
 
 

@@ -1,4 +1,4 @@
-"""The demo's words: the table, how to read it, captions, and what is needed to run it again."""
+"""The texts of the demo: the table, notes on it, captions, and the settings."""
 
 import platform
 from pathlib import Path
@@ -10,12 +10,12 @@ import skorch
 import torch
 
 import sk_adv
-from sk_adv._demo_models import Digits, Model, Result, Settings
-from sk_adv._report import Picture, Table
+from sk_adv._demo.models import Digits, Model, Result, Settings
+from sk_adv._demo.report import Picture, Table
 
 
 def make_table(models: list[Model], results: dict[str, Result]) -> Table:
-    """Make the one table, the models grouped by task."""
+    """Make the table of results, with the models grouped by task."""
     groups: dict[str, list[tuple[str, ...]]] = {}
     for model in models:
         result = results[model.name]
@@ -42,7 +42,7 @@ def make_table(models: list[Model], results: dict[str, Result]) -> Table:
 
 
 def lead(digits: Digits, settings: Settings) -> str:
-    """Say what was done."""
+    """Summarise the experiment in one sentence."""
     return (
         f"Models are trained on {len(digits.y_train):,} MNIST digits, plainly and against an "
         f"adversary who may change every pixel by up to ε = {settings.epsilon:g}, and attacked on "
@@ -51,7 +51,7 @@ def lead(digits: Digits, settings: Settings) -> str:
 
 
 def notes(two: Digits, settings: Settings) -> list[str]:
-    """Say how to read the table."""
+    """Explain how to read the table."""
     n_test = len(two.y_test)
     uncertainty = 100 * np.sqrt(0.3 * 0.7 / n_test)
     return [
@@ -72,9 +72,9 @@ def notes(two: Digits, settings: Settings) -> list[str]:
 
 
 def pictures(output: Path, settings: Settings) -> list[Picture]:
-    """List the figures with their captions, which hold whatever the models turn out to be.
+    """List the figures with their captions.
 
-    They say what is drawn and how to read it; the table says what came out.
+    A caption says what is drawn and how to read it, and so holds for any result.
     """
     epsilon = f"ε = {settings.epsilon:g}"
     return [
@@ -118,7 +118,7 @@ def pictures(output: Path, settings: Settings) -> list[Picture]:
 
 
 def describe(settings: Settings, models: list[Model], seconds: float) -> dict[str, str]:
-    """List what is needed to run it again."""
+    """List the settings and versions with which the run can be repeated."""
     chosen = {f"Parameters: {model.name}": model.chosen for model in models}
     packages = (sk_adv, sklearn, torch, skorch, np, matplotlib)
     versions = ", ".join(f"{package.__name__} {package.__version__}" for package in packages)

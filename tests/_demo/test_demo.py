@@ -13,10 +13,10 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 import sk_adv.__main__ as command_line
-from sk_adv import _demo
-from sk_adv._demo_models import Digits, Model, Result, Settings, load_digits, measure
-from sk_adv._demo_words import make_table, notes, pictures
-from sk_adv._report import Table
+from sk_adv._demo import run as demo_run
+from sk_adv._demo.models import Digits, Model, Result, Settings, load_digits, measure
+from sk_adv._demo.report import Table
+from sk_adv._demo.words import make_table, notes, pictures
 from sk_adv.attacks._table import ATTACKS
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
@@ -55,16 +55,16 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     bars = []
 
-    class RecordedBar(_demo.tqdm):
+    class RecordedBar(demo_run.tqdm):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             bars.append(self)
 
     printed = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_demo, "tqdm", RecordedBar)
+        patch.setattr(demo_run, "tqdm", RecordedBar)
         patch.setattr("builtins.print", lambda text: printed.append(text))
-        results = _demo.run(folder, SMALL)
+        results = demo_run.run(folder, SMALL)
     (bar,) = bars
     return folder, results, "\n".join(printed), bar
 
@@ -260,7 +260,7 @@ def test_confidence_without_errors_is_shown_as_a_dash():
 
 def test_the_command_line_passes_folder_and_seed_on(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(_demo, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(demo_run, "run", lambda *arguments: calls.append(arguments))
     output = tmp_path / "new" / "folder"
     command_line.main(["demo", "--output", str(output), "--seed", "3"])
     assert calls == [(output, Settings(seed=3))]

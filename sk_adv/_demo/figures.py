@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sk_adv._demo_models import Digits, Model, Settings, pgd_params
+from sk_adv._demo.models import Digits, Model, Settings, pgd_params
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 
 BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
@@ -83,7 +83,7 @@ def draw_curves(
 
 
 def finish_curves(ax: Axes, settings: Settings) -> None:
-    """Mark the radius of the table, lighten the frame, put the legend where no curve runs."""
+    """Mark the radius of the table, lighten the frame, put the legend below the curves."""
     ax.axvline(settings.epsilon, color="0.8", linewidth=1, zorder=0)
     ax.set_xlabel("radius ε of the perturbation (pixels from 0 to 1)")
     ax.grid(alpha=0.25)
@@ -94,7 +94,7 @@ def finish_curves(ax: Axes, settings: Settings) -> None:
 def draw_overview(
     path: Path, model: Model, curves: list[RobustnessCurveDisplay], settings: Settings
 ) -> None:
-    """Draw, in one picture, a linear model's digits under attack and the curves of several."""
+    """Draw one picture of a linear model's digits under attack and several models' curves."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     left, right = (part.subplots() for part in figure.subfigures(1, 2, width_ratios=(1.25, 1)))
     X, y = first_of_each_class(model.digits, n_samples=6)
@@ -111,7 +111,7 @@ def draw_overview(
 
 
 def first_of_each_class(digits: Digits, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first test digits, the classes in turn: nobody picked them."""
+    """The first test digits of each class, in turn; none is picked by hand."""
     classes = np.unique(digits.y_test)
     each = -(-n_samples // len(classes))
     rows = [np.flatnonzero(digits.y_test == digit)[:each] for digit in classes]

@@ -19,7 +19,7 @@ from skorch.callbacks import Callback
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.__main__ import main
-from sk_adv._reproduce import SCRIPTS
+from sk_adv._demo.reproduce import SCRIPTS
 from sk_adv.datasets import load_mnist_sample
 
 IDS = ["F1", *(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]

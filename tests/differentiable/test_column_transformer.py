@@ -19,11 +19,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 
 from sk_adv import as_module
 from sk_adv.attacks import fgsm, perturb
-from sk_adv.differentiable._columns import split_columns
+from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
 EPSILON = {"age": 2.0, "fare": 5.0}
@@ -214,6 +220,25 @@ def test_whole_numbers_beside_categories_become_real(make):
     model = make_pipeline(columns, LogisticRegression()).fit(X, y)
     steps = np.asarray(perturb(model, X, y, epsilon=0.4), dtype=float) - np.asarray(X)
     np.testing.assert_allclose(abs(steps), np.broadcast_to([0.4, 0.4, 0], steps.shape))
+
+
+@pytest.mark.filterwarnings("ignore:The columns")
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        FunctionTransformer(np.sort),
+        make_pipeline(StandardScaler(), FunctionTransformer(np.sort)),
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), [0])),
+    ],
+    ids=["sort", "pipeline", "nested"],
+)
+def test_numbers_behind_a_transformer_without_a_gradient_stay(transformer, data):
+    X, y = data
+    columns = make_column_transformer((StandardScaler(), [0, 1, 2]), (transformer, [3]))
+    model = make_pipeline(columns, LogisticRegression()).fit(X, y)
+    copies = perturb(model, X, y, epsilon=0.5)
+    np.testing.assert_array_equal(copies[:, 3:], X[:, 3:])
+    np.testing.assert_allclose(abs(copies[:, :3] - X[:, :3]), 0.5)
 
 
 def test_columns_in_another_order_are_refused(passengers, model):

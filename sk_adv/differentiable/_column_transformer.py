@@ -1,4 +1,4 @@
-"""ColumnTransformer: its rule for numbers, and frames in which some columns are no numbers."""
+"""The rule for ColumnTransformer, and modules for frames with columns that are not numbers."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -15,10 +15,17 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
 from torch import nn
 
-from sk_adv.differentiable._core import Chain, as_module, parts_of, run
+from sk_adv.differentiable._as_module import as_module, parts_of
+from sk_adv.differentiable._composition import Chain, run
 from sk_adv.differentiable._linear import is_affine
-from sk_adv.differentiable._maps import Affine, Select
-from sk_adv.differentiable._wrappers import active_steps, as_transformer
+from sk_adv.differentiable._pipeline import (
+    active_steps,
+    as_transformer,
+    has_transformer_rule,
+    refuse_classifiers,
+    transformers_with_rules,
+)
+from sk_adv.differentiable._transformers import Affine, Select
 
 
 class Columns(nn.Module):
@@ -36,12 +43,12 @@ class Columns(nn.Module):
 
     @property
     def is_affine(self):
-        """Whether all parts are."""
+        """Whether all parts are affine."""
         return all(map(is_affine, self.parts))
 
 
 class Table(nn.Module):
-    """Rows that were computed beforehand; X holds their numbers in one of its columns."""
+    """Rows that were computed beforehand; one column of X holds their indices."""
 
     def __init__(self, rows, column):
         super().__init__()
@@ -49,13 +56,13 @@ class Table(nn.Module):
         self.column = column
 
     def forward(self, X):
-        """Rows of the numbers in X."""
+        """The rows that X names."""
         return self.rows[X[:, self.column].long()]
 
 
 @dataclass(frozen=True)
 class SplitColumns:
-    """X as numbers for a module, where the columns that are not `free` stand for rows of X.
+    """X as numbers for a module; the columns that are not `free` hold the indices of the rows.
 
     Attributes
     ----------
@@ -63,11 +70,11 @@ class SplitColumns:
     module : torch.nn.Module
         The estimator, for these samples only.
     free : ndarray of bool of shape (n_features,)
-        The columns that reach the classifier by differentiable steps alone.
+        The columns that reach the classifier through differentiable steps only.
     names : list
-        Names, or numbers, of all columns.
+        Names, or indices, of all columns.
     transformers : list of str
-        What the other columns go through.
+        Types of the transformers of the other columns.
     """
 
     values: np.ndarray
@@ -78,12 +85,11 @@ class SplitColumns:
 
 
 def split_columns(estimator, X):
-    """Numbers and a module for X if a ColumnTransformer has to take it apart, else None.
+    """Numbers and a module for X if it has columns that only a ColumnTransformer takes, else None.
 
-    Columns in another order than those that the estimator was fitted on raise a `ValueError`.
-
-    Columns that go through a transformer without a rule, such as an encoder of categories, or that
-    are no numbers, are transformed here, once; the module looks the results up.
+    Some columns go through a transformer without a rule, such as an encoder of categories, or are
+    not numbers. They are transformed here, once, and the module looks the results up. If the
+    columns are in another order than in `fit`, this raises a `ValueError`.
     """
     names = list(X.columns) if hasattr(X, "columns") else list(range(_num_features(X)))
     fitted = getattr(estimator, "feature_names_in_", None)
@@ -122,7 +128,7 @@ def split_columns(estimator, X):
 
 
 def _steps(estimator):
-    """The steps of an estimator, out of searches, frozen estimators and nested pipelines."""
+    """The steps of an estimator, taken out of searches, frozen estimators and nested pipelines."""
     if isinstance(estimator, BaseSearchCV):
         return _steps(estimator.best_estimator_)
     if isinstance(estimator, FrozenEstimator):
@@ -134,9 +140,10 @@ def _steps(estimator):
 
 
 def _parts(transformer):
-    """The fitted transformers in use, in the order of their outputs; the columns of each.
+    """Iterate over the fitted transformers in use, in the order of their outputs.
 
-    Then whether the transformer takes its one column as a vector, and the weight of its output.
+    Yields the transformer, the indices of its columns, whether it takes its one column as a
+    vector, and the weight of its output.
     """
     weights = transformer.transformer_weights or {}
     for name, part, columns in transformer.transformers_:
@@ -152,14 +159,11 @@ def _weighted(module, weight):
 
 
 def _module_or_none(part):
-    try:
-        return as_transformer(part)
-    except TypeError:
-        return None
+    return as_transformer(part) if has_transformer_rule(part) else None
 
 
 def columns_without_numbers(X):
-    """The names, or numbers, of the columns of X that are no numbers."""
+    """The names, or indices, of the columns of X that do not hold numbers."""
     names = X.columns if hasattr(X, "columns") else range(_num_features(X))
     return [
         name for j, name in enumerate(names) if _as_numbers(_safe_indexing(X, j, axis=1)) is None
@@ -172,7 +176,7 @@ def _as_numbers(column):
     if array.dtype.kind in "fiub":
         return array.astype(np.float64)
     try:
-        # Columns of an array of mixed types, and numbers with gaps.
+        # A column of an array of mixed types, or numbers with missing values.
         kinds = {type(value) for value in array if value is not None}
         if kinds and all(issubclass(kind, Real) for kind in kinds):
             return array.astype(np.float64)
@@ -181,7 +185,20 @@ def _as_numbers(column):
     return None
 
 
-@as_module.register(ColumnTransformer)
+def _transformers(transformer):
+    """The transformers in use, fitted or not."""
+    if hasattr(transformer, "transformers_"):
+        return [part for part, *_ in _parts(transformer)]
+    parts = [part for _, part, _ in transformer.transformers] + [transformer.remainder]
+    return [part for part in parts if not isinstance(part, str)]
+
+
+def refuse_classifiers_in(transformer):
+    """The error for the first classifier among its transformers, or None."""
+    return refuse_classifiers(_transformers(transformer))
+
+
+@as_module.register(ColumnTransformer, refuse=refuse_classifiers_in)
 def _(transformer):
     return Columns(
         _weighted(Chain(Select(indices), as_transformer(part)), weight)
@@ -191,5 +208,4 @@ def _(transformer):
 
 @parts_of.register(ColumnTransformer)
 def _(transformer):
-    # Without a rule its columns just stay unperturbed.
-    return []
+    return transformers_with_rules(_transformers(transformer))

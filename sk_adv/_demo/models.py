@@ -28,7 +28,7 @@ L1 = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the demo can be told; the defaults take about a minute on two cores."""
+    """All settings of the demo; the defaults take about a minute on two cores."""
 
     seed: int = 0
     n_per_class: int = 500
@@ -36,7 +36,7 @@ class Settings:
     # The attack of the table, on pixels from 0 to 1.
     epsilon: float = 0.25
     pgd_steps: int = 40
-    # What the linear models are tuned over.
+    # The grids of the linear models.
     n_folds: int = 5
     Cs: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
     epsilons: tuple[float, ...] = (0.1, 0.15, 0.2, 0.25)
@@ -46,7 +46,7 @@ class Settings:
     n_pieces: int = 2
     hidden_dropout: float = 0.2
     max_iter: int = 30
-    # The curves of the networks, where PGD is the dear part.
+    # The curves of the networks; PGD takes most of their time.
     curve_epsilons: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
     n_curve_digits: int = 400
 
@@ -71,7 +71,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted model, the digits it is for, and what its training took."""
+    """A fitted model with its digits, its training time and its chosen parameters."""
 
     name: str
     digits: Digits
@@ -82,9 +82,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Result:
-    """What the table says of a model; errors and confidence are shares from 0 to 1.
+    """A model's row of the table; errors and confidence are shares from 0 to 1.
 
-    The confidence is NaN where there is no error.
+    The confidence is NaN if there is no error.
     """
 
     clean_error: float
@@ -97,7 +97,7 @@ class Result:
 
 
 def load_digits(settings: Settings) -> Digits:
-    """Split the sample, or the first so many digits of each class, into training and test."""
+    """Split the first `n_per_class` digits of each class into training and test."""
     sample = load_mnist_sample()
     rows = np.concatenate(
         [np.flatnonzero(sample.target == digit)[: settings.n_per_class] for digit in range(10)]
@@ -116,7 +116,7 @@ def load_digits(settings: Settings) -> Digits:
 
 
 def pipeline(classifier: BaseEstimator) -> Pipeline:
-    """Put a scaler before the classifier: attacks go through it, in units of raw pixels."""
+    """Put a scaler before the classifier; attacks go through it, in units of raw pixels."""
     return Pipeline([("scale", MinMaxScaler()), ("classify", classifier)])
 
 
@@ -212,5 +212,5 @@ def measure(model: Model, settings: Settings) -> Result:
 
 
 def pgd_params(settings: Settings) -> dict:
-    """The parameters of PGD, beside the radius."""
+    """The parameters of PGD besides the radius."""
     return {"n_steps": settings.pgd_steps}

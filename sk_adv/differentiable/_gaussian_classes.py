@@ -1,4 +1,4 @@
-"""Rules for classifiers by a Gaussian density in each class."""
+"""Rules for classifiers with a Gaussian density for each class."""
 
 import torch
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -6,7 +6,7 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from sk_adv.differentiable._core import as_module
+from sk_adv.differentiable._as_module import as_module
 
 
 class GaussianLogits(nn.Module):

@@ -1,7 +1,7 @@
-"""The demo: plain and adversarial models on real digits, trained, attacked and compared.
+"""The demo trains plain and adversarial models on real digits, attacks and compares them.
 
-(a) 3 versus 7: logistic regression as scikit-learn has it, with an L1 penalty, and trained
-    against the worst case; the last two tuned by cross-validation under attack.
+(a) 3 versus 7: logistic regression with scikit-learn's defaults, with an L1 penalty, and trained
+    against the worst case. The last two are tuned by cross-validation under attack.
 (b) Ten classes: a maxout network, trained plainly and adversarially.
 """
 
@@ -14,14 +14,14 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from sk_adv._demo_figures import (
+from sk_adv._demo.figures import (
     draw_curves,
     draw_examples,
     draw_filters,
     draw_overview,
     draw_weights,
 )
-from sk_adv._demo_models import (
+from sk_adv._demo.models import (
     Result,
     Settings,
     fit_logistic_regression,
@@ -31,12 +31,12 @@ from sk_adv._demo_models import (
     tune_adversarial,
     tune_l1,
 )
-from sk_adv._demo_words import describe, lead, make_table, notes, pictures
-from sk_adv._report import write_report
+from sk_adv._demo.report import write_report
+from sk_adv._demo.words import describe, lead, make_table, notes, pictures
 
 
 def run(output: Path, settings: Settings) -> dict[str, Result]:
-    """Run the demo: print the table, write figures and report into an existing folder.
+    """Run the demo; print the table and write figures and report into an existing folder.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def run(output: Path, settings: Settings) -> dict[str, Result]:
     Returns
     -------
     dict of str to Result
-        The results by the models' names.
+        The results by model name.
     """
     started = time.perf_counter()
     n_stages = 1 + 5 + 5 + 5  # load, train, attack, draw
@@ -112,8 +112,8 @@ def run(output: Path, settings: Settings) -> dict[str, Result]:
 def one_thread() -> Iterator[None]:
     """Compute on one core.
 
-    On matrices this small a second thread gains little, and where other programs share the cores
-    the threads wait for each other: ten times as long, at worst.
+    On matrices this small a second thread gains little. Where other programs share the cores, the
+    threads wait for each other, and a run can take ten times as long.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def stage(bar: tqdm, description: str) -> Iterator[None]:
-    """Say what is being done; move the bar when it is done."""
+    """Show the description of a stage; advance the bar at its end."""
     bar.set_description_str(description)
     yield
     bar.update()

@@ -1,4 +1,4 @@
-"""Rules for transformers of numbers."""
+"""Rules for transformers of numerical features."""
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from sklearn.preprocessing import (
 )
 from torch import nn
 
-from sk_adv.differentiable._core import as_module
+from sk_adv.differentiable._as_module import as_module
 
 
 class Affine(nn.Module):
-    """(x - center) ∘ scale + shift, clamped to `limits` if they are given."""
+    """(x - center) ∘ scale + shift, clamped to `limits` if these are given."""
 
     def __init__(self, *, center=0.0, scale=1.0, shift=0.0, limits=None):
         super().__init__()
@@ -102,7 +102,7 @@ class Monomials(nn.Module):
 
 
 class Fill(nn.Module):
-    """A feature's `fill` in place of missing values, then columns that say what was missing.
+    """Each feature with its `fill` for missing values, then columns that mark what was missing.
 
     Features whose fill is NaN are left out.
     """
@@ -193,35 +193,60 @@ def _(selector):
     return Select(selector.get_support(indices=True))
 
 
-@as_module.register(SimpleImputer)
-def _(imputer):
+def refuse_other_than_numbers(imputer):
+    """The error for an imputer that looks for, or fills in, anything but numbers, or None."""
+    fill = getattr(imputer, "statistics_", [])
     try:
-        fill = np.asarray(imputer.statistics_, dtype=np.float64)
-        missing_value = float(imputer.missing_values)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"as_module takes a SimpleImputer of numbers only; this one fills in "
-            f"{imputer.statistics_!r} for {imputer.missing_values!r}."
-        ) from error
-    return Fill(missing_value, fill, imputer.indicator_.features_ if imputer.add_indicator else [])
+        np.asarray(fill, dtype=np.float64)
+        float(imputer.missing_values)
+    except (TypeError, ValueError):
+        return TypeError(
+            f"as_module takes a SimpleImputer of numbers only; this one fills in {fill!r} for "
+            f"{imputer.missing_values!r}."
+        )
+    return None
 
 
-@as_module.register(FunctionTransformer)
-def _(transformer):
+@as_module.register(SimpleImputer, refuse=refuse_other_than_numbers)
+def _(imputer):
+    fill = np.asarray(imputer.statistics_, dtype=np.float64)
+    indicated = imputer.indicator_.features_ if imputer.add_indicator else []
+    return Fill(float(imputer.missing_values), fill, indicated)
+
+
+def _function_of_tensors(transformer):
     function = transformer.func
-    if function is None:
-        return nn.Identity()
     if isinstance(function, np.ufunc):
         function = getattr(torch, function.__name__, function)
-    module = Function(function, transformer.kw_args or {})
+    return Function(function, transformer.kw_args or {})
+
+
+def refuse_without_gradient(transformer):
+    """The error for a function that has no gradient on torch tensors, or None."""
+    # Before the fit the number of features is not known, and the function may need several.
+    return _gradient_error(transformer) if hasattr(transformer, "n_features_in_") else None
+
+
+def _gradient_error(transformer):
+    if transformer.func is None:
+        return None
     X = torch.ones(1, getattr(transformer, "n_features_in_", 1), requires_grad=True)
     try:
-        is_differentiable = module(X).requires_grad
+        is_differentiable = _function_of_tensors(transformer)(X).requires_grad
     except Exception as error:
-        raise TypeError(_NOT_OF_TENSORS.format(transformer, error)) from error
-    if not is_differentiable:
-        raise TypeError(_NOT_OF_TENSORS.format(transformer, "its result has no gradient"))
-    return module
+        return TypeError(_NOT_OF_TENSORS.format(transformer, error))
+    if is_differentiable:
+        return None
+    return TypeError(_NOT_OF_TENSORS.format(transformer, "its result has no gradient"))
+
+
+@as_module.register(FunctionTransformer, refuse=refuse_without_gradient)
+def _(transformer):
+    # It needs no fit, so that the function may not have been tried yet.
+    error = _gradient_error(transformer)
+    if error is not None:
+        raise error
+    return nn.Identity() if transformer.func is None else _function_of_tensors(transformer)
 
 
 _NOT_OF_TENSORS = (

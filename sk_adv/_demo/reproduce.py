@@ -1,15 +1,15 @@
-"""`python -m sk_adv reproduce`: the paper's experiments, which stand in benchmarks/paper."""
+"""`python -m sk_adv reproduce` runs the paper's experiments, the scripts in benchmarks/paper."""
 
 import sys
 from pathlib import Path
 
 from sk_adv._devices import resolve_device
 
-SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "paper"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "paper"
 
 
 def run(options) -> None:
-    """Run the rows that were asked for, and write their figures and the page.
+    """Run the chosen rows of the table, and write their figures and the page.
 
     Parameters
     ----------

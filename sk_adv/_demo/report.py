@@ -1,4 +1,4 @@
-"""A report as one HTML file: figures and style inside, nothing to load."""
+"""A report as one HTML file with its figures and style inside."""
 
 import base64
 from dataclasses import dataclass
@@ -35,10 +35,10 @@ class Table:
     Parameters
     ----------
     columns : tuple of str
-        Titles; the first is that of the rows' names.
+        Titles; the first stands above the rows' names.
 
     groups : dict of str to list of tuple of str
-        The rows of each group, one text a column.
+        The rows of each group, one text per column.
     """
 
     columns: tuple[str, ...]
@@ -89,10 +89,10 @@ class Picture:
         The PNG file, which is copied into the report.
 
     title : str
-        Its heading.
+        The heading.
 
     caption : str
-        What it shows and how to read it.
+        The text below it, on what it shows and how to read it.
     """
 
     path: Path
@@ -119,30 +119,30 @@ def write_report(
     pictures: list[Picture],
     settings: dict[str, str],
 ) -> None:
-    """Write the report to one file that needs no other.
+    """Write the report to one self-contained file.
 
     Parameters
     ----------
     path : Path
-        Where to write it.
+        The file to write.
 
     title : str
         The heading.
 
     lead : str
-        What was done, in a few sentences.
+        A summary of the experiment, in a few sentences.
 
     table : Table
         The results.
 
     notes : list of str
-        How to read the table, a paragraph each.
+        Paragraphs on how to read the table.
 
     pictures : list of Picture
         The figures, in order.
 
     settings : dict of str to str
-        What is needed to do it again.
+        The settings with which the run can be repeated.
     """
     settings_rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>"

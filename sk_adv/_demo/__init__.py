@@ -1,0 +1,1 @@
+"""The commands of `python -m sk_adv`: the demo, and the paper's experiments."""

@@ -1,0 +1,128 @@
+"""Rules for pipelines, and for searches, RFE and frozen estimators around an estimator."""
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import RFE
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sk_adv.differentiable._as_module import as_module, has_rule, parts_of
+from sk_adv.differentiable._composition import Chain
+from sk_adv.differentiable._transformers import Projection, Select
+
+
+def as_transformer(step):
+    """The module of a fitted estimator's `transform`; for a classifier it is not `as_module`'s."""
+    if isinstance(step, Pipeline):
+        return Chain(*map(as_transformer, active_steps(step)))
+    if isinstance(step, RFE):
+        return Select(step.get_support(indices=True))
+    if isinstance(step, LinearDiscriminantAnalysis) and step.solver != "lsqr":
+        axes = step.scalings_[:, : step._max_components]
+        return Projection(axes.T, getattr(step, "xbar_", np.zeros(len(axes))))
+    if is_classifier(step):
+        raise _no_transformer(step)
+    return as_module(step)
+
+
+def _has_own_transform(step):
+    """Whether `as_transformer` takes the step without its rule."""
+    is_discriminant = isinstance(step, LinearDiscriminantAnalysis) and step.solver != "lsqr"
+    return is_discriminant or isinstance(step, RFE)
+
+
+def _no_transformer(classifier):
+    return TypeError(
+        f"as_module has no rule for {type(classifier).__name__} as a transformer, before the last "
+        "step. Pass a differentiable surrogate of the whole (the parameter `surrogate`)."
+    )
+
+
+def active_steps(pipeline):
+    """The steps of a pipeline that do something when it predicts."""
+    # Like imbalanced-learn's pipelines, which leave samplers out then.
+    return [
+        step
+        for _, step in pipeline.steps
+        if step is not None and step != "passthrough" and not hasattr(step, "fit_resample")
+    ]
+
+
+def _unnested(steps):
+    """The steps, with those of pipelines among them in their place."""
+    for step in steps:
+        if isinstance(step, Pipeline):
+            yield from _unnested(active_steps(step))
+        else:
+            yield step
+
+
+def transformers_with_rules(steps):
+    """The transformers, fitted or not, for which `as_transformer` needs their rules."""
+    return [step for step in _unnested(steps) if not _has_own_transform(step)]
+
+
+def refuse_classifiers(steps):
+    """The error for the first classifier among some transformers, or None."""
+    classifiers = filter(is_classifier, transformers_with_rules(steps))
+    return next(map(_no_transformer, classifiers), None)
+
+
+def has_transformer_rule(step):
+    """Whether `as_transformer` takes a step once it is fitted."""
+    is_refused = refuse_classifiers([step]) is not None
+    return not is_refused and all(map(has_rule, transformers_with_rules([step])))
+
+
+def refuse_classifiers_before_the_last(pipeline):
+    """The error for the first classifier before a pipeline's last step, or None."""
+    return refuse_classifiers(active_steps(pipeline)[:-1])
+
+
+@as_module.register(Pipeline, refuse=refuse_classifiers_before_the_last)
+def _(pipeline):
+    *transformers, last = active_steps(pipeline) or [nn.Identity()]
+    return Chain(*map(as_transformer, transformers), as_module(last))
+
+
+@parts_of.register(Pipeline)
+def _(pipeline):
+    steps = active_steps(pipeline)
+    return [*transformers_with_rules(steps[:-1]), *steps[-1:]]
+
+
+@as_module.register(RFE)
+def _(selector):
+    # RFE can also stand at the end of a pipeline, and predict there.
+    last = [as_module(selector.estimator_)] if is_classifier(selector) else []
+    return Chain(as_transformer(selector), *last)
+
+
+@as_module.register(BaseSearchCV)
+def _(search):
+    check_is_fitted(search, "best_estimator_", msg="%(name)s is fitted with refit=False only.")
+    return as_module(search.best_estimator_)
+
+
+@as_module.register(FrozenEstimator)
+def _(frozen):
+    return as_module(frozen.estimator)
+
+
+@parts_of.register(RFE)
+def _(selector):
+    return [selector.estimator] if is_classifier(selector) else []
+
+
+@parts_of.register(BaseSearchCV)
+def _(search):
+    return [getattr(search, "best_estimator_", search.estimator)]
+
+
+@parts_of.register(FrozenEstimator)
+def _(frozen):
+    return [frozen.estimator]
