@@ -8,12 +8,12 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 
 from sk_adv._validation import joint_weight
+from sk_adv.linear_model._binary_problem import Problem
+from sk_adv.linear_model._binary_solver import Start, minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
-from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
-from sk_adv.linear_model._problem import Problem
+from sk_adv.linear_model._multiclass_problem import MulticlassProblem, minimise_bound
 from sk_adv.linear_model._screening import minimise_screened
-from sk_adv.linear_model._solvers import Start, minimise
 
 
 @dataclass

@@ -17,8 +17,8 @@ from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_dev
 from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits
+from sk_adv.linear_model._binary_solver import Start
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._solvers import Start
 
 
 class LogisticPredictions(LinearClassifierMixin):

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sk_adv.linear_model._orthant import Curvature
-from sk_adv.linear_model._problem import Slopes, evaluate, first_derivatives
-from sk_adv.linear_model._solvers import Start, minimise
+from sk_adv.linear_model._binary_problem import Slopes, evaluate, first_derivatives
+from sk_adv.linear_model._binary_solver import Start, minimise
+from sk_adv.linear_model._max_norm_steps import Curvature
 
 # Features whose gradient exceeds this share of the threshold may leave zero at the next radius.
 _PRESSING = 0.85

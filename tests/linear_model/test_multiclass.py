@@ -7,7 +7,7 @@ from scipy.optimize import check_grad
 
 from sk_adv.linear_model._designs import as_design
 from sk_adv.linear_model._losses import PairPenalties
-from sk_adv.linear_model._multiclass import (
+from sk_adv.linear_model._multiclass_problem import (
     MulticlassProblem,
     RowSketch,
     _Curvature,

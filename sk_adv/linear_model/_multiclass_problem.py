@@ -17,8 +17,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from sk_adv.linear_model._binary_solver import Solution
 from sk_adv.linear_model._losses import PairPenalties, differences
-from sk_adv.linear_model._solvers import Solution
 
 # By how much the rounding may lower a pair's penalty ρ_kl, a log-odds, in the first stage.
 _FIRST_ROUNDING = 0.1

@@ -2,7 +2,7 @@
 
 import torch
 
-from sk_adv.linear_model._problem import Step, append, cholesky
+from sk_adv.linear_model._binary_problem import Step, append, cholesky
 
 # Up to here the Hessian is formed; above, it is only multiplied with.
 _MANY_FEATURES = 1000

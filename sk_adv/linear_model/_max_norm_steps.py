@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sk_adv.linear_model._problem import Step, append, cholesky
+from sk_adv.linear_model._binary_problem import Step, append, cholesky
 
 # A kept Hessian must reduce the violation by this factor from step to step.
 _CONTRACTION = 0.4

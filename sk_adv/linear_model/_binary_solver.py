@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from sk_adv.linear_model._euclidean import EuclideanSteps
-from sk_adv.linear_model._orthant import Curvature, OrthantSteps
-from sk_adv.linear_model._problem import (
+from sk_adv.linear_model._binary_problem import (
     Point,
     at_kink,
     evaluate,
     first_derivatives,
     without_weights,
 )
+from sk_adv.linear_model._euclidean_steps import EuclideanSteps
+from sk_adv.linear_model._max_norm_steps import Curvature, OrthantSteps
 
 # A share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
