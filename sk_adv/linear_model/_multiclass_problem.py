@@ -1,29 +1,23 @@
-"""Minimiser of the convex bound on the worst-case softmax loss, for three classes and more.
+"""The objective of three classes and more, with its derivatives.
 
-The worst case of the softmax cross-entropy has no closed form. This bound is convex in W and b,
-and exact for two classes:
+The worst case of the softmax cross-entropy has no closed form. This bound on it is convex in W and
+b, and exact for two classes:
 
     log Σ_k exp( (w_k - w_y)ᵀx + b_k - b_y + ρ_ky ),   ρ_kl = ‖ε ∘ (w_k - w_l)‖_* .
 
-The norms have kinks where two classes share a weight. They are rounded off, |t| ≈ √(t² + μ²) - μ,
-and the smooth problem is solved by Newton's method, conjugate gradients on exact
-Hessian-vector products, for smaller and smaller μ.
+The norms have kinks where two classes share a weight. They are rounded, |t| ≈ √(t² + μ²) - μ, and
+the solver decreases μ. Gradients and steps are matrices of shape (n_classes, n_features + 1) with
+the intercepts in the last column.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 
-from sk_adv.linear_model._binary_solver import Solution
-from sk_adv.linear_model._losses import PairPenalties, differences
+from sk_adv.linear_model._newton import append
 
-# By how much the rounding may lower a pair's penalty ρ_kl, a log-odds, in the first stage.
-_FIRST_ROUNDING = 0.1
-
-# Data with more entries is led to the last stage in single precision, with Hessians of some rows.
+# Entries of X above which the early stages compute in single precision, on a part of the samples.
 _MANY_ENTRIES = 2**22
 
 
@@ -38,7 +32,7 @@ class MulticlassProblem:
         Class indices.
     n_classes : int
     weight : torch.Tensor of shape (n_samples,)
-        Sample weights s, of sum 1.
+        Sample weights s, with sum 1.
     alpha : float
     epsilon : torch.Tensor of shape (n_features,)
     norm : {numpy.inf, 2}
@@ -64,38 +58,50 @@ class MulticlassProblem:
 
     @property
     def is_large(self):
-        """Whether the way to the solution is worth taking in single precision."""
         return self.X.shape[0] * self.X.shape[1] > _MANY_ENTRIES
 
     @property
     def is_smooth(self):
-        """Whether the bound has no kinks to round off."""
+        """Whether the bound has no kinks."""
         return self.alpha == 1 or not bool(self.epsilon.any())
 
+    def with_intercept(self, coef, intercept):
+        """One matrix of both parts; the intercepts' part is 0 if they are not fitted."""
+        return append(coef, intercept if self.fit_intercept else torch.zeros_like(intercept))
 
-class _Quadratic:
-    """Value and gradient of the rounded objective at one point."""
 
-    def __init__(self, problem, coef, intercept, rounding, dual=None):
-        self.problem, self.coef, self.intercept, self.dual = problem, coef, intercept, dual
+class MulticlassPoint:
+    """An iterate, with the objective, gradient and largest violation of the rounded bound.
+
+    Parameters
+    ----------
+    problem : MulticlassProblem
+    coef : torch.Tensor of shape (n_classes, n_features)
+    intercept : torch.Tensor of shape (n_classes,)
+    rounding, dual : see PairPenalties
+    """
+
+    def __init__(self, problem, coef, intercept, rounding=0.0, dual=None):
+        self.problem, self.coef, self.intercept = problem, coef, intercept
+        self.rounding, self.dual = rounding, dual
         self.penalties = PairPenalties(coef, problem.epsilon, problem.norm, rounding, dual)
-        value = self.penalties.value
         self.logits = problem.X.product(coef.T) + intercept
-        shifted = self.logits + value[problem.y]
-        true = self.logits.gather(1, problem.y[:, None]).squeeze(1)
+        shifted = self.logits + self.penalties.value[problem.y]
+        true = self._true_logits()
         loss = (1 - problem.alpha) * (shifted.logsumexp(1) - true)
         if problem.alpha > 0:
             loss = loss + problem.alpha * (self.logits.logsumexp(1) - true)
-        self.value = problem.weight @ loss + problem.ridge / 2 * coef.square().sum()
+        self.objective = problem.weight @ loss + problem.ridge / 2 * coef.square().sum()
         self.adversarial = shifted.softmax(1)
         self.clean = self.logits.softmax(1)
 
     @cached_property
     def mass(self):
-        """Derivatives of the objective in the penalties of the pairs."""
+        """Derivatives of the objective in the pairs' penalties."""
         weight = (1 - self.problem.alpha) * self.problem.weight[:, None]
         return _sum_by_pair(weight * self.adversarial, self.problem.y)
 
+    @cached_property
     def gradient(self):
         """Gradient in W and b."""
         problem, weight = self.problem, self.problem.weight[:, None]
@@ -104,26 +110,92 @@ class _Quadratic:
         residual[torch.arange(len(residual)), problem.y] -= problem.weight
         coef = problem.X.transposed_product(residual).T + problem.ridge * self.coef
         coef += torch.einsum("kl,klj->kj", self.mass, self.penalties.slope)
-        return coef, self.free_intercept(residual.sum(0))
+        return problem.with_intercept(coef, residual.sum(0))
 
-    def is_separating(self):
-        """Whether every sample is right by more than the exact penalty of each pair."""
+    @cached_property
+    def violation(self):
+        """Largest entry of the gradient."""
+        return float(self.gradient.abs().max())
+
+    def lacks_minimum(self):
+        """Whether the bound falls to 0 as W and b grow: all samples are robustly right."""
         problem = self.problem
-        penalty = PairPenalties(self.coef, problem.epsilon, problem.norm).value
-        if problem.alpha == 1:
-            penalty = torch.zeros_like(penalty)
-        threat = self.logits + penalty[problem.y]
+        if problem.ridge > 0:
+            return False
+        threat = self.logits
+        if problem.alpha < 1:
+            penalties = PairPenalties(self.coef, problem.epsilon, problem.norm)
+            threat = threat + penalties.value[problem.y]
         threat = threat.scatter(1, problem.y[:, None], -torch.inf).amax(1)
-        return bool((self.logits.gather(1, problem.y[:, None]).squeeze(1) > threat).all())
+        return bool((self._true_logits() > threat).all())
 
-    def free_intercept(self, intercept):
-        """The intercept's part of a vector, or 0 if it is not fitted."""
-        return intercept if self.problem.fit_intercept else torch.zeros_like(intercept)
+    def _true_logits(self):
+        return self.logits.gather(1, self.problem.y[:, None]).squeeze(1)
+
+
+class PairPenalties:
+    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
+
+    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
+    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
+    estimate of t / ψ that each step updates. Source: Chan, Golub and Mulet, "A nonlinear
+    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
+
+    Parameters
+    ----------
+    coef : torch.Tensor of shape (n_classes, n_features)
+    epsilon : torch.Tensor of shape (n_features,)
+    norm : {numpy.inf, 2}
+    rounding : float, default=0.0
+        Bound on how far the rounded ρ lies below the exact one; 0 is exact.
+    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
+        The estimate u, in [-1, 1]; None is t / ψ.
+
+    Attributes
+    ----------
+    value : torch.Tensor of shape (n_classes, n_classes)
+    slope : torch.Tensor of shape (n_classes, n_classes, n_features)
+        ∂ρ_kl / ∂(w_k - w_l).
+    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
+        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
+    """
+
+    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
+        self.epsilon, self.norm = epsilon, norm
+        scaled = epsilon * differences(coef)
+        tiny = torch.finfo(coef.dtype).tiny
+        if norm == 2:
+            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
+            self.value = root.squeeze(-1) - rounding
+        else:
+            width = rounding / len(epsilon)
+            root = (scaled.square() + width**2).sqrt()
+            self.value = (root - width).sum(-1)
+        self.root = root.clamp(min=tiny)
+        self.direction = scaled / self.root
+        self.slope = epsilon * self.direction
+        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
+        if norm != 2:
+            lagged = self.direction if dual is None else dual
+            self.stiffness = self.stiffness * (1 - lagged * self.direction)
+
+    def curvature_product(self, change):
+        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
+        result = self.stiffness * change
+        if self.norm == 2:
+            along = (self.slope * change).sum(-1, keepdim=True)
+            result = result - self.slope * along / self.root
+        return result
+
+    def next_dual(self, change):
+        """The estimate u after a Newton step that changes w_k - w_l."""
+        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
+        return moved.clamp(-1, 1)
 
 
 @dataclass
 class RowSketch:
-    """The rows that a Hessian is made of: all of them, or a random share with larger weights.
+    """The samples that a Hessian is made of: all, or a random part with larger weights.
 
     Attributes
     ----------
@@ -131,9 +203,9 @@ class RowSketch:
         In single precision, if the data is large.
     y : torch.Tensor of shape (n_rows,)
     weight : torch.Tensor of shape (n_rows,)
-        Of sum 1.
+        With sum 1.
     rows : torch.Tensor of shape (n_rows,) or slice
-        Where the rows stand in the data.
+        Positions of these samples in the data.
     """
 
     X: object
@@ -143,7 +215,7 @@ class RowSketch:
 
     @classmethod
     def draw(cls, problem, share):
-        """Take a share of the rows, if there are many; the same rows each time."""
+        """Draw a share of the samples of large data; the same ones in each call."""
         n_rows, _ = problem.X.shape
         if not problem.is_large:
             return cls(problem.X, problem.y, problem.weight, slice(None))
@@ -155,50 +227,57 @@ class RowSketch:
         return cls(problem.X.rough(rows), problem.y[rows], weight / weight.sum(), rows)
 
 
-class _Curvature:
-    """Hessian-vector products, and an approximate inverse, at one point."""
+class MulticlassHessian:
+    """Products with the Hessian at a point, and an approximate inverse; it is never formed.
 
-    def __init__(self, at, sketch):
-        self.at, self.sketch = at, sketch
-        problem = at.problem
+    Parameters
+    ----------
+    point : MulticlassPoint
+    sketch : RowSketch
+    """
+
+    def __init__(self, point, sketch):
+        self.point, self.sketch = point, sketch
+        problem = point.problem
         weight = sketch.weight[:, None]
         self.parts = [
             (share * weight, probability[sketch.rows])
             for share, probability in (
-                (1 - problem.alpha, at.adversarial),
-                (problem.alpha, at.clean),
+                (1 - problem.alpha, point.adversarial),
+                (problem.alpha, point.clean),
             )
         ]
 
-    def product(self, coef, intercept):
-        """Hessian times (coef, intercept)."""
-        at, problem = self.at, self.at.problem
+    def product(self, step):
+        """The Hessian times a step."""
+        point, problem, sketch = self.point, self.point.problem, self.sketch
+        coef, intercept = step[:, :-1], step[:, -1]
         change = differences(coef)
-        penalties = torch.einsum("klj,klj->kl", at.penalties.slope, change)
-        logits = self.sketch.X.product(coef.T) + intercept
-        bounded = _softmax_change(*self.parts[0], logits + penalties[self.sketch.y])
+        penalties = torch.einsum("klj,klj->kl", point.penalties.slope, change)
+        logits = sketch.X.product(coef.T) + intercept
+        bounded = _softmax_change(*self.parts[0], logits + penalties[sketch.y])
         residual = bounded
         if problem.alpha > 0:
             residual = bounded + _softmax_change(*self.parts[1], logits)
-        result = self.sketch.X.transposed_product(residual).T
-        result = result + problem.ridge * coef
-        by_pair = _sum_by_pair(bounded, self.sketch.y)
-        result += torch.einsum("kl,klj->kj", by_pair, at.penalties.slope)
-        result += torch.einsum("kl,klj->kj", at.mass, at.penalties.bend(change))
-        return result, at.free_intercept(residual.sum(0))
+        result = sketch.X.transposed_product(residual).T + problem.ridge * coef
+        by_pair = _sum_by_pair(bounded, sketch.y)
+        result += torch.einsum("kl,klj->kj", by_pair, point.penalties.slope)
+        curved = point.penalties.curvature_product(change)
+        result += torch.einsum("kl,klj->kj", point.mass, curved)
+        return problem.with_intercept(result, residual.sum(0))
 
     def preconditioner(self):
-        """Approximate inverse: one block of all classes for each feature."""
-        at, problem = self.at, self.at.problem
+        """A function that multiplies with an approximate inverse: one block for each feature."""
+        point, problem = self.point, self.point.problem
         n_classes = problem.n_classes
-        mean = at.coef.new_zeros(n_classes, n_classes)
+        mean = point.coef.new_zeros(n_classes, n_classes)
         for weight, probability in self.parts:
             weighted = weight * probability
             mean += torch.diag(weighted.sum(0)) - weighted.T @ probability
-        stiff = (at.mass[..., None] * at.penalties.stiffness).permute(2, 0, 1)
+        stiff = (point.mass[..., None] * point.penalties.stiffness).permute(2, 0, 1)
         laplacian = torch.diag_embed(stiff.sum(-1)) - stiff
         identity = torch.eye(n_classes, dtype=mean.dtype, device=mean.device)
-        # Features that are always 0, and the direction in which all classes move alike, have no
+        # Features that are always 0, and a change that is the same for all classes, have no
         # curvature of their own.
         floor = 1e-2 * (mean.diagonal().max() + 1e-300)
         scale = problem.mean_square
@@ -207,168 +286,31 @@ class _Curvature:
         features = torch.linalg.inv(blocks)
         offset = torch.linalg.inv(mean + floor * identity)
 
-        def apply(coef, intercept):
-            coef = torch.einsum("jkl,lj->kj", features, coef)
-            return _centre(coef), at.free_intercept(_centre(offset @ intercept))
+        def apply(step):
+            coef = torch.einsum("jkl,lj->kj", features, step[:, :-1])
+            return problem.with_intercept(centre(coef), centre(offset @ step[:, -1]))
 
         return apply
 
 
-def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=None):
-    """Minimise the bound until the gradient's largest entry is below `tol`.
-
-    Parameters
-    ----------
-    problem : MulticlassProblem
-    start : Start
-    tol : float
-    max_iter : int
-        Newton iterations, over all stages of the rounding.
-    refine : bool, default=True
-        Whether to take one step past the tolerance, which squares the remaining error; large
-        data is spared it.
-    callback : callable, default=None
-        Called as `callback(n_iter, objective, violation, n_working)` once an iteration.
-
-    Returns
-    -------
-    Solution
-        With the exact, not the rounded, bound as its objective, and the largest entry of the
-        rounded bound's gradient as its violation.
-    """
-    coef, intercept = _centre(start.coef), _centre(start.intercept)
-    if coef.any() and _Quadratic(problem, coef, intercept, 0.0).value > math.log(problem.n_classes):
-        # Worse than no weights at all, whose objective this is: a solution for another radius.
-        coef, intercept = torch.zeros_like(coef), torch.zeros_like(intercept)
-    stages = _stages(problem, tol)
-    n_iter, status, dual = 0, "optimal", None
-    if problem.norm != 2 and not problem.is_smooth:
-        dual = torch.zeros_like(differences(coef))
-        if coef.any():
-            # A solution to start from needs no leading stages.
-            stages = stages[-1:]
-            dual = PairPenalties(coef, problem.epsilon, problem.norm, stages[0]).direction
-    leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
-    refine = refine and not problem.is_large
-    for stage, rounding in enumerate(stages):
-        last = stage == len(stages) - 1
-        # Early stages only lead the way: a part of their own error is near enough.
-        goal = tol if last else max(tol, 0.1 * rounding)
-        sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
-        at = _Quadratic(problem if last else leading, coef, intercept, rounding, dual)
-        first = None
-        reached = False
-        while True:
-            gradient = at.gradient()
-            violation = _largest(gradient)
-            if problem.ridge == 0 and at.is_separating():
-                status = "separable"
-                break
-            if violation <= goal and (reached or not last or not refine):
-                break
-            if n_iter == max_iter:
-                status = "optimal" if violation <= goal else "max_iter"
-                break
-            reached = violation <= goal
-            if callback is not None:
-                callback(n_iter, float(at.value), violation, coef.shape[1])
-            first = first or violation
-            forcing = violation / first
-            if violation > goal:
-                # A step need not go far past the goal.
-                forcing = max(forcing, 0.3 * goal / violation)
-            step = _conjugate_gradients(_Curvature(at, sketch), gradient, min(0.1, forcing))
-            moved = _search(at, gradient, step, rounding)
-            if moved is None:
-                status = "stalled" if last and not reached else status
-                break
-            at, n_iter = moved, n_iter + 1
-        coef, intercept, dual = at.coef, at.intercept, at.dual
-        if status != "optimal":
-            break
-    exact = at if rounding == 0 else _Quadratic(problem, coef, intercept, 0.0)
-    return Solution(
-        coef=coef,
-        intercept=intercept,
-        objective=float(exact.value),
-        violation=violation,
-        n_iter=n_iter,
-        status=status,
-    )
+def differences(coef):
+    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
+    return coef[:, None] - coef[None]
 
 
-def _stages(problem, tol):
-    """Roundings that fall to ten times `tol`, which bounds the error that is left in each ρ."""
-    if problem.is_smooth:
-        return (0.0,)
-    final = min(10 * tol, _FIRST_ROUNDING)
-    n_stages = 1 + math.ceil(round(math.log10(_FIRST_ROUNDING / final), 6))
-    return np.geomspace(_FIRST_ROUNDING, final, n_stages)
-
-
-def _conjugate_gradients(curvature, gradient, forcing):
-    """Newton direction: H d = -g to a relative residual of `forcing`."""
-    solve = curvature.preconditioner()
-    step = tuple(torch.zeros_like(part) for part in gradient)
-    residual = tuple(-part for part in gradient)
-    direction = preconditioned = solve(*residual)
-    energy = _dot(residual, preconditioned)
-    goal = forcing**2 * energy
-    for _ in range(10 * gradient[0].numel() if gradient[0].numel() < 1000 else 250):
-        product = curvature.product(*direction)
-        bend = _dot(direction, product)
-        if bend <= 0:
-            break
-        size = energy / bend
-        step = _add(step, direction, size)
-        residual = _add(residual, product, -size)
-        preconditioned = solve(*residual)
-        renewed = _dot(residual, preconditioned)
-        if renewed <= goal:
-            break
-        direction = _add(preconditioned, direction, renewed / energy)
-        energy = renewed
-    return step
-
-
-def _search(at, gradient, step, rounding):
-    slope = _dot(gradient, step)
-    dual = None if at.dual is None else at.penalties.next_dual(differences(step[0]))
-    size = 1.0
-    while size > 1e-10:
-        coef, intercept = at.coef + size * step[0], at.intercept + size * step[1]
-        trial = _Quadratic(at.problem, coef, intercept, rounding, dual)
-        if trial.value <= at.value + 1e-4 * size * slope:
-            return trial
-        size /= 2
-    return None
+def centre(tensor):
+    """Subtract the mean over the classes, which does not change the softmax."""
+    return tensor - tensor.mean(0)
 
 
 def _softmax_change(weight, probability, change):
-    """Weighted change of a softmax with the change of its logits."""
+    """Weighted change of a softmax for a change of its logits."""
     return weight * probability * (change - (probability * change).sum(1, keepdim=True))
 
 
 def _sum_by_pair(bounded, y):
-    """Sum rows by true class, symmetrised: the factors of the pairs' penalties."""
+    """Sums by true class, symmetrised: the factors of the pairs' penalties."""
     n_classes = bounded.shape[1]
     mass = bounded.new_zeros(n_classes, n_classes).index_add_(0, y, bounded)
     mass.fill_diagonal_(0)
     return mass + mass.T
-
-
-def _centre(tensor):
-    """Subtract the mean over the classes, which the softmax does not see."""
-    return tensor - tensor.mean(0)
-
-
-def _dot(left, right):
-    return (left[0] * right[0]).sum() + (left[1] * right[1]).sum()
-
-
-def _add(left, right, factor):
-    return left[0] + factor * right[0], left[1] + factor * right[1]
-
-
-def _largest(gradient):
-    return float(max(gradient[0].abs().max(), gradient[1].abs().max()))
