@@ -7,7 +7,7 @@ import torch
 from sk_adv.linear_model._designs import scatter
 from sk_adv.linear_model._euclidean_steps import EuclideanSteps
 from sk_adv.linear_model._max_norm_steps import MaxNormSteps
-from sk_adv.linear_model._newton import Solution, line_search
+from sk_adv.linear_model._newton import Solution, line_search, no_report
 
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
@@ -18,36 +18,21 @@ _ENOUGH = 1 / 3
 _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[None])
 
 
-def minimise(problem, start, *, tol, max_iter, refine=True, callback=None):
-    """Minimise the objective of two classes.
+def minimise(problem, start, *, tol, max_iter, refine=True, callback=no_report):
+    """Minimise a `BinaryProblem` from a `Start`; returns a `Solution`.
 
-    It stops when no optimality condition is violated by more than `tol`, and the next step
-    promises to lower the objective by no more than the share `tol` of it (the Newton decrement).
-
-    Parameters
-    ----------
-    problem : BinaryProblem
-    start : Start
-    tol : float
-    max_iter : int
-    refine : bool, default=True
-        Whether to take one step more after convergence, which squares the remaining error.
-    callback : callable, default=None
-        Called after each iteration as `callback(n_iter, objective, violation, n_working)`, with
-        the values from before it.
-
-    Returns
-    -------
-    Solution
+    Two conditions must hold at the end: no optimality condition is violated by more than `tol`,
+    and the next step promises to lower the objective by no more than the share `tol` of it (the
+    Newton decrement). With `refine`, one more step squares the remaining error. After each
+    iteration, `callback(n_iter, objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:
         steps = EuclideanSteps(problem, tol)
     else:
         steps = MaxNormSteps(problem, tol, start.curvature)
-    report = callback or (lambda *values: None)
-    last = _iterate(problem, steps, _first_point(problem, start), tol, max_iter, report)
+    last = _iterate(problem, steps, _first_point(problem, start), tol, max_iter, callback)
     if refine and last.status == "optimal" and last.step is not None and last.n_iter < max_iter:
-        last = _refine(problem, last, tol, report)
+        last = _refine(problem, last, tol, callback)
     return Solution(
         coef=last.point.coef,
         intercept=last.point.intercept,
@@ -72,7 +57,7 @@ def _first_point(problem, start):
     return min(candidates, key=lambda candidate: candidate.objective)
 
 
-def _iterate(problem, steps, point, tol, max_iter, report):
+def _iterate(problem, steps, point, tol, max_iter, callback):
     """Newton iterations until one of the tests ends them."""
     # The violation before the last step, if rounding hid what that step gained.
     hidden_violation = torch.inf
@@ -102,11 +87,11 @@ def _iterate(problem, steps, point, tol, max_iter, report):
         moved = _move(problem, point, step) or steps.recover(point)
         if moved is None:
             return _Iterate("stalled", n_iter, point, slopes, step)
-        report(n_iter, float(point.objective), slopes.violation, len(step.columns))
+        callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
         n_iter, point = n_iter + 1, moved
 
 
-def _refine(problem, last, tol, report):
+def _refine(problem, last, tol, callback):
     """Take the step of a converged iterate, unless it ends outside the tolerance."""
     point = _move(problem, last.point, last.step)
     if point is None:
@@ -114,7 +99,8 @@ def _refine(problem, last, tol, report):
     slopes = problem.first_derivatives(point)
     if slopes.violation > tol:
         return last
-    report(last.n_iter, float(last.point.objective), last.slopes.violation, len(last.step.columns))
+    before, n_working = float(last.point.objective), len(last.step.columns)
+    callback(last.n_iter, before, last.slopes.violation, n_working)
     status = "separable" if problem.lacks_minimum(point) else "optimal"
     return _Iterate(status, last.n_iter + 1, point, slopes)
 

@@ -74,18 +74,7 @@ class DenseDesign:
     def moments(self, rows, columns, weight, first, offset):
         """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns] - offset, 1).
 
-        Parameters
-        ----------
-        rows, columns : torch.Tensor of int64
-        weight : torch.Tensor of shape (n_rows,)
-            At least 0.
-        first : torch.Tensor of shape (n_rows,)
-        offset : torch.Tensor of shape (n_columns,)
-
-        Returns
-        -------
-        torch.Tensor of shape (n_columns + 1, n_columns + 1)
-        torch.Tensor of shape (n_columns + 1,)
+        Rows must be sorted, and weights at least 0.
         """
         size = len(columns) + 1
         second, cross = weight.new_zeros(size, size), weight.new_zeros(size)

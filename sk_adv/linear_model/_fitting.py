@@ -14,7 +14,7 @@ from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass_problem import MulticlassProblem
 from sk_adv.linear_model._multiclass_solver import minimise_bound
-from sk_adv.linear_model._newton import Start
+from sk_adv.linear_model._newton import Start, no_report
 from sk_adv.linear_model._screening import minimise_screened
 
 
@@ -108,25 +108,13 @@ def solve(
     tol,
     max_iter,
     on_path=False,
-    callback=None,
+    callback=no_report,
 ):
-    """Minimise the worst-case loss of a training set from a starting point.
+    """Minimise the worst-case loss of a `TrainingSet` from a `Start`; returns a `Solution`.
 
-    Parameters
-    ----------
-    data : TrainingSet
-    start : Start
-        With the shapes that `zero_start` gives.
-    epsilon : ndarray of shape () or (n_features,)
-    alpha, norm, C, tol, max_iter : see `AdversarialLogisticRegression`
-    on_path : bool, default=False
-        Whether the start is the solution for a larger radius. The solution is not refined then:
-        its last digits are not worth a step for each radius.
-    callback : see `minimise`
-
-    Returns
-    -------
-    Solution
+    The start has the shapes that `zero_start` gives; `epsilon` is an array of shape () or
+    (n_features,). With `on_path`, the start is the solution for a larger radius, and the new one
+    is not refined: its last digits are not worth a step for each radius.
     """
     # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()

@@ -18,7 +18,7 @@ from sk_adv._validation import PERTURBATION_CONSTRAINTS, check_epsilon, unchange
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits, with_zero
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._newton import Start
+from sk_adv.linear_model._newton import Start, no_report
 
 
 class LogisticClassifierMixin(LinearClassifierMixin):
@@ -304,7 +304,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
             C=self.C,
             tol=self.tol,
             max_iter=self.max_iter,
-            callback=_print_progress if self.verbose else None,
+            callback=_print_progress if self.verbose else no_report,
         )
         self._set_solution(solution, data.classes, X)
         warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)

@@ -168,20 +168,8 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
     along the bounds. Source: Bertsekas, "Projected Newton methods for optimization problems with
     simple constraints", SIAM J. Control and Optimization 20 (1982).
 
-    Parameters
-    ----------
-    hessian : torch.Tensor of shape (n, n)
-        Positive semidefinite.
-    slope, start : torch.Tensor of shape (n,)
-    constrained : torch.Tensor of shape (n,), bool
-    accuracy : float
-        Largest slope that may remain in a variable that is free to move, as a share of the
-        largest in `slope`.
-    max_iter : int
-
-    Returns
-    -------
-    torch.Tensor of shape (n,)
+    H is positive semidefinite. At the end, the slope in every variable that is free to move is at
+    most the share `accuracy` of the largest entry of `slope`.
     """
 
     def along_bounds(origin, newton, size):

@@ -73,12 +73,7 @@ class MulticlassProblem:
 class MulticlassPoint:
     """An iterate, with the objective, gradient and largest violation of the rounded bound.
 
-    Parameters
-    ----------
-    problem : MulticlassProblem
-    coef : torch.Tensor of shape (n_classes, n_features)
-    intercept : torch.Tensor of shape (n_classes,)
-    rounding, dual : see PairPenalties
+    `rounding` and `dual` are those of `PairPenalties`.
     """
 
     def __init__(self, problem, coef, intercept, rounding=0.0, dual=None):
@@ -228,13 +223,7 @@ class RowSketch:
 
 
 class MulticlassHessian:
-    """Products with the Hessian at a point, and an approximate inverse; it is never formed.
-
-    Parameters
-    ----------
-    point : MulticlassPoint
-    sketch : RowSketch
-    """
+    """The Hessian at a `MulticlassPoint`, from the samples of a `RowSketch`; never formed."""
 
     def __init__(self, point, sketch):
         self.point, self.sketch = point, sketch

@@ -14,36 +14,19 @@ from sk_adv.linear_model._multiclass_problem import (
     centre,
     differences,
 )
-from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_search
+from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_search, no_report
 
 # The rounding of the first stage: how far it may lower a pair's penalty ρ_kl, a log-odds.
 _FIRST_ROUNDING = 0.1
 
 
-def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=None):
-    """Minimise the bound until the largest entry of its gradient is at most `tol`.
+def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_report):
+    """Minimise a `MulticlassProblem` from a `Start`; returns a `Solution`.
 
-    Parameters
-    ----------
-    problem : MulticlassProblem
-    start : Start
-    tol : float
-    max_iter : int
-        Newton iterations, over all stages of the rounding.
-    refine : bool, default=True
-        Whether to take one step more after convergence, which squares the remaining error. Large
-        data is never refined.
-    callback : callable, default=None
-        Called after each iteration as `callback(n_iter, objective, violation, n_working)`, with
-        the values from before it.
-
-    Returns
-    -------
-    Solution
-        Its objective is the exact bound; its violation is the largest entry of the gradient of
-        the rounded one.
+    At the end, the largest entry of the gradient of the rounded bound is at most `tol`: this is
+    the violation. The objective is the exact bound. `max_iter` counts the iterations of all
+    stages. `refine` and `callback` are as in `minimise`; large data is not refined.
     """
-    report = callback or (lambda *values: None)
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
     coef, intercept = _better_start(problem, start)
     n_iter, dual, stages = 0, None, _stages(problem, tol)
@@ -60,19 +43,17 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=None)
         sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
         data = problem if is_last else leading
         first = MulticlassPoint(data, coef, intercept, rounding, dual)
-        status, n_iter, point = _iterate(first, sketch, goal, n_iter, max_iter, report)
+        status, n_iter, point = _iterate(first, sketch, goal, n_iter, max_iter, callback)
         coef, intercept, dual = point.coef, point.intercept, point.dual
         if status in ("separable", "max_iter"):
             break
     if refine and status == "optimal" and n_iter < max_iter and not problem.is_large:
         refined = _move(point, sketch, point.violation / (first.violation or 1))
         if refined is not None and refined.violation <= tol:
-            report(n_iter, float(point.objective), point.violation, point.coef.shape[1])
+            callback(n_iter, float(point.objective), point.violation, point.coef.shape[1])
             n_iter, point = n_iter + 1, refined
             status = "separable" if point.lacks_minimum() else "optimal"
-    exact = point
-    if point.rounding > 0:
-        exact = MulticlassPoint(problem, point.coef, point.intercept)
+    exact = MulticlassPoint(problem, point.coef, point.intercept) if point.rounding else point
     return Solution(
         coef=point.coef,
         intercept=point.intercept,
@@ -102,7 +83,7 @@ def _stages(problem, tol):
     return np.geomspace(_FIRST_ROUNDING, final, n_stages)
 
 
-def _iterate(point, sketch, goal, n_iter, max_iter, report):
+def _iterate(point, sketch, goal, n_iter, max_iter, callback):
     """Newton iterations of one stage: their status, number (with earlier stages) and last point."""
     first = point.violation
     while True:
@@ -119,7 +100,7 @@ def _iterate(point, sketch, goal, n_iter, max_iter, report):
         moved = _move(point, sketch, accuracy)
         if moved is None:
             return "stalled", n_iter, point
-        report(n_iter, float(point.objective), point.violation, point.coef.shape[1])
+        callback(n_iter, float(point.objective), point.violation, point.coef.shape[1])
         n_iter, point = n_iter + 1, moved
 
 

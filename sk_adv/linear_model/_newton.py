@@ -55,24 +55,13 @@ class Solution(Start):
 
 
 def line_search(along, start, slope, *, enough=_ARMIJO):
-    """Backtracking line search: the sizes 1, 1/2, 1/4, ... until the objective falls enough.
+    """Backtracking line search over the sizes 1, 1/2, 1/4, ...
 
-    Parameters
-    ----------
-    along : callable
-        Maps a size to the point there, which has an `objective`.
-    start : object
-        The point at size 0.
-    slope : float
-        Derivative of the objective along the step at size 0.
-    enough : float, default=1e-4
-        A size t is final if it lowers the objective by `enough * t * |slope|`. Armijo's rule is
-        the default. With more, smaller sizes are tried as long as they are better still.
+    `along` maps a size to a point with an `objective`, `start` is the point at size 0, and `slope`
+    is the derivative there. A size t that lowers the objective by `enough * t * |slope|` ends the
+    search. Before it, smaller sizes are tried as long as the objective falls further.
 
-    Returns
-    -------
-    object
-        The best point; None if no size satisfies Armijo's rule.
+    Returns the best point that satisfies Armijo's rule, or None.
     """
     if not slope < 0:
         return None
@@ -93,21 +82,8 @@ def line_search(along, start, slope, *, enough=_ARMIJO):
 def conjugate_gradients(multiply, target, precondition, *, accuracy, max_iter=200):
     """Solve H x = target by preconditioned conjugate gradients, started at x = 0.
 
-    Parameters
-    ----------
-    multiply : callable
-        Maps v to H v.
-    target : torch.Tensor
-        Of any shape; `multiply` and `precondition` keep it.
-    precondition : callable
-        Maps v to an approximation of H⁻¹ v.
-    accuracy : float
-        Size of the residual, relative to the target, at which to stop.
-    max_iter : int, default=200
-
-    Returns
-    -------
-    torch.Tensor
+    `multiply` maps v to H v, and `precondition` maps v to an approximation of H⁻¹ v; v has the
+    shape of the target. The iteration stops at a residual of `accuracy`, relative to the target.
     """
     solution, residual = torch.zeros_like(target), target
     direction = precondition(residual)
@@ -145,6 +121,10 @@ def cholesky(hessian, damping=1e-13):
         if not failed or damping > 1e3:
             return factor
         damping *= 10
+
+
+def no_report(n_iter, objective, violation, n_working):
+    """The callback of a solver that prints nothing."""
 
 
 def append(coef, intercept):

@@ -87,24 +87,11 @@ class Screen:
 
 
 def minimise_screened(problem, start, *, tol, max_iter):
-    """Minimise for the next radius of a path, without refinement.
+    """Solve the next radius of a max-norm path, from the `Solution` for a larger radius.
 
-    The screen grows until no feature outside violates its optimality condition. Source: Tibshirani
-    and others, "Strong rules for discarding predictors in lasso-type problems", J. Royal
-    Statistical Society B 74 (2012).
-
-    Parameters
-    ----------
-    problem : BinaryProblem
-        In the max-norm.
-    start : Start
-        The solution for a larger radius.
-    tol : float
-    max_iter : int
-
-    Returns
-    -------
-    Solution
+    The screen grows until no feature outside violates its optimality condition; nothing is
+    refined. Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type
+    problems", J. Royal Statistical Society B 74 (2012).
     """
     point = problem.evaluate(start.coef, start.intercept, start.margin)
     screen, n_iter = start.screen or Screen.empty(problem, point), 0
