@@ -11,10 +11,10 @@ from sk_adv.linear_model._newton import Solution, line_search, no_report
 
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
-# A step that gains this share of what its slope promises is long enough: a quadratic gains 1/2.
+# A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
 _ENOUGH = 1 / 3
 
-# `step` is None where no further step is wanted.
+# `step` is None if the point needs no further step.
 _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[None])
 
 
@@ -47,7 +47,7 @@ def minimise(problem, start, *, tol, max_iter, refine=True, callback=no_report):
 
 
 def _first_point(problem, start):
-    """The start, or a simpler point: the solution for another radius can be worse than w = 0."""
+    """The start, or a simpler point if that is better, as it can be for another radius."""
     point = problem.evaluate(start.coef, start.intercept, start.margin)
     if not start.coef.any():
         return point
@@ -58,7 +58,7 @@ def _first_point(problem, start):
 
 
 def _iterate(problem, steps, point, tol, max_iter, callback):
-    """Newton iterations until one of the tests ends them."""
+    """Newton iterations until one of the tests is met."""
     # The violation before the last step, if rounding hid what that step gained.
     hidden_violation = torch.inf
     n_iter = 0
@@ -73,7 +73,7 @@ def _iterate(problem, steps, point, tol, max_iter, callback):
         # 2. Newton step.
         step = steps.propose(point, slopes)
 
-        # 3. Convergence. Hidden steps are taken as long as they halve the violation.
+        # 3. Convergence. While rounding hides the gain, each step must halve the violation.
         is_hidden = _is_hidden(point, step)
         if is_hidden and not slopes.violation < hidden_violation / 2:
             return _Iterate("optimal", n_iter, point, slopes)
@@ -106,14 +106,14 @@ def _refine(problem, last, tol, callback):
 
 
 def _is_hidden(point, step):
-    """Whether the step gains less than the objective is rounded by."""
+    """Whether the rounding of the objective hides what the step gains."""
     return 0 < -step.slope <= _ROUNDING * float(point.objective)
 
 
 def _move(problem, point, step):
-    """The point at the end of a step, or of a part of it; None if no part helps."""
+    """The next point along a step; None if no step size lowers the objective enough."""
     direction = scatter(step.coef, step.columns, len(point.coef))
-    # The only look at the data: margins are linear in the weights.
+    # Margins are linear in the step, so one product with X serves all step sizes.
     change = problem.margin(step.coef, step.intercept, step.columns)
 
     def along(size):

@@ -41,7 +41,7 @@ class DenseDesign:
         self.shape = tuple(X.shape)
 
     def rough(self, rows=slice(None)):
-        """A design of some rows, whose products are computed in single precision."""
+        """A design of some rows that computes products in single precision."""
         return DenseDesign(self.X[rows].to(torch.float32), is_rough=True)
 
     def product(self, coef, columns=None):
@@ -55,7 +55,7 @@ class DenseDesign:
                 coef = scatter(coef, columns, X.shape[1])
         if X.dtype == coef.dtype or self.is_rough:
             return (X @ coef.to(X.dtype)).to(coef.dtype)
-        return torch.cat([block.to(coef.dtype) @ coef for block in self._blocks(X)])
+        return torch.cat([block.to(coef.dtype) @ coef for (block,) in _blocks(X)])
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
@@ -65,10 +65,8 @@ class DenseDesign:
             product = factor @ self.X if values.ndim == 1 else (factor.T @ self.X).T
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
-        start = 0
-        for block in self._blocks(self.X):
-            result += block.to(values.dtype).T @ values[start : start + len(block)]
-            start += len(block)
+        for block, part in _blocks(self.X, values):
+            result += block.to(values.dtype).T @ part
         return result
 
     def moments(self, rows, columns, weight, first, offset):
@@ -91,11 +89,8 @@ class DenseDesign:
     def mean_square(self, weight, offset=0.0):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
         result = weight.new_zeros(self.shape[1])
-        start = 0
-        for block in self._blocks(self.X):
-            square = (block.to(weight.dtype) - offset).square_()
-            result += square.T @ weight[start : start + len(block)]
-            start += len(block)
+        for block, part in _blocks(self.X, weight):
+            result += (block.to(weight.dtype) - offset).square_().T @ part
         return result
 
     def restricted(self, columns):
@@ -117,9 +112,6 @@ class DenseDesign:
         if 2 * len(columns) * (last - first) < self.shape[1] * len(rows):
             return _take_columns(self.X[first:last], columns)[rows - first]
         return _take_columns(self.X[rows], columns)
-
-    def _blocks(self, X):
-        return X.split(_block_rows(X.shape[1]))
 
 
 class SparseDesign:
@@ -154,7 +146,7 @@ class SparseDesign:
         rows, columns = rows.numpy(), columns.numpy()
         size = len(columns) + 1
         second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
-        # Columns go first: they leave a small matrix.
+        # Columns are taken before rows: that leaves a small matrix.
         picked = sparse.csr_array(self.X[:, columns], dtype=float)
         picked = picked if len(rows) == self.shape[0] else picked[rows]
         cross[:-1] = torch.from_numpy(picked.T @ first.numpy())
@@ -181,7 +173,7 @@ class SparseDesign:
             if offset.any():
                 far = offset**2 * weight.sum()
                 spread = square - 2 * offset * (self.X.T @ weight) + far
-                # With a large offset, the difference would be rounding.
+                # If the offset is large, the difference is mostly rounding.
                 cancelled = spread < 1e-3 * (square + far)
                 if cancelled.any():
                     spread[cancelled] = self._spread(weight, offset)[cancelled]
@@ -239,7 +231,7 @@ class StandardisedDesign:
     design : DenseDesign or SparseDesign
     offset : torch.Tensor of shape (n_features,)
     scale : torch.Tensor of shape (n_features,)
-        0 marks a constant feature; it becomes 0.
+        0 marks a constant feature, which becomes 0.
     """
 
     def __init__(self, design, offset, scale):
@@ -308,6 +300,12 @@ class StandardisedDesign:
 def scatter(values, columns, size):
     """A tensor with `size` rows: `values` at the positions `columns`, and zeros."""
     return values.new_zeros(size, *values.shape[1:]).index_copy_(0, columns, values)
+
+
+def _blocks(X, *others):
+    """Blocks of rows of X, and the same rows of other tensors."""
+    size = _block_rows(X.shape[1])
+    return zip(*(tensor.split(size) for tensor in (X, *others)), strict=True)
 
 
 def _take_columns(X, columns):

@@ -5,7 +5,7 @@ import torch
 from sk_adv.linear_model._binary_problem import Step
 from sk_adv.linear_model._newton import append, cholesky, conjugate_gradients
 
-# With more features, the Hessian is only multiplied with and never formed.
+# For more features than this, the Hessian is not formed; only products with it are computed.
 _MANY_FEATURES = 1000
 
 
@@ -13,7 +13,7 @@ class EuclideanSteps:
     """Newton steps for the penalty ρ = ‖ε ∘ w‖₂, which has a kink at ε ∘ w = 0.
 
     At the kink, the intercept and the features with radius 0 are solved first. Then a proximal
-    step leaves it, for which every feature has the mean curvature of the loss.
+    step leaves the kink; it assumes the mean curvature of the loss for every feature.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def _leave_kink(gradient, mass, epsilon, curvature):
     """argmin over d of gᵀd + mass ‖ε ∘ d‖₂ + Σ curvature_j d_j² / 2, if that is not 0.
 
     d_j = -g_j / (curvature_j + mass ε_j² / ρ), and ρ = ‖ε ∘ d‖₂ is the root of
-    Σ (ε_j g_j / (curvature_j ρ + mass ε_j²))² = 1, whose left side falls with ρ.
+    Σ (ε_j g_j / (curvature_j ρ + mass ε_j²))² = 1. The left side falls with ρ.
     """
     high = torch.linalg.vector_norm(epsilon * gradient / curvature)
     low = 1e-150 * high

@@ -4,13 +4,13 @@ A loss depends on the margins m_i = y_i (wᵀx_i + b) and on the penalty ρ, the
 the perturbation set. It knows neither the data nor the norm. The solver needs these methods:
 
     value(margin, penalty)            the loss, a tensor of shape ()
-    gradient(margin, penalty)         p_i = -∂/∂m_i, and q_i, where Σ q = ∂/∂ρ
-    curvature(margin, penalty)        ∂²/∂m_i², and its part -∂²/∂m_i∂ρ
-    is_separating(margin, penalty)    whether growing w and b drive the loss to its infimum
+    gradient(margin, penalty)         p_i = -∂/∂m_i, and its adversarial part q_i (Σ q = ∂/∂ρ)
+    curvature(margin, penalty)        ∂²/∂m_i², and its adversarial part -∂²/∂m_i∂ρ
+    is_separating(margin, penalty)    whether the loss falls for ever as w and b grow
     constant_intercept(y)             the best intercept for w = 0
 
-A loss must be convex, not fall in ρ and not rise in m, and depend on ρ through ρ - m_i only:
-∂²/∂ρ² is taken as the sum of the adversarial curvatures.
+A loss must be convex, and must not fall with ρ or rise with m_i. It may depend on ρ only through
+ρ - m_i, because the solver takes ∂²/∂ρ² to be the sum of the adversarial curvatures.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class WorstCaseLogisticLoss:
     Attributes
     ----------
     weight : torch.Tensor of shape (n_samples,)
-        Sample weights s, with sum 1.
+        Sample weights s, which sum to 1.
 
     alpha : float
         Weight α of the clean loss.

@@ -11,7 +11,7 @@ from sk_adv.linear_model._newton import append, cholesky, line_search
 
 # A kept Hessian must reduce the violation by this factor with each step.
 _CONTRACTION = 0.4
-# On a path, features whose gradient is this close to the threshold, as a share, move soon.
+# On a path, features this close to their threshold, as a share of it, join the working set.
 _REACH = 0.1
 
 
@@ -47,7 +47,7 @@ class OrthantCurvature:
         return replace(self, hessian=total / self.total * self.hessian, total=total)
 
     def updated(self, step, change):
-        """The Hessian changed so that it maps a step to the change of slope that it brought.
+        """The Hessian after a step that changed the slope by `change`: it maps one to the other.
 
         Source: the update of Broyden, Fletcher, Goldfarb and Shanno (1970).
         """
@@ -114,7 +114,7 @@ class MaxNormSteps:
         before, self.violation = self.violation, slopes.violation
         moving = point.coef != 0
         if before < torch.inf:
-            # In the first step, new violators can wait: the others come nearer to their places.
+            # New violators can wait for the first step, which brings the others closer.
             moving |= slopes.violations > slopes.negligible(self.tol)
         contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
@@ -127,14 +127,14 @@ class MaxNormSteps:
         return append(point.coef[columns], point.intercept), append(slope, slopes.intercept)
 
     def _corrected(self, point, slopes):
-        """The kept Hessian, corrected by what is known of its change."""
+        """The kept Hessian, scaled at a new radius and then corrected by each step."""
         if self.last is None:
             return self.curvature.scaled(self.problem.total_curvature(point))
         before, now = self.last, self._within(point, slopes)
         return self.curvature.updated(now[0] - before[0], now[1] - before[1])
 
     def _measured(self, point, slopes, orthant):
-        """The Hessian on a new working set; far from the solution, not from all samples."""
+        """The Hessian on a new working set; far from the solution, some samples are left out."""
         columns = self._working_set(point, slopes)
         sign = orthant[columns]
         hessian = self.problem.hessian(

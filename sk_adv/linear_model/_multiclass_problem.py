@@ -32,7 +32,7 @@ class MulticlassProblem:
         Class indices.
     n_classes : int
     weight : torch.Tensor of shape (n_samples,)
-        Sample weights s, with sum 1.
+        Sample weights s, which sum to 1.
     alpha : float
     epsilon : torch.Tensor of shape (n_features,)
     norm : {numpy.inf, 2}
@@ -198,7 +198,7 @@ class RowSketch:
         In single precision, if the data is large.
     y : torch.Tensor of shape (n_rows,)
     weight : torch.Tensor of shape (n_rows,)
-        With sum 1.
+        Their sum is 1.
     rows : torch.Tensor of shape (n_rows,) or slice
         Positions of these samples in the data.
     """

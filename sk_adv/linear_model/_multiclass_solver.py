@@ -1,4 +1,4 @@
-"""Newton's method for three classes and more, in stages of falling rounding."""
+"""Newton's method for three classes and more, in stages of smaller and smaller rounding."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from sk_adv.linear_model._multiclass_problem import (
 )
 from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_search, no_report
 
-# The rounding of the first stage: how far it may lower a pair's penalty ρ_kl, a log-odds.
+# Rounding of the first stage: how far it may lower a pair's penalty ρ_kl, in units of log-odds.
 _FIRST_ROUNDING = 0.1
 
 
@@ -38,7 +38,7 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
             dual = PairPenalties(coef, problem.epsilon, problem.norm, stages[0]).direction
     for rounding in stages:
         is_last = rounding == stages[-1]
-        # Early stages only lead the way: they need no more accuracy than their rounding has.
+        # Early stages need no more accuracy than their rounding has.
         goal = tol if is_last else max(tol, 0.1 * rounding)
         sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
         data = problem if is_last else leading
@@ -65,7 +65,7 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
 
 
 def _better_start(problem, start):
-    """The start, or W = 0 and b = 0 if that is better: it can be after a change of the radius."""
+    """The start, or W = 0 and b = 0 if that is better, as it can be for another radius."""
     coef, intercept = centre(start.coef), centre(start.intercept)
     if coef.any():
         objective = MulticlassPoint(problem, coef, intercept).objective
@@ -75,7 +75,7 @@ def _better_start(problem, start):
 
 
 def _stages(problem, tol):
-    """Roundings that fall to ten times `tol`, which bounds the error that is left in each ρ."""
+    """Roundings down to ten times `tol`; the last one bounds the error that is left in each ρ."""
     if problem.is_smooth:
         return (0.0,)
     final = min(10 * tol, _FIRST_ROUNDING)
@@ -84,7 +84,7 @@ def _stages(problem, tol):
 
 
 def _iterate(point, sketch, goal, n_iter, max_iter, callback):
-    """Newton iterations of one stage: their status, number (with earlier stages) and last point."""
+    """Newton iterations of one stage: the status, the number so far and the last point."""
     first = point.violation
     while True:
         # 1. Convergence.
@@ -105,17 +105,17 @@ def _iterate(point, sketch, goal, n_iter, max_iter, callback):
 
 
 def _move(point, sketch, accuracy):
-    """The point at the end of a Newton step, or of a part of it; None if no part helps.
+    """The next point along a Newton step; None if no step size lowers the objective enough.
 
-    `accuracy` is that of the linear system, 0.1 at most.
+    The linear system is solved to the relative residual `accuracy`, or 0.1 if that is less.
     """
-    hessian, size = MulticlassHessian(point, sketch), point.coef.numel()
+    hessian, n_weights = MulticlassHessian(point, sketch), point.coef.numel()
     step = conjugate_gradients(
         hessian.product,
         -point.gradient,
         hessian.preconditioner(),
         accuracy=min(0.1, accuracy),
-        max_iter=10 * size if size < 1000 else 250,
+        max_iter=10 * n_weights if n_weights < 1000 else 250,
     )
     coef, intercept = step[:, :-1], step[:, -1]
     dual = None if point.dual is None else point.penalties.next_dual(differences(coef))

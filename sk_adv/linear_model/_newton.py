@@ -11,7 +11,7 @@ _SHORTEST_STEP = 1e-10
 
 @dataclass(kw_only=True)
 class Start:
-    """Where a solver starts.
+    """The starting point of a solver.
 
     Attributes
     ----------
@@ -58,10 +58,9 @@ def line_search(along, start, slope, *, enough=_ARMIJO):
     """Backtracking line search over the sizes 1, 1/2, 1/4, ...
 
     `along` maps a size to a point with an `objective`, `start` is the point at size 0, and `slope`
-    is the derivative there. A size t that lowers the objective by `enough * t * |slope|` ends the
-    search. Before it, smaller sizes are tried as long as the objective falls further.
-
-    Returns the best point that satisfies Armijo's rule, or None.
+    is the derivative of the objective there. The result is the best point that satisfies Armijo's
+    rule, or None. The search ends at the first size t that lowers the objective by
+    `enough * t * |slope|`, or when a smaller size is no longer better.
     """
     if not slope < 0:
         return None

@@ -35,7 +35,7 @@ def epsilon_max(
 ) -> float:
     """Radius from which on all weights of the adversarial logistic regression are zero.
 
-    With an intercept and two classes, and x̄± the weighted class means, it is
+    For two classes with weighted means x̄±, and with an intercept, it is
 
         ε_max = ‖x̄₊ - x̄₋‖ / (2 (1-alpha))
 
@@ -198,7 +198,7 @@ def adversarial_logistic_path(
     Returns
     -------
     sklearn.utils.Bunch
-        With n_rows = 1 for two classes and n_rows = n_classes for more:
+        The entries are below; n_rows is 1 for two classes and n_classes for more.
 
         epsilons : ndarray of shape (n_epsilons,)
             The radii, in descending order.

@@ -14,7 +14,7 @@ from sk_adv.linear_model._newton import Start
 _PRESSING = 0.85
 # When the screen grows, it takes in all features above this share, to last for some radii.
 _NEAR = 0.6
-# For a larger share of the features, a copy of X does not pay.
+# A copy of X does not pay for a larger share of the features.
 _WIDEST = 0.5
 
 
@@ -105,7 +105,7 @@ def minimise_screened(problem, start, *, tol, max_iter):
         slopes = screen.slopes = problem.first_derivatives(point)
         solution = replace(solution, violation=slopes.violation)
         outside = slopes.violations.index_fill(0, screen.columns, 0)
-        # Where the loss is small, its gradient is small too, so the tolerance shrinks with it.
+        # A small loss has a small gradient, so the tolerance shrinks with it.
         if solution.status != "optimal" or outside.max() <= tol * min(1, slopes.mass):
             break
     return replace(solution, n_iter=n_iter)
