@@ -115,7 +115,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------

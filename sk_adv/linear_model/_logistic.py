@@ -175,7 +175,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------
@@ -184,7 +184,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     Notes
     -----
     *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
-    adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
+    adversarial part, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
     Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0. The
     solver uses standardised features, (x_j - μ_j) / σ_j with the weighted mean and standard
     deviation, without forming them; without an intercept, μ_j = 0 and σ_j is the root mean
