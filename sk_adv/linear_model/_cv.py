@@ -1,4 +1,4 @@
-"""The choice of radius and alpha by cross-validation."""
+"""AdversarialLogisticRegressionCV: radius and alpha chosen by cross-validation."""
 
 from collections.abc import Callable, Iterable
 from inspect import signature
@@ -13,33 +13,32 @@ from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._devices import floating_types, for_sklearn, resolve_device, to_numpy
+from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._validation import unchanged_on_error
-from sk_adv.differentiable import as_module
-from sk_adv.differentiable._linear import LinearLogits
 from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (
     AdversarialLogisticRegression,
-    LogisticPredictions,
+    LogisticClassifierMixin,
+    constraints_of,
     warn_unless_optimal,
 )
 from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
 
 
-class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
+class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
     """Adversarial logistic regression with radius and alpha chosen by cross-validation.
 
-    In each fold, and for each alpha, one path over all radii takes the place of a fit for each;
-    the winner is that of `GridSearchCV` over the same grid.
+    For each fold and alpha, all radii are solved as one path. The choice is the same as that of
+    `GridSearchCV` over the same grid.
 
     Parameters
     ----------
     epsilons : int or array-like of shape (n_epsilons,), default=10
-        The radii to choose from, in the units of X; or their number: they are then evenly spaced
-        in the logarithm, from the `epsilon_max` of the whole data (at the smallest alpha) down to
-        a hundredth of it.
+        The radii to choose from, in the units of X, or their number. A number of radii are spaced
+        evenly on a log scale, from the `epsilon_max` of all data at the smallest alpha down to a
+        hundredth of it.
 
     alphas : array-like of shape (n_alphas,), default=(0.0,)
         The weights of the clean loss to choose from.
@@ -48,8 +47,8 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         The norm that bounds the perturbation.
 
     C : float, default=100.0
-        Inverse strength of an additional L2 penalty. It is finite here, so that there is a
-        solution for every radius, however small.
+        Inverse strength of an additional L2 penalty. The default is finite, so that a solution
+        exists for every radius, however small.
 
     fit_intercept : bool, default=True
         Whether to fit an intercept.
@@ -61,7 +60,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         How to split the data, as in `GridSearchCV`; None means five stratified folds.
 
     scoring : str or callable, default=None
-        What to maximise. None is the accuracy on clean samples, for which small radii are best;
+        The score to maximise. None is the accuracy on clean samples, which favours small radii;
         `sk_adv.metrics.make_adversarial_scorer` gives scores under attack.
 
     tol : float, default=1e-6
@@ -69,13 +68,13 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         `AdversarialLogisticRegression`.
 
     max_iter : int, default=100
-        Largest number of Newton iterations a radius.
+        Largest number of Newton iterations per radius.
 
     n_jobs : int, default=None
-        Number of folds and alphas that are walked at once; -1 means all processors.
+        Number of paths to solve in parallel; -1 means all processors.
 
     device : str or torch.device, default="auto"
-        Where to compute.
+        Where to compute. "auto" is the device of X if it is a tensor, else the CPU.
 
     Attributes
     ----------
@@ -86,16 +85,16 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         The chosen weight of the clean loss.
 
     best_score_ : float
-        Mean score of the chosen pair over the folds.
+        Mean score over the folds of the chosen radius and alpha.
 
     epsilons_ : ndarray of shape (n_epsilons,)
-        The radii, in the order they were given in.
+        The radii, in the order given.
 
     scores_ : ndarray of shape (n_alphas, n_epsilons, n_folds)
         The scores.
 
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        The weights, refitted on the whole data.
+        The weights of the refit on all data.
 
     intercept_ : ndarray of shape (1,) or (n_classes,)
         The intercepts.
@@ -104,23 +103,23 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         The class labels.
 
     n_iter_ : int
-        Newton iterations of the refit.
+        Number of Newton iterations of the refit.
 
     objective_ : float
-        The minimised objective of the refit.
+        The objective of the refit.
 
     violation_ : float
-        The largest violation of its optimality conditions.
+        The largest violation of the refit's optimality conditions.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------
-    AdversarialLogisticRegression : For a given radius.
+    AdversarialLogisticRegression : One radius and alpha, without a search.
     adversarial_logistic_path : The solutions for many radii.
 
     Examples
@@ -139,18 +138,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        **{
-            name: AdversarialLogisticRegression._parameter_constraints[name]
-            for name in (
-                "norm",
-                "C",
-                "fit_intercept",
-                "class_weight",
-                "tol",
-                "max_iter",
-                "device",
-            )
-        },
+        **constraints_of("norm", "C", "fit_intercept", "class_weight", "tol", "max_iter", "device"),
         "epsilons": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "alphas": ["array-like"],
         "cv": ["cv_object"],
@@ -195,7 +183,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Choose radius and alpha, then fit with them on all data.
+        """Choose radius and alpha, then refit with them on all data.
 
         Parameters
         ----------
@@ -203,13 +191,14 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             Training data.
 
         y : array-like of shape (n_samples,)
-            Class labels, of two classes at least.
+            Class labels, of at least two classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, in fits and, where the scorer takes weights, in scores.
+            Weights of the samples in the fits, and in the scores if the scorer takes weights.
+            None means 1 each.
 
         groups : array-like of shape (n_samples,), default=None
-            Group of each sample, for a `cv` that keeps groups together.
+            Group of each sample, for a `cv` that splits by group.
 
         Returns
         -------
@@ -219,20 +208,14 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter or the data is invalid. A previous fit is then left as it was.
+            If a parameter or the data is invalid. A previous fit is kept.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight, groups)
 
     def _fit(self, X, y, sample_weight, groups):
         device = resolve_device(self.device, X)
-        X, y = validate_data(
-            self,
-            for_sklearn(X),
-            to_numpy(y),
-            dtype=floating_types(X),
-            accept_sparse=["csr", "csc"],
-        )
+        X, y = self._validate_training_data(X, y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 to_numpy(sample_weight), np.empty((len(y), 0)), ensure_non_negative=True
@@ -268,7 +251,7 @@ class AdversarialLogisticRegressionCV(LogisticPredictions, BaseEstimator):
             for fold in folds
         )
         self.scores_ = np.reshape(scores, (len(alphas), len(folds), -1)).swapaxes(1, 2)
-        # Rounded, so that scores equal but for the last digits count as ties: the first wins.
+        # Rounding turns scores that differ in the last digits into ties; the first one wins.
         means = self.scores_.mean(axis=2).round(12)
         if np.isnan(means).all():
             raise ValueError("All scores are NaN: check that `scoring` suits the data.")
@@ -302,7 +285,7 @@ def _takes_weights(scorer):
 
 
 def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
-    """Scores on the test fold of models for all radii, from one path on the training fold."""
+    """Test scores for all radii, from one path on the training samples of a fold."""
     weights, test_weights = None, {}
     if sample_weight is not None:
         weights = sample_weight[train]
@@ -327,12 +310,7 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=float(epsilons[position]))
-        model._accept(data, solution, X)
+        model._set_solution(solution, data.classes, X)
         warn_unless_optimal(solution, model.alpha, model.epsilon, model.tol)
         scores[position] = scorer(model, X_test, y_test, **test_weights)
     return scores
-
-
-@as_module.register(AdversarialLogisticRegressionCV)
-def _(estimator):
-    return LinearLogits(estimator.coef_, estimator.intercept_)

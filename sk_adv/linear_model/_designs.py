@@ -1,7 +1,7 @@
-"""The data as the solvers see it: products with X, and weighted Gram matrices of its columns.
+"""The design matrix: products with X, and weighted Gram matrices of its columns.
 
-All results are float64 tensors. A design keeps X as it was given, dense or sparse, in its own
-precision; work goes over blocks of rows, so that memory beyond X stays small.
+All results are float64 tensors. A design keeps X as it was given, dense or sparse and in its own
+precision. It works on blocks of X, so it needs little memory beyond X.
 """
 
 import itertools
@@ -12,12 +12,12 @@ from scipy import sparse
 
 from sk_adv._devices import to_tensor
 
-# Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
+# Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
 
 
 def as_design(X, device):
-    """Wrap X, a dense array or a CSR or CSC matrix, for computing on a device."""
+    """The design of X, a dense array or a CSR or CSC matrix, on a device."""
     if sparse.issparse(X):
         return SparseDesign(X)
     return DenseDesign(to_tensor(X, device=device))
@@ -29,10 +29,10 @@ class DenseDesign:
     Parameters
     ----------
     X : torch.Tensor of shape (n_samples, n_features)
-        Of any floating type.
+        Any floating type.
 
     is_rough : bool, default=False
-        Whether products are computed in the precision of X, in place of their factor's.
+        Whether to compute products in the precision of X instead of their factor's.
     """
 
     def __init__(self, X, is_rough=False):
@@ -41,53 +41,38 @@ class DenseDesign:
         self.shape = tuple(X.shape)
 
     def rough(self, rows=slice(None)):
-        """A design of some rows that computes in single precision."""
+        """A design of some rows that computes products in single precision."""
         return DenseDesign(self.X[rows].to(torch.float32), is_rough=True)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
         X = self.X
-        # Gathering pays where few columns are wanted of wide rows.
         if columns is not None:
+            # A copy pays for few columns only.
             if self._are_few(columns):
                 X = _take_columns(X, columns)
             else:
-                full = coef.new_zeros(X.shape[1], *coef.shape[1:])
-                full[columns] = coef
-                coef = full
+                coef = scatter(coef, columns, X.shape[1])
         if X.dtype == coef.dtype or self.is_rough:
             return (X @ coef.to(X.dtype)).to(coef.dtype)
-        return torch.cat([block.to(coef.dtype) @ coef for block in self._blocks(X)])
+        return torch.cat([block.to(coef.dtype) @ coef for (block,) in _blocks(X)])
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
         if self.X.dtype == values.dtype or self.is_rough:
-            # The thin matrix first: BLAS is slow the other way round.
+            # The thin matrix goes first: BLAS is slow the other way round.
             factor = values.to(self.X.dtype)
             product = factor @ self.X if values.ndim == 1 else (factor.T @ self.X).T
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
-        start = 0
-        for block in self._blocks(self.X):
-            result += block.to(values.dtype).T @ values[start : start + len(block)]
-            start += len(block)
+        for block, part in _blocks(self.X, values):
+            result += block.to(values.dtype).T @ part
         return result
 
     def moments(self, rows, columns, weight, first, offset):
         """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns] - offset, 1).
 
-        Parameters
-        ----------
-        rows, columns : torch.Tensor of int64
-        weight : torch.Tensor of shape (n_rows,)
-            Not negative.
-        first : torch.Tensor of shape (n_rows,)
-        offset : torch.Tensor of shape (n_columns,)
-
-        Returns
-        -------
-        torch.Tensor of shape (n_columns + 1, n_columns + 1)
-        torch.Tensor of shape (n_columns + 1,)
+        Rows must be sorted, and weights at least 0.
         """
         size = len(columns) + 1
         second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
@@ -104,11 +89,8 @@ class DenseDesign:
     def mean_square(self, weight, offset=0.0):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
         result = weight.new_zeros(self.shape[1])
-        start = 0
-        for block in self._blocks(self.X):
-            square = (block.to(weight.dtype) - offset).square_()
-            result += square.T @ weight[start : start + len(block)]
-            start += len(block)
+        for block, part in _blocks(self.X, weight):
+            result += (block.to(weight.dtype) - offset).square_().T @ part
         return result
 
     def restricted(self, columns):
@@ -116,7 +98,7 @@ class DenseDesign:
         return DenseDesign(_take_columns(self.X, columns), self.is_rough)
 
     def joined(self, other):
-        """A design of these columns and another's."""
+        """A design of these columns and those of another design."""
         return DenseDesign(torch.cat([self.X, other.X], dim=1), self.is_rough)
 
     def _are_few(self, columns):
@@ -131,12 +113,9 @@ class DenseDesign:
             return _take_columns(self.X[first:last], columns)[rows - first]
         return _take_columns(self.X[rows], columns)
 
-    def _blocks(self, X):
-        return X.split(_block_rows(X.shape[1]))
-
 
 class SparseDesign:
-    """A CSR or CSC matrix on the CPU, which is never made dense.
+    """A CSR or CSC matrix on the CPU; it is never made dense.
 
     Parameters
     ----------
@@ -149,15 +128,13 @@ class SparseDesign:
         self.shape = X.shape
 
     def rough(self, rows=slice(None)):
-        """A design of some rows; products of sparse matrices stay in double precision."""
+        """A design of some rows; sparse products stay in double precision."""
         return self if isinstance(rows, slice) else SparseDesign(self.X.tocsr()[rows.numpy()])
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
         if columns is not None:
-            full = coef.new_zeros(self.shape[1], *coef.shape[1:])
-            full[columns] = coef
-            coef = full
+            coef = scatter(coef, columns, self.shape[1])
         return torch.from_numpy(self.X @ coef.numpy())
 
     def transposed_product(self, values):
@@ -165,11 +142,11 @@ class SparseDesign:
         return torch.from_numpy(self.X.T @ values.numpy())
 
     def moments(self, rows, columns, weight, first, offset):
-        """As `DenseDesign.moments`."""
+        """See `DenseDesign.moments`."""
         rows, columns = rows.numpy(), columns.numpy()
         size = len(columns) + 1
         second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
-        # Columns first: what is left of the matrix is small.
+        # Columns are taken before rows: that leaves a small matrix.
         picked = sparse.csr_array(self.X[:, columns], dtype=float)
         picked = picked if len(rows) == self.shape[0] else picked[rows]
         cross[:-1] = torch.from_numpy(picked.T @ first.numpy())
@@ -178,7 +155,7 @@ class SparseDesign:
         second[-1, -1] = weight.sum()
         weighted = sparse.diags_array(weight.numpy()) @ picked
         second[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
-        # The offsets would fill the matrix, so they are taken off the products.
+        # Offsets would fill the matrix, so they are subtracted from the products.
         cross[:-1] -= offset * cross[-1]
         second[:-1] -= torch.outer(offset, second[-1])
         second[:, :-1] -= torch.outer(second[:, -1], offset)
@@ -196,7 +173,7 @@ class SparseDesign:
             if offset.any():
                 far = offset**2 * weight.sum()
                 spread = square - 2 * offset * (self.X.T @ weight) + far
-                # Where the offset is large, the difference would be rounding.
+                # If the offset is large, the difference is mostly rounding.
                 cancelled = spread < 1e-3 * (square + far)
                 if cancelled.any():
                     spread[cancelled] = self._spread(weight, offset)[cancelled]
@@ -216,12 +193,12 @@ class SparseDesign:
             block.data[:] = 1
             stored[columns] += block.T @ weight[rows]
         missing = weight.sum() - stored
-        # Less is the rounding of a column that is stored in full.
+        # A smaller weight is the rounding of a column without missing entries.
         missing[missing < 1e-12 * weight.sum()] = 0
         return square + missing * offset**2
 
     def _blocks(self):
-        """Yield X in blocks of rows (CSR) or columns (CSC) with data of their own, in float64."""
+        """Yield float64 copies of blocks of rows (CSR) or columns (CSC), with their positions."""
         ends, every = self.X.indptr, slice(None)
         cuts = np.searchsorted(ends, np.arange(0, ends[-1], _BLOCK_ENTRIES), side="right") - 1
         for first, last in itertools.pairwise(np.unique(np.append(cuts, len(ends) - 1))):
@@ -240,21 +217,21 @@ class SparseDesign:
         return SparseDesign(self.X[:, columns.numpy()])
 
     def joined(self, other):
-        """A design of these columns and another's."""
+        """A design of these columns and those of another design."""
         return SparseDesign(sparse.hstack([self.X, other.X], format=self.X.format))
 
 
 class StandardisedDesign:
-    """Another design with (x_j - offset_j) / scale_j in place of each feature, formed nowhere.
+    """Another design with each feature replaced by (x_j - offset_j) / scale_j, never formed.
 
-    A solver that sees it does not notice the units of the features.
+    It makes a solver independent of the units of the features.
 
     Parameters
     ----------
     design : DenseDesign or SparseDesign
     offset : torch.Tensor of shape (n_features,)
     scale : torch.Tensor of shape (n_features,)
-        0 marks a feature that becomes 0 in all samples.
+        0 marks a constant feature, which becomes 0.
     """
 
     def __init__(self, design, offset, scale):
@@ -264,16 +241,16 @@ class StandardisedDesign:
 
     @classmethod
     def of(cls, design, weight, centred):
-        """With weighted means and standard deviations, or 0 and roots of the mean squares."""
+        """Standardise by the weighted mean and deviation, or only by the root mean square."""
         offset = design.transposed_product(weight) * centred
         scale = design.mean_square(weight, offset).sqrt()
         if not scale.isfinite().all():
             raise ValueError("X has features too large to be squared; use smaller units.")
-        # Less is the rounding of a constant.
+        # A smaller deviation is the rounding of a constant.
         return cls(design, offset, torch.where(scale > 1e-14 * offset.abs(), scale, 0))
 
     def from_raw(self, coef, intercept):
-        """The weights that give the same margins as these do on X in its own units."""
+        """Convert weights for X in its own units to weights for the standardised X."""
         return coef * self.scale, intercept + self.offset @ coef
 
     def to_raw(self, coef, intercept):
@@ -288,7 +265,7 @@ class StandardisedDesign:
         )
 
     def joined(self, other):
-        """A design of these columns and another's."""
+        """A design of these columns and those of another design."""
         return StandardisedDesign(
             self.design.joined(other.design),
             torch.cat([self.offset, other.offset]),
@@ -307,7 +284,7 @@ class StandardisedDesign:
         return (product - self.offset * values.sum()) * self.inverse
 
     def moments(self, rows, columns, weight, first):
-        """Weighted products of the standardised columns, as `DenseDesign.moments`."""
+        """See `DenseDesign.moments`; the columns are the standardised ones."""
         offset, inverse = self.offset[columns], self.inverse[columns]
         second, cross = self.design.moments(rows, columns, weight, first, offset)
         cross[:-1] *= inverse
@@ -320,9 +297,20 @@ class StandardisedDesign:
         return self.design.mean_square(weight, self.offset) * self.inverse**2
 
 
+def scatter(values, columns, size):
+    """A tensor with `size` rows: `values` at the positions `columns`, and zeros."""
+    return values.new_zeros(size, *values.shape[1:]).index_copy_(0, columns, values)
+
+
+def _blocks(X, *others):
+    """Blocks of rows of X, and the same rows of other tensors."""
+    size = _block_rows(X.shape[1])
+    return zip(*(tensor.split(size) for tensor in (X, *others)), strict=True)
+
+
 def _take_columns(X, columns):
     if X.device.type == "cpu":
-        # NumPy gathers columns several times as fast as torch does.
+        # NumPy takes columns several times as fast as torch.
         return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))
     return X[:, columns]
 

@@ -1,4 +1,4 @@
-"""From labels and weights to a solved problem: what the estimator, the path and the CV share."""
+"""Training data, and the call of the right solver: shared by the estimator, path and search."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,17 +8,19 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 
 from sk_adv._validation import joint_weight
+from sk_adv.linear_model._binary_problem import BinaryProblem
+from sk_adv.linear_model._binary_solver import minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
-from sk_adv.linear_model._multiclass import MulticlassProblem, minimise_bound
-from sk_adv.linear_model._problem import Problem
+from sk_adv.linear_model._multiclass_problem import MulticlassProblem
+from sk_adv.linear_model._multiclass_solver import minimise_bound
+from sk_adv.linear_model._newton import Start, no_report
 from sk_adv.linear_model._screening import minimise_screened
-from sk_adv.linear_model._solvers import Start, minimise
 
 
 @dataclass
 class TrainingSet:
-    """Validated data, with labels as class indices and weights of sum 1.
+    """Validated data, with class indices as labels and weights that sum to 1.
 
     Attributes
     ----------
@@ -30,7 +32,6 @@ class TrainingSet:
     total : float
         The sum of the weights before they were normalised.
     fit_intercept : bool
-        Whether the model has an intercept.
     """
 
     X: object
@@ -42,23 +43,22 @@ class TrainingSet:
 
     @property
     def is_binary(self):
-        """Whether one row of weights serves."""
         return len(self.classes) == 2
 
     @cached_property
     def standardised(self):
-        """X in the units in which two classes are solved; an intercept absorbs the means."""
+        """X as the solver of two classes takes it; an intercept absorbs the means."""
         return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
 
 
 def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
-    """Encode labels and weights; samples of weight zero are left out.
+    """Encode labels and weights, and leave out samples of weight zero.
 
     Raises
     ------
     ValueError
-        If y is no classification target, a weight is negative, or fewer than two classes have
-        positive weight.
+        If y holds no class labels, a weight is negative, or fewer than two classes have positive
+        weight.
     """
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
@@ -88,7 +88,7 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
 
 
 def zero_start(data):
-    """No weights, and intercepts that give the classes' shares."""
+    """Weights of 0, and intercepts that give each class its share of the samples."""
     n_features = data.X.shape[1]
     shares = data.weight.new_zeros(len(data.classes)).index_add_(0, data.labels, data.weight)
     odds = shares.log() * data.fit_intercept
@@ -108,27 +108,15 @@ def solve(
     tol,
     max_iter,
     on_path=False,
-    callback=None,
+    callback=no_report,
 ):
-    """Minimise the worst-case loss of a training set from a starting point.
+    """Minimise the worst-case loss of a `TrainingSet` from a `Start`; returns a `Solution`.
 
-    Parameters
-    ----------
-    data : TrainingSet
-    start : Start
-        Of the shapes of `zero_start`.
-    epsilon : ndarray of shape () or (n_features,)
-    alpha, norm, C, tol, max_iter : see AdversarialLogisticRegression
-    on_path : bool, default=False
-        Whether the start is the solution for a larger radius. It is near enough then: the last
-        digits are not worth a step each time.
-    callback : see minimise
-
-    Returns
-    -------
-    Solution
+    The start has the shapes that `zero_start` gives; `epsilon` is an array of shape () or
+    (n_features,). With `on_path`, the start is the solution for a larger radius, and the new one
+    is not refined: its last digits are not worth a step for each radius.
     """
-    # Where nothing is perturbed both norms are the same, and the loss has no kinks.
+    # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
     parameters = {
         "alpha": float(alpha),
@@ -147,7 +135,7 @@ def solve(
             **parameters,
         )
         return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
-    problem = _two_classes(data, **parameters)
+    problem = _binary_problem(data, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
     start = replace(start, coef=coef, intercept=intercept)
@@ -159,16 +147,16 @@ def solve(
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _two_classes(data, alpha, epsilon, norm, ridge):
-    """The problem in terms of standardised features."""
+def _binary_problem(data, alpha, epsilon, norm, ridge):
+    """The problem of two classes in standardised features."""
     X = data.standardised
-    # Constant features are the intercept's affair: any radius keeps their weights at 0.
+    # A constant feature acts as an intercept. Any positive radius keeps its weight at 0.
     epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
-    return Problem(
+    return BinaryProblem(
         X=X,
         y=2.0 * data.labels.to(data.weight.dtype) - 1,
         loss=WorstCaseLogisticLoss(data.weight, alpha),
-        # Squares of smaller radii would vanish.
+        # The square of a smaller radius would underflow.
         epsilon=torch.where(epsilon > 1e-100, epsilon, 0),
         norm=norm,
         ridge=ridge * X.inverse**2,

@@ -1,4 +1,4 @@
-"""AdversarialLogisticRegression: the scikit-learn face of the worst-case solvers."""
+"""AdversarialLogisticRegression: the estimator."""
 
 import warnings
 from numbers import Integral, Real
@@ -17,21 +17,30 @@ from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_dev
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._linear import LinearLogits
+from sk_adv.differentiable._linear import LinearLogits, with_zero
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._solvers import Start
+from sk_adv.linear_model._newton import Start, no_report
 
 
-class LogisticPredictions(LinearClassifierMixin):
-    """Predictions of a fitted linear model of the classes' log-odds."""
+class LogisticClassifierMixin(LinearClassifierMixin):
+    """Validation of training data, and predictions of linear models of the log-odds."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
+    def _validate_training_data(self, X, y):
+        return validate_data(
+            self,
+            for_sklearn(X),
+            to_numpy(y),
+            dtype=floating_types(X),
+            accept_sparse=["csr", "csc"],
+        )
+
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Log-odds of the second class, or logits of all classes, for clean samples.
+        """Log-odds of the second class, or logits of all classes if there are more than two.
 
         Parameters
         ----------
@@ -41,12 +50,12 @@ class LogisticPredictions(LinearClassifierMixin):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            wᵀx + b for two classes, else W x + b, whose columns follow `classes_`.
+            wᵀx + b for two classes, else W x + b, with columns in the order of `classes_`.
         """
         return super().decision_function(for_sklearn(X))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of the classes for clean samples.
+        """Class probabilities.
 
         Parameters
         ----------
@@ -56,12 +65,12 @@ class LogisticPredictions(LinearClassifierMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The columns follow `classes_`.
+            Columns in the order of `classes_`.
         """
-        return _by_class(self.decision_function(X), torch.softmax)
+        return _apply_to_logits(torch.softmax, self.decision_function(X))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithms of the probabilities of the classes for clean samples.
+        """Logarithms of the class probabilities.
 
         Parameters
         ----------
@@ -71,40 +80,43 @@ class LogisticPredictions(LinearClassifierMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The columns follow `classes_`.
+            Columns in the order of `classes_`.
         """
-        return _by_class(self.decision_function(X), torch.log_softmax)
+        return _apply_to_logits(torch.log_softmax, self.decision_function(X))
 
 
-def _by_class(decision, function):
-    """A function of the logits of all classes; two classes have the logits (0, decision)."""
-    logits = torch.as_tensor(decision)
-    if logits.ndim == 1:
-        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+def _apply_to_logits(function, decision):
+    logits = with_zero(torch.as_tensor(decision).reshape(len(decision), -1))
     result = function(logits, dim=1)
     return result if isinstance(decision, torch.Tensor) else result.numpy()
 
 
-class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
-    """Logistic regression trained on the worst case within a radius of each sample.
+@as_module.register(LogisticClassifierMixin)
+def _(estimator):
+    return LinearLogits(estimator.coef_, estimator.intercept_)
 
-    With ζ(z) = log(1 + exp z), y ∈ {-1, +1} and m_i = y_i (wᵀx_i + b), two classes minimise
+
+class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
+    """Logistic regression trained on the worst perturbation of each sample.
+
+    For two classes, with ζ(z) = log(1 + exp z), y ∈ {-1, +1} and m_i = y_i (wᵀx_i + b), it
+    minimises
 
         Σ s_i [ alpha ζ(-m_i) + (1-alpha) ζ(ε‖w‖_* - m_i) ] / Σ s_i  +  ‖w‖₂² / (2 C Σ s_i) ,
 
-    where ζ(ε‖w‖_* - m_i) is the exact maximum of the loss over all perturbations of norm ε; the
-    dual norm ‖·‖_* is L1 for the max-norm and L2 for the Euclidean norm. Three classes and more
-    minimise a convex upper bound on the worst case of the softmax loss that is exact for two (see
-    Notes).
+    where ζ(ε‖w‖_* - m_i) is the exact maximum of the loss over all perturbations of norm ε. The
+    dual norm ‖·‖_* is L1 for the max-norm and L2 for the Euclidean norm. For three classes and
+    more it minimises a convex upper bound on the worst softmax loss, which is exact for two
+    classes (see Notes).
 
     Parameters
     ----------
     epsilon : float or array-like of shape (n_features,), default=0.25
-        Radius of the perturbation in the units of X, one for all features or one a feature; 0
-        marks a feature that can't be changed. All zeros give ordinary logistic regression.
+        Radius of the perturbation in the units of X, for all features or per feature. 0 marks a
+        feature that can't be changed. All zeros give ordinary logistic regression.
 
     alpha : float, default=0.0
-        Weight of the clean loss, in [0, 1]; 1 is ordinary logistic regression, 0 purely
+        Weight of the clean loss, in [0, 1]. 1 is ordinary logistic regression, 0 is purely
         adversarial.
 
     norm : {numpy.inf, 2}, default=numpy.inf
@@ -122,26 +134,26 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions (see Notes). Two classes: it is
-        measured on standardised features, so that the units of X do not matter, and no more than
-        this share of the objective may be left to gain, as estimated from the last step.
+        Largest allowed violation of the optimality conditions (see Notes). For two classes, the
+        violation is measured on standardised features, so the units of X do not matter, and the
+        next step must also promise to lower the objective by no more than this share of it.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
 
     warm_start : bool, default=False
-        Start from the solution of the previous call of `fit`, if it has the same shape.
+        Whether to start from the solution of the previous `fit`, if it has the same shape.
 
     device : str or torch.device, default="auto"
-        Where to compute. "auto" is the CPU, or where X lies if it is a tensor.
+        Where to compute. "auto" is the device of X if it is a tensor, else the CPU.
 
     verbose : int, default=0
-        Positive: print a line for each iteration.
+        If positive, print one line per iteration.
 
     Attributes
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        The weights; one row for two classes. A tensor where X is dispatched (see Notes).
+        The weights; one row for two classes. A tensor under array API dispatch (see Notes).
 
     intercept_ : ndarray of shape (1,) or (n_classes,)
         The intercepts.
@@ -150,21 +162,21 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         The class labels.
 
     n_iter_ : int
-        Newton iterations that were made.
+        Number of Newton iterations.
 
     objective_ : float
-        The minimised objective, above, at the solution.
+        The objective at the solution.
 
     violation_ : float
-        The largest violation of the optimality conditions at the solution, by standardised
-        features (several classes: the largest entry of the gradient of the bound with its kinks
-        rounded off, by the features as they are).
+        The largest violation of the optimality conditions at the solution, on standardised
+        features. For three classes and more, the largest entry of the gradient of the bound with
+        rounded kinks, on the features as they are.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------
@@ -173,26 +185,26 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     Notes
     -----
     *Optimality, two classes, max-norm.* With p_i the derivative of the loss in -m_i, q_i its
-    adversarial half, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
-    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0. Two
-    classes are solved in terms of standardised features, which are formed nowhere: (x_j - μ_j) /
-    σ_j with the weighted mean and standard deviation, or with μ_j = 0 and the root of the mean
-    square if there is no intercept. `violation_` is by how much the worst condition fails there.
+    adversarial part, g = -Σ p_i y_i x_i + w / (C Σs) and λ_j = ε_j Σ q_i, the solution satisfies
+    Σ p_i y_i = 0, g_j + λ_j sign(w_j) = 0 where w_j ≠ 0, and `|g_j|` ≤ λ_j where w_j = 0. The
+    solver uses standardised features, (x_j - μ_j) / σ_j with the weighted mean and standard
+    deviation, without forming them; without an intercept, μ_j = 0 and σ_j is the root mean
+    square. `violation_` is the largest error in these conditions there.
 
-    *Memory.* In the max-norm a square matrix is formed of the features at work: those with nonzero
-    weights, the worst violators, and those that can't be perturbed (`epsilon` 0).
+    *Memory.* In the max-norm the solver forms a square matrix over the working set: the features
+    with nonzero weights, the worst violators, and those that can't be changed (`epsilon` 0).
 
     *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
-    fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors there, in
-    its precision; otherwise they are arrays.
+    fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors on that
+    device, in the precision of X. Otherwise they are arrays.
 
-    *Several classes.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
+    *Three classes and more.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
 
-    *No solution.* Where some w separates the data by more than ε‖w‖_* and C is infinite, the
-    infimum 0 of the objective is not attained. The solver stops as soon as all training samples
-    are robustly classified, with a `ConvergenceWarning`. Where samples touch the boundary of such
-    a separation, there is no minimum either: the solver then stops at `tol`, with weights that
-    depend on it, and can't tell.
+    *No solution.* If C is infinite and some w separates the data by more than ε‖w‖_*, the
+    objective falls towards 0 without a minimum. The solver stops with a `ConvergenceWarning` as
+    soon as all training samples are robustly classified. If samples lie on the boundary of such a
+    separation, there is no minimum either, but the solver does not notice: it stops at `tol`, with
+    weights that depend on `tol`.
 
     References
     ----------
@@ -258,10 +270,10 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data; a CSR or CSC matrix is not made dense.
+            Training data. A CSR or CSC matrix is not made dense.
 
         y : array-like of shape (n_samples,)
-            Class labels, of two classes at least.
+            Class labels, of at least two classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples; None means 1 each.
@@ -274,7 +286,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter or the data is invalid. A previous fit is then left as it was.
+            If a parameter or the data is invalid. A previous fit is kept.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
@@ -282,13 +294,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
         given = X
-        X, y = validate_data(
-            self,
-            for_sklearn(X),
-            to_numpy(y),
-            dtype=floating_types(X),
-            accept_sparse=["csr", "csc"],
-        )
+        X, y = self._validate_training_data(X, y)
         perturbations = PerturbationSet(self.epsilon, self.norm, like=given)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         solution = solve(
@@ -300,15 +306,15 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
             C=self.C,
             tol=self.tol,
             max_iter=self.max_iter,
-            callback=_print_progress if self.verbose else None,
+            callback=_print_progress if self.verbose else no_report,
         )
-        self._accept(data, solution, X)
+        self._set_solution(solution, data.classes, X)
         warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
         return self
 
-    def _accept(self, data, solution, X):
-        """Become the model of a solution, in the kind of the validated X."""
-        self.classes_ = data.classes
+    def _set_solution(self, solution, classes, X):
+        """Set the fitted attributes, as tensors or arrays like the validated X."""
+        self.classes_ = classes
         self.coef_ = in_kind_of(X, torch.atleast_2d(solution.coef))
         self.intercept_ = in_kind_of(X, torch.atleast_1d(solution.intercept))
         self.n_iter_ = solution.n_iter
@@ -316,7 +322,7 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         self.violation_ = solution.violation
 
     def _start(self, data):
-        """Where the solver starts: at the previous solution, if it fits, or without weights."""
+        """The previous solution under `warm_start`, if its shape is right, else zero weights."""
         start = zero_start(data)
         previous = torch.as_tensor(getattr(self, "coef_", ()))
         if not self.warm_start or previous.shape != torch.atleast_2d(start.coef).shape:
@@ -328,32 +334,31 @@ class AdversarialLogisticRegression(LogisticPredictions, BaseEstimator):
         )
 
 
-@as_module.register(AdversarialLogisticRegression)
-def _(estimator):
-    return LinearLogits(estimator.coef_, estimator.intercept_)
+def constraints_of(*names):
+    """The constraints of some parameters, for functions and classes that share them."""
+    return {name: AdversarialLogisticRegression._parameter_constraints[name] for name in names}
 
 
 def _print_progress(n_iter, objective, violation, n_working):
     print(
         f"iteration {n_iter}: objective {objective:.10g}, violation {violation:.3g}, "
-        f"{n_working} features at work"
+        f"working set {n_working}"
     )
 
 
 def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
-    """Say in a `ConvergenceWarning` why a solution is none, and what to do."""
+    """Issue a `ConvergenceWarning` with the cause and the cure, unless the status is "optimal"."""
     if solution.status == "optimal":
         return
     if solution.status == "separable" and alpha == 1:
         message = (
             "The classes are linearly separable and C is infinite, so the clean loss falls towards "
-            "0 without reaching a minimum; the fit was stopped there. Use a finite C, or an alpha "
-            "below 1."
+            "0 without a minimum. The solver stopped early. Use a finite C, or an alpha below 1."
         )
     elif solution.status == "separable":
         message = (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
-            "the objective falls towards 0 without reaching a minimum; the fit was stopped there. "
+            "the objective falls towards 0 without a minimum. The solver stopped early. "
             f"Use a larger epsilon{f' than {epsilon:g}' if np.ndim(epsilon) == 0 else ''}, or a "
             "finite C."
         )
@@ -363,8 +368,8 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
             f"{solution.violation:.3g} of the optimality conditions"
         )
         if solution.violation <= tol:
-            message += f" and {solution.gain:.3g} of the objective still to gain"
-        message += f", short of tol={tol:g}. Use a smaller C, or increase max_iter or tol."
+            message += f", and the objective could still fall by {solution.gain:.3g}"
+        message += f"; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
         if solution.coef.ndim == 2:
-            message += " Features of similar scale help where there are several classes."
+            message += " With three classes or more, scaling the features helps."
     warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)

@@ -1,4 +1,4 @@
-"""The path of solutions over the radius."""
+"""The solutions for a sequence of radii, and the radius at which it starts."""
 
 from dataclasses import replace
 from numbers import Integral, Real
@@ -12,16 +12,13 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import check_radius
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._logistic import AdversarialLogisticRegression, warn_unless_optimal
+from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
 
 _CONSTRAINTS = {
     "X": ["array-like", "sparse matrix"],
     "y": ["array-like"],
     "sample_weight": ["array-like", None],
-    **{
-        name: AdversarialLogisticRegression._parameter_constraints[name]
-        for name in ("alpha", "norm", "fit_intercept", "class_weight")
-    },
+    **constraints_of("alpha", "norm", "fit_intercept", "class_weight"),
 }
 
 
@@ -36,16 +33,16 @@ def epsilon_max(
     sample_weight: ArrayLike | None = None,
     class_weight: dict | str | None = None,
 ) -> float:
-    """Smallest radius from which on all weights of the adversarial logistic regression are zero.
+    """Radius from which on all weights of the adversarial logistic regression are zero.
 
-    With an intercept, two classes, and x̄± the weighted means of the classes,
+    For two classes with weighted means x̄±, and with an intercept, it is
 
         ε_max = ‖x̄₊ - x̄₋‖ / (2 (1-alpha))
 
-    in the norm of the perturbation, whatever the shares of the classes and C: no linear
-    classifier beats a constant against an adversary who can move the two means together. Without
-    an intercept it is ‖Σ s_i y_i x_i‖ / ((1-alpha) Σ s_i). Of several classes the most distant
-    pair of means counts; all weights are zero from there on, and may be so somewhat earlier.
+    in the norm of the perturbation, for any class shares and any C: no linear classifier beats a
+    constant against an adversary that can move both means to the same point. Without an intercept
+    it is ‖Σ s_i y_i x_i‖ / ((1-alpha) Σ s_i). For three classes and more it is the largest value
+    over all pairs of classes; the weights may then be zero for somewhat smaller radii already.
 
     Parameters
     ----------
@@ -53,16 +50,17 @@ def epsilon_max(
         Training data.
 
     y : array-like of shape (n_samples,)
-        Class labels, of two classes at least.
+        Class labels, of at least two classes.
 
     alpha : float, default=0.0
-        Weight of the clean loss, in [0, 1). At 1 no radius suffices, and infinity is returned.
+        Weight of the clean loss, in [0, 1]. At 1 no radius is large enough, and the result is
+        infinity.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     fit_intercept : bool, default=True
-        Whether the model has an intercept. Several classes are only taken with one.
+        Whether the model has an intercept. It must have one for more than two classes.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples; None means 1 each.
@@ -73,7 +71,7 @@ def epsilon_max(
     Returns
     -------
     float
-        In the units of X.
+        The radius in the units of X.
 
     Raises
     ------
@@ -124,10 +122,7 @@ def _epsilon_max(data, alpha, norm):
 @validate_params(
     {
         **_CONSTRAINTS,
-        **{
-            name: AdversarialLogisticRegression._parameter_constraints[name]
-            for name in ("C", "tol", "max_iter", "device")
-        },
+        **constraints_of("C", "tol", "max_iter", "device"),
         "epsilons": ["array-like", None],
         "n_epsilons": [Interval(Integral, 1, None, closed="left")],
         "epsilon_min_ratio": [Interval(Real, 0, 1, closed="right")],
@@ -151,7 +146,7 @@ def adversarial_logistic_path(
     max_iter: int = 100,
     device: str | torch.device = "auto",
 ) -> Bunch:
-    """Adversarial logistic regression for a sequence of radii, each started from the last.
+    """Adversarial logistic regression for a sequence of radii, each started at the previous one.
 
     Parameters
     ----------
@@ -159,11 +154,11 @@ def adversarial_logistic_path(
         Training data.
 
     y : array-like of shape (n_samples,)
-        Class labels, of two classes at least.
+        Class labels, of at least two classes.
 
     epsilons : array-like of shape (n_epsilons,), default=None
-        Radii in the units of X. They are walked from the largest to the smallest. None means
-        `n_epsilons` radii, evenly spaced in the logarithm, from `epsilon_max` down.
+        Radii in the units of X. They are solved from the largest to the smallest. None means
+        `n_epsilons` radii from `epsilon_max` down, spaced evenly on a log scale.
 
     n_epsilons : int, default=50
         Number of radii, if `epsilons` is None.
@@ -172,14 +167,14 @@ def adversarial_logistic_path(
         The smallest radius as a share of the largest, if `epsilons` is None.
 
     alpha : float, default=0.0
-        Weight of the clean loss, as in `AdversarialLogisticRegression`; below 1 if `epsilons` is
-        None.
+        Weight of the clean loss, as in `AdversarialLogisticRegression`. It must be below 1 if
+        `epsilons` is None.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     C : float, default=numpy.inf
-        Inverse strength of an additional L2 penalty.
+        Inverse strength of an additional L2 penalty; infinity means none.
 
     fit_intercept : bool, default=True
         Whether to fit an intercept.
@@ -195,26 +190,26 @@ def adversarial_logistic_path(
         `AdversarialLogisticRegression`.
 
     max_iter : int, default=100
-        Largest number of Newton iterations a radius.
+        Largest number of Newton iterations per radius.
 
     device : str or torch.device, default="auto"
-        Where to compute. "auto" is the CPU, or where X lies if it is a tensor.
+        Where to compute. "auto" is the device of X if it is a tensor, else the CPU.
 
     Returns
     -------
     sklearn.utils.Bunch
-        With n_rows 1 for two classes and n_classes for more:
+        The entries are below; n_rows is 1 for two classes and n_classes for more.
 
         epsilons : ndarray of shape (n_epsilons,)
-            The radii, in falling order.
+            The radii, in descending order.
         coefs : ndarray of shape (n_epsilons, n_rows, n_features)
             The weights.
         intercepts : ndarray of shape (n_epsilons, n_rows)
             The intercepts.
         objectives, violations : ndarray of shape (n_epsilons,)
-            The minimised objective, and the largest violation of the optimality conditions.
+            The objective and the largest violation of the optimality conditions.
         n_iters : ndarray of shape (n_epsilons,)
-            Newton iterations.
+            Number of Newton iterations.
 
     Raises
     ------
@@ -224,7 +219,8 @@ def adversarial_logistic_path(
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
-        If a radius has no solution (see `AdversarialLogisticRegression`) or `max_iter` is met.
+        If there is no solution for a radius (see `AdversarialLogisticRegression`), or `max_iter`
+        is reached.
 
     See Also
     --------
@@ -247,16 +243,9 @@ def adversarial_logistic_path(
         epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, alpha, norm)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
     solutions = []
-    for solution in walk(
-        data,
-        epsilons,
-        alpha=alpha,
-        norm=norm,
-        C=C,
-        tol=tol,
-        max_iter=max_iter,
-    ):
-        warn_unless_optimal(solution, alpha, float(epsilons[len(solutions)]), tol, stacklevel=5)
+    parameters = {"alpha": alpha, "norm": norm, "C": C, "tol": tol, "max_iter": max_iter}
+    for epsilon, solution in zip(epsilons, walk(data, epsilons, **parameters), strict=True):
+        warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=5)
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
     return Bunch(
         epsilons=epsilons,
@@ -271,27 +260,17 @@ def adversarial_logistic_path(
 
 
 def walk(data, epsilons, **parameters):
-    """Solve for each radius in turn, from the last solution and what was learnt there.
-
-    Yields
-    ------
-    Solution
-    """
+    """Yield the `Solution` for each radius; each starts at the previous one."""
     solution = zero_start(data)
     for epsilon in epsilons:
-        solution = solve(
-            data,
-            solution,
-            epsilon=epsilon,
-            on_path=True,
-            **parameters,
-        )
+        solution = solve(data, solution, epsilon=epsilon, on_path=True, **parameters)
         yield solution
 
 
 def epsilon_grid(data, n_epsilons, ratio, alpha, norm):
+    """Radii from `epsilon_max` down to `ratio` times it, spaced evenly on a log scale."""
     if alpha == 1:
-        raise ValueError("epsilons must be given where alpha=1: there is no largest useful radius.")
+        raise ValueError("With alpha=1, epsilons must be given: there is no largest useful radius.")
     largest = _epsilon_max(data, alpha, norm)
     return largest * np.geomspace(1, ratio, n_epsilons)
 

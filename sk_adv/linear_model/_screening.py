@@ -1,47 +1,49 @@
-"""The max-norm problem along a path: solved on the features that may soon leave zero."""
+"""The max-norm problem on a path, solved on the features that may soon leave zero."""
 
 from dataclasses import dataclass, replace
 
 import torch
 
-from sk_adv.linear_model._orthant import Curvature
-from sk_adv.linear_model._problem import Slopes, evaluate, first_derivatives
-from sk_adv.linear_model._solvers import Start, minimise
+from sk_adv.linear_model._binary_problem import Slopes
+from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._designs import scatter
+from sk_adv.linear_model._max_norm_steps import OrthantCurvature
+from sk_adv.linear_model._newton import Start
 
-# Features whose gradient exceeds this share of the threshold may leave zero at the next radius.
+# A feature whose gradient exceeds this share of the threshold may leave zero at the next radius.
 _PRESSING = 0.85
-# Where the screen grows, so that it lasts for some radii, it takes in all above this share.
+# When the screen grows, it takes in all features above this share, to last for some radii.
 _NEAR = 0.6
-# A larger share of the features is not worth a copy of X.
+# A copy of X does not pay for a larger share of the features.
 _WIDEST = 0.5
 
 
 @dataclass
 class Screen:
-    """Some features, with all that is kept of them from radius to radius.
+    """Some features, and what is kept of them from radius to radius.
 
     Attributes
     ----------
     columns : torch.Tensor of shape (n_screened,)
-        The features, in the order in which they were taken in.
+        The features, in the order in which they were added.
     X : StandardisedDesign of shape (n_samples, n_screened)
         A copy of their columns.
     slopes : Slopes
-        First derivatives by all features at the last point where they were known.
-    curvature : Curvature, default=None
-        The last Hessian, whose columns count within the screen.
+        First derivatives in all features, at the last point where they were computed.
+    curvature : OrthantCurvature, default=None
+        The last Hessian; its columns count within the screen.
     """
 
     columns: torch.Tensor
     X: object
     slopes: Slopes
-    curvature: Curvature | None = None
+    curvature: OrthantCurvature | None = None
 
     @classmethod
     def empty(cls, problem, point):
-        """No features yet."""
+        """A screen without features."""
         columns = torch.arange(0, device=point.coef.device)
-        return cls(columns, problem.X.restricted(columns), first_derivatives(problem, point))
+        return cls(columns, problem.X.restricted(columns), problem.first_derivatives(point))
 
     def grown(self, problem, point):
         """This screen, or a larger one if a feature outside is about to leave zero."""
@@ -59,7 +61,7 @@ class Screen:
         return replace(self, columns=torch.cat([self.columns, new]), X=X)
 
     def _of_all(self, problem):
-        """A screen of all features, on X itself."""
+        """A screen of all features, with X itself in place of a copy."""
         curvature = self.curvature
         if curvature is not None:
             curvature = replace(curvature, columns=self.columns[curvature.columns])
@@ -67,7 +69,7 @@ class Screen:
         return Screen(columns, problem.X, self.slopes, curvature)
 
     def solve(self, problem, point, tol, max_iter):
-        """Minimise over the weights of these features only; the others stay 0."""
+        """Minimise over the weights of these features; the others stay 0."""
         columns = self.columns
         part = replace(
             problem, X=self.X, epsilon=problem.epsilon[columns], ridge=problem.ridge[columns]
@@ -79,33 +81,19 @@ class Screen:
             curvature=self.curvature,
         )
         solution = minimise(part, start, tol=tol, max_iter=max_iter, refine=False)
-        coef = torch.zeros_like(point.coef)
-        coef[columns] = solution.coef
+        coef = scatter(solution.coef, columns, len(point.coef))
         screen = replace(self, curvature=solution.curvature)
         return replace(solution, coef=coef, curvature=None, screen=screen)
 
 
 def minimise_screened(problem, start, *, tol, max_iter):
-    """Minimise for the next radius of a path, without a step past the tolerance.
+    """Solve the next radius of a max-norm path, from the `Solution` for a larger radius.
 
-    Where a feature outside the screen violates its condition, the screen grows. Source: Tibshirani
-    and others, "Strong rules for discarding predictors in lasso-type problems", J. Royal
-    Statistical Society B 74 (2012).
-
-    Parameters
-    ----------
-    problem : Problem
-        In the max-norm.
-    start : Start
-        The solution for a larger radius.
-    tol : float
-    max_iter : int
-
-    Returns
-    -------
-    Solution
+    The screen grows until no feature outside violates its optimality condition; nothing is
+    refined. Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type
+    problems", J. Royal Statistical Society B 74 (2012).
     """
-    point = evaluate(problem, start.coef, start.intercept, start.margin)
+    point = problem.evaluate(start.coef, start.intercept, start.margin)
     screen, n_iter = start.screen or Screen.empty(problem, point), 0
     while True:
         screen = screen.grown(problem, point)
@@ -113,11 +101,11 @@ def minimise_screened(problem, start, *, tol, max_iter):
         screen, n_iter = solution.screen, n_iter + solution.n_iter
         if len(screen.columns) == len(point.coef):
             break
-        point = evaluate(problem, solution.coef, solution.intercept, solution.margin)
-        screen.slopes = first_derivatives(problem, point)
-        solution = replace(solution, violation=screen.slopes.violation)
-        outside = screen.slopes.violations.index_fill(0, screen.columns, 0)
-        # Where the loss is small, so is what its gradient can amount to.
-        if solution.status != "optimal" or outside.max() <= tol * min(1, screen.slopes.mass):
+        point = problem.evaluate(solution.coef, solution.intercept, solution.margin)
+        slopes = screen.slopes = problem.first_derivatives(point)
+        solution = replace(solution, violation=slopes.violation)
+        outside = slopes.violations.index_fill(0, screen.columns, 0)
+        # A small loss has a small gradient, so the tolerance shrinks with it.
+        if solution.status != "optimal" or outside.max() <= tol * min(1, slopes.mass):
             break
     return replace(solution, n_iter=n_iter)

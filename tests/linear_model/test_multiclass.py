@@ -6,12 +6,12 @@ import torch
 from scipy.optimize import check_grad
 
 from sk_adv.linear_model._designs import as_design
-from sk_adv.linear_model._losses import PairPenalties
-from sk_adv.linear_model._multiclass import (
+from sk_adv.linear_model._multiclass_problem import (
+    MulticlassHessian,
+    MulticlassPoint,
     MulticlassProblem,
+    PairPenalties,
     RowSketch,
-    _Curvature,
-    _Quadratic,
 )
 
 SHAPE = (3, 5)
@@ -38,20 +38,28 @@ def split(flat):
     return flat[:15].reshape(SHAPE), flat[15:]
 
 
+def flatten(matrix):
+    """Weights and intercepts as `split` takes them; the intercepts are the last column."""
+    return torch.cat([matrix[:, :-1].flatten(), matrix[:, -1]]).numpy()
+
+
 def gradient(bound, flat):
-    at = _Quadratic(bound, *split(flat), rounding=0.5)
-    return torch.cat([part.flatten() for part in at.gradient()]).numpy()
+    return flatten(MulticlassPoint(bound, *split(flat), rounding=0.5).gradient)
 
 
 def test_gradient_and_curvature_match_finite_differences(bound):
     rng = np.random.default_rng(1)
     point, direction = rng.normal(size=18), rng.normal(size=18)
-    value = lambda flat: float(_Quadratic(bound, *split(flat), rounding=0.5).value)  # noqa: E731
+
+    def value(flat):
+        return float(MulticlassPoint(bound, *split(flat), rounding=0.5).objective)
+
     assert check_grad(value, lambda flat: gradient(bound, flat), point) < 1e-6
 
-    at = _Quadratic(bound, *split(point), rounding=0.5)
-    curvature = _Curvature(at, RowSketch.draw(bound, 1))
-    found = torch.cat([part.flatten() for part in curvature.product(*split(direction))]).numpy()
+    at = MulticlassPoint(bound, *split(point), rounding=0.5)
+    hessian = MulticlassHessian(at, RowSketch.draw(bound, 1))
+    coef, intercept = split(direction)
+    found = flatten(hessian.product(torch.cat([coef, intercept[:, None]], dim=1)))
     step = 1e-6 * direction
     difference = (gradient(bound, point + step) - gradient(bound, point - step)) / 2e-6
     np.testing.assert_allclose(found, difference, atol=1e-7)

@@ -166,7 +166,7 @@ def test_float32_data_is_solved_in_float64(cancer):
         ({"epsilons": [[0.1]]}, r"epsilons.*\(1, 1\)"),
         ({"n_epsilons": 0}, "n_epsilons.*0"),
         ({"epsilon_min_ratio": 2}, "epsilon_min_ratio.*2"),
-        ({"alpha": 1}, "epsilons must be given where alpha=1"),
+        ({"alpha": 1}, "alpha=1, epsilons must be given"),
         ({"alpha": -1}, "alpha.*-1"),
         ({"norm": 1}, "norm"),
         ({"C": 0}, "C.*0"),

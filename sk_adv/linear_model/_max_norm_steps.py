@@ -1,31 +1,34 @@
-"""Newton steps for the max-norm: within one orthant, on a working set of features."""
+"""Newton steps in the max-norm: within one orthant, on a working set of features."""
 
+from collections import namedtuple
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
-from sk_adv.linear_model._problem import Step, append, cholesky
+from sk_adv.linear_model._binary_problem import Step
+from sk_adv.linear_model._newton import append, cholesky, line_search
 
-# A kept Hessian must reduce the violation by this factor from step to step.
+# A kept Hessian must reduce the violation by this factor with each step.
 _CONTRACTION = 0.4
-# Features whose gradient is within this share of the threshold soon move on a path.
+# On a path, features this close to their threshold, as a share of it, join the working set.
 _REACH = 0.1
 
 
 @dataclass
-class Curvature:
-    """The Hessian of the smooth loss in one orthant, on a working set of features.
+class OrthantCurvature:
+    """The Hessian of the loss in one orthant, where it is smooth, on a working set of features.
 
     Attributes
     ----------
     columns : torch.Tensor of shape (n_working,)
         The working set.
     sign : torch.Tensor of shape (n_working,)
-        The orthant: signs of the weights, or those with which they would leave zero.
+        The orthant: the sign of each weight, or the one that it would leave zero with.
     hessian : torch.Tensor of shape (n_working + 1, n_working + 1)
         The intercept is last.
     total : torch.Tensor of shape ()
-        The curvature of the loss, summed over the samples.
+        Sum of the loss's curvatures over the samples.
     """
 
     columns: torch.Tensor
@@ -34,17 +37,17 @@ class Curvature:
     total: torch.Tensor
 
     def covers(self, orthant, moving):
-        """Whether all `moving` features are in the working set, and in the same orthant."""
+        """Whether all `moving` features are in the working set, with the signs of `orthant`."""
         known = torch.zeros_like(orthant)
         known[self.columns] = self.sign
         return bool((known == orthant)[moving].all())
 
     def scaled(self, total):
-        """The same, where the curvature of the loss adds up to something else."""
+        """The Hessian scaled to another sum of curvatures."""
         return replace(self, hessian=total / self.total * self.hessian, total=total)
 
     def updated(self, step, change):
-        """The same, made to map a step to the change of slope that it brought.
+        """The Hessian after a step that changed the slope by `change`: it maps one to the other.
 
         Source: the update of Broyden, Fletcher, Goldfarb and Shanno (1970).
         """
@@ -56,20 +59,20 @@ class Curvature:
         return replace(self, hessian=self.hessian + gain)
 
 
-class OrthantSteps:
-    """Newton steps of the smooth loss within one orthant, on a working set of features.
+class MaxNormSteps:
+    """Newton steps for the penalty ρ = Σ ε_j |w_j|, which is linear within an orthant.
 
-    The working set holds the features that are nonzero or can't be perturbed, and the worst
-    violators, which may leave zero only against their gradient. On a path the curvature changes
-    little from radius to radius: it is taken over, corrected by what each step shows of it, and
-    kept as long as it contracts.
+    The working set holds the features that are nonzero or have radius 0, and the worst violators.
+    A violator may leave zero only against its gradient. On a path the curvature changes little
+    from one radius to the next: it is kept as long as it reduces the violation fast enough, and
+    each step corrects it.
 
     Parameters
     ----------
-    problem : Problem
+    problem : BinaryProblem
     tol : float
-        Violations up to here need not be mended.
-    curvature : Curvature, default=None
+        Violations up to this size need no step.
+    curvature : OrthantCurvature, default=None
         That of the same problem at another radius.
     """
 
@@ -79,17 +82,16 @@ class OrthantSteps:
         self.violation, self.last = torch.inf, None
 
     def propose(self, point, slopes):
-        """The step to take from a point."""
+        """The next step from a point."""
         orthant = torch.where(point.coef == 0, -slopes.coef.sign(), point.coef.sign())
         if self._may_keep(point, slopes, orthant):
-            self.curvature = self._adapt(point, slopes)
+            self.curvature = self._corrected(point, slopes)
         else:
-            self.curvature = self._measure(point, slopes, orthant)
+            self.curvature = self._measured(point, slopes, orthant)
         self.last = position, slope = self._within(point, slopes)
         known = self.curvature
-        columns = known.columns
-        constrained = append(self.problem.epsilon[columns] > 0, False)
-        # In u = sign ∘ w the orthant is u ≥ 0; a free variable keeps its own sign.
+        constrained = append(self.problem.epsilon[known.columns] > 0, False)
+        # In u = sign ∘ w the orthant is u ≥ 0; an unconstrained variable keeps its own sign.
         flip = torch.where(constrained, append(known.sign, 1), 1)
         step = flip * nonnegative_quadratic_step(
             flip[:, None] * known.hessian * flip,
@@ -98,42 +100,41 @@ class OrthantSteps:
             constrained,
             accuracy=min(1e-3, slopes.violation),
         )
-        return Step(columns, step[:-1], step[-1], slope @ step)
+        return Step(known.columns, step[:-1], step[-1], float(slope @ step))
 
-    def forget(self):
-        """Give up a Hessian that was kept; False if there was none."""
+    def recover(self, point):
+        """The same point if a kept Hessian led to a step that does not help; else None."""
         kept, self.curvature, self.on_path = self.on_path, None, False
-        return kept
+        return point if kept else None
 
     def _may_keep(self, point, slopes, orthant):
+        """Whether the Hessian of the last step, or of the last radius, is still good enough."""
         if not self.on_path:
             return False
         before, self.violation = self.violation, slopes.violation
         moving = point.coef != 0
         if before < torch.inf:
-            # At first, new violators may wait: the step moves the others nearer to their places.
+            # New violators can wait for the first step, which brings the others closer.
             moving |= slopes.violations > slopes.negligible(self.tol)
         contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
 
     def _within(self, point, slopes):
         """A point and the slope of the objective there, in the working set and the intercept."""
-        known = self.curvature
-        penalty_slope = self.problem.epsilon[known.columns] * known.sign
-        slope = slopes.coef[known.columns] + slopes.mass * penalty_slope
-        return (
-            append(point.coef[known.columns], point.intercept),
-            append(slope, slopes.intercept),
-        )
+        columns = self.curvature.columns
+        penalty_slope = self.problem.epsilon[columns] * self.curvature.sign
+        slope = slopes.coef[columns] + slopes.mass * penalty_slope
+        return append(point.coef[columns], point.intercept), append(slope, slopes.intercept)
 
-    def _adapt(self, point, slopes):
-        """The kept Hessian, as far as it is known to have changed."""
+    def _corrected(self, point, slopes):
+        """The kept Hessian, scaled at a new radius and then corrected by each step."""
         if self.last is None:
             return self.curvature.scaled(self.problem.total_curvature(point))
         before, now = self.last, self._within(point, slopes)
         return self.curvature.updated(now[0] - before[0], now[1] - before[1])
 
-    def _measure(self, point, slopes, orthant):
+    def _measured(self, point, slopes, orthant):
+        """The Hessian on a new working set; far from the solution, some samples are left out."""
         columns = self._working_set(point, slopes)
         sign = orthant[columns]
         hessian = self.problem.hessian(
@@ -142,7 +143,7 @@ class OrthantSteps:
             self.problem.epsilon[columns] * sign,
             neglect=min(0.03, 4 * slopes.violation),
         )
-        return Curvature(columns, sign, hessian, self.problem.total_curvature(point))
+        return OrthantCurvature(columns, sign, hessian, self.problem.total_curvature(point))
 
     def _working_set(self, point, slopes):
         epsilon = self.problem.epsilon
@@ -157,6 +158,9 @@ class OrthantSteps:
         return chosen.nonzero().squeeze(1)
 
 
+_QuadraticPoint = namedtuple("_QuadraticPoint", "position gradient objective")
+
+
 def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max_iter=100):
     """argmin over d of slopeᵀd + dᵀHd / 2, where start_j + d_j ≥ 0 for the constrained j.
 
@@ -164,45 +168,35 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
     along the bounds. Source: Bertsekas, "Projected Newton methods for optimization problems with
     simple constraints", SIAM J. Control and Optimization 20 (1982).
 
-    Parameters
-    ----------
-    hessian : torch.Tensor of shape (n, n)
-        Positive semidefinite.
-    slope, start : torch.Tensor of shape (n,)
-    constrained : torch.Tensor of shape (n,), bool
-    accuracy : float
-        Largest slope that may be left in a variable that is free to move, as a share of the
-        largest in `slope`.
-    max_iter : int
-
-    Returns
-    -------
-    torch.Tensor of shape (n,)
+    H is positive semidefinite. At the end, the slope in every variable that is free to move is at
+    most the share `accuracy` of the largest entry of `slope`.
     """
+
+    def along_bounds(origin, newton, size):
+        position = origin.position + size * newton
+        position = torch.where(constrained, position.clamp(min=0), position)
+        move = position - start
+        gradient = slope + hessian @ move
+        return _QuadraticPoint(position, gradient, (slope + gradient) @ move / 2)
+
     tolerance = accuracy * slope.abs().max()
-    point, gradient, value = start, slope, slope.new_zeros(())
+    point = _QuadraticPoint(start, slope, slope.new_zeros(()))
     damping = 1e-13
     for _ in range(max_iter):
-        free = (~constrained | (point > 0) | (gradient < 0)).nonzero().squeeze(1)
-        if not len(free) or gradient[free].abs().max() <= tolerance:
+        free = ~constrained | (point.position > 0) | (point.gradient < 0)
+        free = free.nonzero().squeeze(1)
+        if not len(free) or point.gradient[free].abs().max() <= tolerance:
             break
-        newton = torch.zeros_like(point)
+        newton = torch.zeros_like(start)
         factor = cholesky(hessian[free[:, None], free], damping)
-        newton[free] = torch.cholesky_solve(-gradient[free, None], factor).squeeze(1)
-        size = 1.0
-        while size > 1e-6:
-            trial = point + size * newton
-            trial = torch.where(constrained, trial.clamp(min=0), trial)
-            move = trial - start
-            trial_gradient = slope + hessian @ move
-            trial_value = (slope + trial_gradient) @ move / 2
-            if trial_value < value:
-                point, gradient, value = trial, trial_gradient, trial_value
-                break
-            size /= 2
-        else:
-            # Rounding in a nearly singular matrix: lean on the gradient, or call it solved.
+        newton[free] = torch.cholesky_solve(-point.gradient[free, None], factor).squeeze(1)
+        promise = float(point.gradient @ newton)
+        moved = line_search(partial(along_bounds, point, newton), point, promise)
+        if moved is None or not moved.objective < point.objective:
+            # Rounding in a nearly singular matrix: stay closer to the gradient.
             damping *= 1e3
             if damping > 1:
                 break
-    return point - start
+        else:
+            point = moved
+    return point.position - start

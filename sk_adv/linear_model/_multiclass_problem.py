@@ -1,0 +1,305 @@
+"""The objective of three classes and more, with its derivatives.
+
+The worst case of the softmax cross-entropy has no closed form. This bound on it is convex in W and
+b, and exact for two classes:
+
+    log Σ_k exp( (w_k - w_y)ᵀx + b_k - b_y + ρ_ky ),   ρ_kl = ‖ε ∘ (w_k - w_l)‖_* .
+
+The norms have kinks where two classes share a weight. They are rounded, |t| ≈ √(t² + μ²) - μ, and
+the solver decreases μ. Gradients and steps are matrices of shape (n_classes, n_features + 1) with
+the intercepts in the last column.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from sk_adv.linear_model._newton import append
+
+# Entries of X above which the early stages compute in single precision, on a part of the samples.
+_MANY_ENTRIES = 2**22
+
+
+@dataclass
+class MulticlassProblem:
+    """min over W, b of the weighted mean of α clean + (1-α) bound, plus ridge ‖W‖² / 2.
+
+    Attributes
+    ----------
+    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
+    y : torch.Tensor of shape (n_samples,), int64
+        Class indices.
+    n_classes : int
+    weight : torch.Tensor of shape (n_samples,)
+        Sample weights s, which sum to 1.
+    alpha : float
+    epsilon : torch.Tensor of shape (n_features,)
+    norm : {numpy.inf, 2}
+    ridge : float
+        1 / (C Σs).
+    fit_intercept : bool
+    """
+
+    X: object
+    y: torch.Tensor
+    n_classes: int
+    weight: torch.Tensor
+    alpha: float
+    epsilon: torch.Tensor
+    norm: float
+    ridge: float
+    fit_intercept: bool
+
+    @cached_property
+    def mean_square(self):
+        """Σ_i s_i x_ij² for each feature j."""
+        return self.X.mean_square(self.weight)
+
+    @property
+    def is_large(self):
+        return self.X.shape[0] * self.X.shape[1] > _MANY_ENTRIES
+
+    @property
+    def is_smooth(self):
+        """Whether the bound has no kinks."""
+        return self.alpha == 1 or not bool(self.epsilon.any())
+
+    def with_intercept(self, coef, intercept):
+        """One matrix of both parts; the intercepts' part is 0 if they are not fitted."""
+        return append(coef, intercept if self.fit_intercept else torch.zeros_like(intercept))
+
+
+class MulticlassPoint:
+    """An iterate, with the objective, gradient and largest violation of the rounded bound.
+
+    `rounding` and `dual` are those of `PairPenalties`.
+    """
+
+    def __init__(self, problem, coef, intercept, rounding=0.0, dual=None):
+        self.problem, self.coef, self.intercept = problem, coef, intercept
+        self.rounding, self.dual = rounding, dual
+        self.penalties = PairPenalties(coef, problem.epsilon, problem.norm, rounding, dual)
+        self.logits = problem.X.product(coef.T) + intercept
+        shifted = self.logits + self.penalties.value[problem.y]
+        true = self._true_logits()
+        loss = (1 - problem.alpha) * (shifted.logsumexp(1) - true)
+        if problem.alpha > 0:
+            loss = loss + problem.alpha * (self.logits.logsumexp(1) - true)
+        self.objective = problem.weight @ loss + problem.ridge / 2 * coef.square().sum()
+        self.adversarial = shifted.softmax(1)
+        self.clean = self.logits.softmax(1)
+
+    @cached_property
+    def mass(self):
+        """Derivatives of the objective in the pairs' penalties."""
+        weight = (1 - self.problem.alpha) * self.problem.weight[:, None]
+        return _sum_by_pair(weight * self.adversarial, self.problem.y)
+
+    @cached_property
+    def gradient(self):
+        """Gradient in W and b."""
+        problem, weight = self.problem, self.problem.weight[:, None]
+        mixed = (1 - problem.alpha) * self.adversarial + problem.alpha * self.clean
+        residual = weight * mixed
+        residual[torch.arange(len(residual)), problem.y] -= problem.weight
+        coef = problem.X.transposed_product(residual).T + problem.ridge * self.coef
+        coef += torch.einsum("kl,klj->kj", self.mass, self.penalties.slope)
+        return problem.with_intercept(coef, residual.sum(0))
+
+    @cached_property
+    def violation(self):
+        """Largest entry of the gradient."""
+        return float(self.gradient.abs().max())
+
+    def lacks_minimum(self):
+        """Whether the bound falls to 0 as W and b grow: all samples are robustly right."""
+        problem = self.problem
+        if problem.ridge > 0:
+            return False
+        threat = self.logits
+        if problem.alpha < 1:
+            penalties = PairPenalties(self.coef, problem.epsilon, problem.norm)
+            threat = threat + penalties.value[problem.y]
+        threat = threat.scatter(1, problem.y[:, None], -torch.inf).amax(1)
+        return bool((self._true_logits() > threat).all())
+
+    def _true_logits(self):
+        return self.logits.gather(1, self.problem.y[:, None]).squeeze(1)
+
+
+class PairPenalties:
+    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
+
+    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
+    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
+    estimate of t / ψ that each step updates. Source: Chan, Golub and Mulet, "A nonlinear
+    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
+
+    Parameters
+    ----------
+    coef : torch.Tensor of shape (n_classes, n_features)
+    epsilon : torch.Tensor of shape (n_features,)
+    norm : {numpy.inf, 2}
+    rounding : float, default=0.0
+        Bound on how far the rounded ρ lies below the exact one; 0 is exact.
+    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
+        The estimate u, in [-1, 1]; None is t / ψ.
+
+    Attributes
+    ----------
+    value : torch.Tensor of shape (n_classes, n_classes)
+    slope : torch.Tensor of shape (n_classes, n_classes, n_features)
+        ∂ρ_kl / ∂(w_k - w_l).
+    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
+        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
+    """
+
+    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
+        self.epsilon, self.norm = epsilon, norm
+        scaled = epsilon * differences(coef)
+        tiny = torch.finfo(coef.dtype).tiny
+        if norm == 2:
+            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
+            self.value = root.squeeze(-1) - rounding
+        else:
+            width = rounding / len(epsilon)
+            root = (scaled.square() + width**2).sqrt()
+            self.value = (root - width).sum(-1)
+        self.root = root.clamp(min=tiny)
+        self.direction = scaled / self.root
+        self.slope = epsilon * self.direction
+        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
+        if norm != 2:
+            lagged = self.direction if dual is None else dual
+            self.stiffness = self.stiffness * (1 - lagged * self.direction)
+
+    def curvature_product(self, change):
+        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
+        result = self.stiffness * change
+        if self.norm == 2:
+            along = (self.slope * change).sum(-1, keepdim=True)
+            result = result - self.slope * along / self.root
+        return result
+
+    def next_dual(self, change):
+        """The estimate u after a Newton step that changes w_k - w_l."""
+        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
+        return moved.clamp(-1, 1)
+
+
+@dataclass
+class RowSketch:
+    """The samples that a Hessian is made of: all, or a random part with larger weights.
+
+    Attributes
+    ----------
+    X : DenseDesign or SparseDesign of shape (n_rows, n_features)
+        In single precision, if the data is large.
+    y : torch.Tensor of shape (n_rows,)
+    weight : torch.Tensor of shape (n_rows,)
+        Their sum is 1.
+    rows : torch.Tensor of shape (n_rows,) or slice
+        Positions of these samples in the data.
+    """
+
+    X: object
+    y: torch.Tensor
+    weight: torch.Tensor
+    rows: object
+
+    @classmethod
+    def draw(cls, problem, share):
+        """Draw a share of the samples of large data; the same ones in each call."""
+        n_rows, _ = problem.X.shape
+        if not problem.is_large:
+            return cls(problem.X, problem.y, problem.weight, slice(None))
+        rows = slice(None)
+        if share < 1:
+            order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))
+            rows = order[: int(share * n_rows)].sort().values.to(problem.y.device)
+        weight = problem.weight[rows]
+        return cls(problem.X.rough(rows), problem.y[rows], weight / weight.sum(), rows)
+
+
+class MulticlassHessian:
+    """The Hessian at a `MulticlassPoint`, from the samples of a `RowSketch`; never formed."""
+
+    def __init__(self, point, sketch):
+        self.point, self.sketch = point, sketch
+        problem = point.problem
+        weight = sketch.weight[:, None]
+        self.parts = [
+            (share * weight, probability[sketch.rows])
+            for share, probability in (
+                (1 - problem.alpha, point.adversarial),
+                (problem.alpha, point.clean),
+            )
+        ]
+
+    def product(self, step):
+        """The Hessian times a step."""
+        point, problem, sketch = self.point, self.point.problem, self.sketch
+        coef, intercept = step[:, :-1], step[:, -1]
+        change = differences(coef)
+        penalties = torch.einsum("klj,klj->kl", point.penalties.slope, change)
+        logits = sketch.X.product(coef.T) + intercept
+        bounded = _softmax_change(*self.parts[0], logits + penalties[sketch.y])
+        residual = bounded
+        if problem.alpha > 0:
+            residual = bounded + _softmax_change(*self.parts[1], logits)
+        result = sketch.X.transposed_product(residual).T + problem.ridge * coef
+        by_pair = _sum_by_pair(bounded, sketch.y)
+        result += torch.einsum("kl,klj->kj", by_pair, point.penalties.slope)
+        curved = point.penalties.curvature_product(change)
+        result += torch.einsum("kl,klj->kj", point.mass, curved)
+        return problem.with_intercept(result, residual.sum(0))
+
+    def preconditioner(self):
+        """A function that multiplies with an approximate inverse: one block for each feature."""
+        point, problem = self.point, self.point.problem
+        n_classes = problem.n_classes
+        mean = point.coef.new_zeros(n_classes, n_classes)
+        for weight, probability in self.parts:
+            weighted = weight * probability
+            mean += torch.diag(weighted.sum(0)) - weighted.T @ probability
+        stiff = (point.mass[..., None] * point.penalties.stiffness).permute(2, 0, 1)
+        laplacian = torch.diag_embed(stiff.sum(-1)) - stiff
+        identity = torch.eye(n_classes, dtype=mean.dtype, device=mean.device)
+        # Features that are always 0, and a change that is the same for all classes, have no
+        # curvature of their own.
+        floor = 1e-2 * (mean.diagonal().max() + 1e-300)
+        scale = problem.mean_square
+        blocks = scale[:, None, None] * mean + laplacian + problem.ridge * identity
+        blocks += (floor * (scale.max() + 1e-300)) * identity
+        features = torch.linalg.inv(blocks)
+        offset = torch.linalg.inv(mean + floor * identity)
+
+        def apply(step):
+            coef = torch.einsum("jkl,lj->kj", features, step[:, :-1])
+            return problem.with_intercept(centre(coef), centre(offset @ step[:, -1]))
+
+        return apply
+
+
+def differences(coef):
+    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
+    return coef[:, None] - coef[None]
+
+
+def centre(tensor):
+    """Subtract the mean over the classes, which does not change the softmax."""
+    return tensor - tensor.mean(0)
+
+
+def _softmax_change(weight, probability, change):
+    """Weighted change of a softmax for a change of its logits."""
+    return weight * probability * (change - (probability * change).sum(1, keepdim=True))
+
+
+def _sum_by_pair(bounded, y):
+    """Sums by true class, symmetrised: the factors of the pairs' penalties."""
+    n_classes = bounded.shape[1]
+    mass = bounded.new_zeros(n_classes, n_classes).index_add_(0, y, bounded)
+    mass.fill_diagonal_(0)
+    return mass + mass.T
