@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from inspect import signature
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight
@@ -24,7 +25,7 @@ from sk_adv.linear_model._logistic import (
     constraints_of,
     warn_unless_optimal,
 )
-from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
+from sk_adv.linear_model._path import check_epsilons, check_scale, epsilon_grid, walk
 
 
 class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
@@ -36,9 +37,13 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
     Parameters
     ----------
     epsilons : int or array-like of shape (n_epsilons,), default=10
-        The radii to choose from, in the units of X, or their number. A number of radii are spaced
-        evenly on a log scale, from the `epsilon_max` of all data at the smallest alpha down to a
-        hundredth of it.
+        The radii to choose from, in multiples of the scale, or their number. A number of radii are
+        spaced evenly on a log scale, from the `epsilon_max` of all data at the smallest alpha down
+        to a hundredth of it.
+
+    scale : float, array-like, dict or Series, default=None
+        The radius of feature j is ε times `scale[j]`, in the units of X, such as the features'
+        standard deviations. It is given like a radius, see `sk_adv.attacks.perturb`. None is 1.
 
     alphas : array-like of shape (n_alphas,), default=(0.0,)
         The weights of the clean loss to choose from.
@@ -140,6 +145,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         **constraints_of("norm", "C", "fit_intercept", "class_weight", "tol", "max_iter", "device"),
         "epsilons": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "scale": ["array-like", dict, Real, None],
         "alphas": ["array-like"],
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
@@ -150,6 +156,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         self,
         *,
         epsilons: int | ArrayLike = 10,
+        scale: ArrayLike | None = None,
         alphas: ArrayLike = (0.0,),
         norm: float = np.inf,
         C: float = 100.0,
@@ -163,6 +170,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         device: str | torch.device = "auto",
     ):
         self.epsilons = epsilons
+        self.scale = scale
         self.alphas = alphas
         self.norm = norm
         self.C = C
@@ -215,6 +223,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight, groups):
         device = resolve_device(self.device, X)
+        given, scale = X, check_scale(self.scale, X)
         X, y = self._validate_training_data(X, y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
@@ -223,7 +232,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         alphas = _check_alphas(self.alphas)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         if isinstance(self.epsilons, Integral):
-            self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, alphas.min(), self.norm)
+            self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, scale, alphas.min(), self.norm)
         else:
             self.epsilons_ = check_epsilons(self.epsilons)
         model = AdversarialLogisticRegression(
@@ -246,6 +255,8 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
                 sample_weight,
                 *fold,
                 self.epsilons_,
+                scale,
+                given if hasattr(given, "columns") else X,
             )
             for alpha in alphas
             for fold in folds
@@ -259,7 +270,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         self.best_score_ = float(means[best])
         self.alpha_ = float(alphas[best[0]])
         self.epsilon_ = float(self.epsilons_[best[1]])
-        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_)
+        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
         model.fit(X, y, sample_weight=sample_weight)
         for name in ("classes_", "coef_", "intercept_", "n_iter_", "objective_", "violation_"):
             setattr(self, name, getattr(model, name))
@@ -284,7 +295,7 @@ def _takes_weights(scorer):
     return "sample_weight" in signature(scorer).parameters
 
 
-def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
+def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
     """Test scores for all radii, from one path on the training samples of a fold."""
     weights, test_weights = None, {}
     if sample_weight is not None:
@@ -299,6 +310,7 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
     solutions = walk(
         data,
         epsilons[falling],
+        scale,
         alpha=model.alpha,
         norm=model.norm,
         C=model.C,
@@ -306,11 +318,14 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons):
         max_iter=model.max_iter,
     )
     model.n_features_in_ = X.shape[1]
-    X_test, y_test = X[test], y[test]
+    if hasattr(given, "columns"):
+        # A scorer may know the columns by name.
+        model.feature_names_in_ = np.asarray(given.columns, dtype=object)
+    X_test, y_test = _safe_indexing(given, test), y[test]
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
-        model.set_params(epsilon=float(epsilons[position]))
+        model.set_params(epsilon=epsilons[position] * scale)
         model._set_solution(solution, data.classes, X)
-        warn_unless_optimal(solution, model.alpha, model.epsilon, model.tol)
+        warn_unless_optimal(solution, model.alpha, float(epsilons[position]), model.tol)
         scores[position] = scorer(model, X_test, y_test, **test_weights)
     return scores

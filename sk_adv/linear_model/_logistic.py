@@ -356,11 +356,11 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
             "0 without a minimum. The solver stopped early. Use a finite C, or an alpha below 1."
         )
     elif solution.status == "separable":
+        larger = f" than {epsilon:g}" if isinstance(epsilon, Real) else ""
         message = (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without a minimum. The solver stopped early. "
-            f"Use a larger epsilon{f' than {epsilon:g}' if np.ndim(epsilon) == 0 else ''}, or a "
-            "finite C."
+            f"Use a larger epsilon{larger}, or a finite C."
         )
     else:
         message = (

@@ -10,13 +10,14 @@ from sklearn.utils import Bunch, check_X_y
 from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
-from sk_adv._perturbations import check_radius
+from sk_adv._perturbations import check_radius, column_names, sample_shape
 from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
 from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
 
 _CONSTRAINTS = {
     "X": ["array-like", "sparse matrix"],
     "y": ["array-like"],
+    "scale": ["array-like", dict, Real, None],
     "sample_weight": ["array-like", None],
     **constraints_of("alpha", "norm", "fit_intercept", "class_weight"),
 }
@@ -27,6 +28,7 @@ def epsilon_max(
     X: ArrayLike,
     y: ArrayLike,
     *,
+    scale: ArrayLike | None = None,
     alpha: float = 0.0,
     norm: float = np.inf,
     fit_intercept: bool = True,
@@ -52,6 +54,11 @@ def epsilon_max(
     y : array-like of shape (n_samples,)
         Class labels, of at least two classes.
 
+    scale : float, array-like, dict or Series, default=None
+        The radius of feature j is ε times `scale[j]`, in the units of X, such as the features'
+        standard deviations. It is given like a radius, see `sk_adv.attacks.perturb`. None is 1.
+        Every entry must be positive.
+
     alpha : float, default=0.0
         Weight of the clean loss, in [0, 1]. At 1 no radius is large enough, and the result is
         infinity.
@@ -71,7 +78,7 @@ def epsilon_max(
     Returns
     -------
     float
-        The radius in the units of X.
+        The radius in multiples of the scale, or in the units of X.
 
     Raises
     ------
@@ -97,14 +104,20 @@ def epsilon_max(
     0
     1
     """
+    scale = check_scale(scale, X)
     X, y = _check_data(X, y)
     data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, torch.device("cpu"))
-    return _epsilon_max(data, alpha, norm)
+    return _epsilon_max(data, scale, alpha, norm)
 
 
-def _epsilon_max(data, alpha, norm):
+def _epsilon_max(data, scale, alpha, norm):
     if alpha == 1:
         return np.inf
+    if (scale == 0).any():
+        raise ValueError(
+            "The radius at which all weights are zero exists only where every feature can be "
+            "changed, but scale holds 0: pass the radii as an array, epsilons=[...]."
+        )
     membership = torch.nn.functional.one_hot(data.labels, len(data.classes)).to(data.weight)
     weighted = membership * data.weight[:, None]
     if data.fit_intercept:
@@ -116,6 +129,7 @@ def _epsilon_max(data, alpha, norm):
         share = 1 - alpha
     else:
         raise ValueError("epsilon_max of more than two classes needs fit_intercept=True.")
+    gaps = gaps / torch.as_tensor(scale).to(gaps)
     return float(torch.linalg.vector_norm(gaps, ord=norm, dim=1).max()) / share
 
 
@@ -136,6 +150,7 @@ def adversarial_logistic_path(
     epsilons: ArrayLike | None = None,
     n_epsilons: int = 50,
     epsilon_min_ratio: float = 1e-2,
+    scale: ArrayLike | None = None,
     alpha: float = 0.0,
     norm: float = np.inf,
     C: float = np.inf,
@@ -165,6 +180,10 @@ def adversarial_logistic_path(
 
     epsilon_min_ratio : float, default=1e-2
         The smallest radius as a share of the largest, if `epsilons` is None.
+
+    scale : float, array-like, dict or Series, default=None
+        The radius of feature j is ε times `scale[j]`, in the units of X, such as the features'
+        standard deviations. It is given like a radius, see `sk_adv.attacks.perturb`. None is 1.
 
     alpha : float, default=0.0
         Weight of the clean loss, as in `AdversarialLogisticRegression`. It must be below 1 if
@@ -237,14 +256,15 @@ def adversarial_logistic_path(
     (5, 1, 30)
     """
     device = resolve_device(device, X)
+    scale = check_scale(scale, X)
     X, y = _check_data(X, y)
     data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, device)
     if epsilons is None:
-        epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, alpha, norm)
+        epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, scale, alpha, norm)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
     solutions = []
     parameters = {"alpha": alpha, "norm": norm, "C": C, "tol": tol, "max_iter": max_iter}
-    for epsilon, solution in zip(epsilons, walk(data, epsilons, **parameters), strict=True):
+    for epsilon, solution in zip(epsilons, walk(data, epsilons, scale, **parameters), strict=True):
         warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=5)
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
     return Bunch(
@@ -259,20 +279,26 @@ def adversarial_logistic_path(
     )
 
 
-def walk(data, epsilons, **parameters):
+def walk(data, epsilons, scale, **parameters):
     """Yield the `Solution` for each radius; each starts at the previous one."""
     solution = zero_start(data)
     for epsilon in epsilons:
-        solution = solve(data, solution, epsilon=epsilon, on_path=True, **parameters)
+        solution = solve(data, solution, epsilon=epsilon * scale, on_path=True, **parameters)
         yield solution
 
 
-def epsilon_grid(data, n_epsilons, ratio, alpha, norm):
+def epsilon_grid(data, n_epsilons, ratio, scale, alpha, norm):
     """Radii from `epsilon_max` down to `ratio` times it, spaced evenly on a log scale."""
     if alpha == 1:
         raise ValueError("With alpha=1, epsilons must be given: there is no largest useful radius.")
-    largest = _epsilon_max(data, alpha, norm)
+    largest = _epsilon_max(data, scale, alpha, norm)
     return largest * np.geomspace(1, ratio, n_epsilons)
+
+
+def check_scale(scale, X):
+    """The scale of the radii of the columns of X, of shape () or (n_features,)."""
+    shape, columns = sample_shape(X), column_names(X)
+    return check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
 
 
 def check_epsilons(epsilons):

@@ -215,3 +215,62 @@ def test_the_path_warns_of_radii_without_a_minimum_as_single_fits_do():
     with pytest.warns(ConvergenceWarning) as caught:
         [AdversarialLogisticRegression(epsilon=float(e)).fit(X, y) for e in path.epsilons]
     assert for_path == len(caught)
+
+
+# Radii as multiples of a scale
+
+
+@pytest.fixture(scope="module")
+def raw():
+    """Breast cancer in raw units, as a frame, with a spread per column."""
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    return X, y, X.std()
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_a_scale_of_radii_is_the_same_as_features_in_these_units(norm, raw):
+    X, y, scale = raw
+    largest = epsilon_max(X, y, scale=scale, norm=norm)
+    assert largest == pytest.approx(epsilon_max(X / scale, y, norm=norm))
+    shared = {"epsilons": [0.9 * largest, 0.3 * largest], "norm": norm, "tol": 1e-8}
+    path = adversarial_logistic_path(X, y, scale=scale, **shared)
+    expected = adversarial_logistic_path(X / scale, y, **shared)
+    np.testing.assert_allclose(path.objectives, expected.objectives, rtol=1e-7)
+    np.testing.assert_allclose(path.coefs * scale.to_numpy(), expected.coefs, atol=1e-4)
+
+
+def test_a_path_with_a_scale_gives_the_single_fits(raw):
+    X, y, scale = raw
+    path = adversarial_logistic_path(X, y, epsilons=[0.5, 0.2], scale=scale.sample(frac=1))
+    for epsilon, objective in zip(path.epsilons, path.objectives, strict=True):
+        model = AdversarialLogisticRegression(epsilon=epsilon * scale).fit(X, y)
+        assert model.objective_ == pytest.approx(objective, rel=1e-6)
+
+
+def test_cross_validation_with_a_scale_chooses_as_a_grid_search_does(raw):
+    X, y, scale = raw
+    epsilons = [0.02, 0.1, 0.5]
+    scoring = make_adversarial_scorer(epsilon=0.1 * scale, attack="exact")
+    model = AdversarialLogisticRegressionCV(epsilons=epsilons, scale=scale, scoring=scoring, C=10)
+    model.fit(X, y)
+    grid = {"epsilon": [epsilon * scale for epsilon in epsilons]}
+    search = GridSearchCV(AdversarialLogisticRegression(C=10), grid, scoring=scoring).fit(X, y)
+    np.testing.assert_allclose(
+        model.scores_[0].mean(1), search.cv_results_["mean_test_score"], atol=0.006
+    )
+    assert model.epsilon_ == epsilons[search.best_index_]
+    assert model.objective_ == pytest.approx(search.best_estimator_.objective_, rel=1e-5)
+
+
+def test_a_scale_with_zeros_needs_the_radii(raw):
+    X, y, scale = raw
+    scale = scale.where(scale.index != "mean area", 0.0)
+    for fit in (
+        lambda: epsilon_max(X, y, scale=scale),
+        lambda: adversarial_logistic_path(X, y, scale=scale),
+        lambda: AdversarialLogisticRegressionCV(scale=scale).fit(X, y),
+    ):
+        with pytest.raises(ValueError, match="scale holds 0: pass the radii"):
+            fit()
+    path = adversarial_logistic_path(X, y, epsilons=[0.5], scale=scale, C=100)
+    assert path.coefs[0, 0, list(X.columns).index("mean area")] != 0
