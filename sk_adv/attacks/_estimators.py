@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
@@ -17,7 +18,7 @@ from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._as_module import check_has_rule
+from sk_adv.differentiable._as_module import error_of
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
 
 
@@ -184,7 +185,7 @@ def fit_surrogate(surrogate, estimator, X):
     ValueError
         If the classifier predicts a single class on X.
     """
-    check_has_rule(surrogate)
+    check_attackable(surrogate)
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
@@ -196,6 +197,23 @@ def fit_surrogate(surrogate, estimator, X):
             "around a fitted surrogate."
         )
     return clone(surrogate).fit(X, predicted)
+
+
+def is_attackable(estimator):
+    """Whether `perturb` takes an estimator, once it is fitted, without a surrogate."""
+    return _attack_error(estimator) is None
+
+
+def check_attackable(estimator):
+    """Raise an error unless `perturb` takes an estimator, once it is fitted."""
+    error = _attack_error(estimator)
+    if error is not None:
+        raise error
+
+
+def _attack_error(estimator):
+    # Columns behind a ColumnTransformer that have no rule stay unperturbed.
+    return error_of(estimator, exempt=ColumnTransformer)
 
 
 def check_classifier(estimator, X, y):

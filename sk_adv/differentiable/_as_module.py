@@ -3,7 +3,6 @@
 import functools
 
 import torch
-from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -272,11 +271,3 @@ def error_of(estimator, *, exempt=()):
         return error
     errors = (error_of(part, exempt=exempt) for part in parts_of(estimator))
     return next((error for error in errors if error is not None), None)
-
-
-def check_has_rule(estimator):
-    """Raise an error unless an attack could go through this estimator once it is fitted."""
-    # Columns without a rule just stay unperturbed.
-    error = error_of(estimator, exempt=ColumnTransformer)
-    if error is not None:
-        raise error

@@ -11,9 +11,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from sk_adv._perturbations import as_perturbation_set, check_radius
-from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
+from sk_adv.attacks._estimators import (
+    check_classifier,
+    fit_surrogate,
+    is_attackable,
+    perturb,
+)
 from sk_adv.attacks._table import resolve_attack, resolve_attacks
-from sk_adv.differentiable._as_module import has_rule
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
 from sk_adv.metrics._scores import confidence_on_errors
@@ -260,7 +264,7 @@ def transfer_error_matrix(
     options |= {"attack": attack, "epsilon": as_perturbation_set(epsilon, norm, bounds, X)}
     errors = np.full((len(estimators), len(estimators)), np.nan)
     for row, source in zip(errors, estimators, strict=True):
-        is_known = has_rule(source)
+        is_known = is_attackable(source)
         if is_known or surrogate is not None:
             stand_in = None if is_known else surrogate
             copies = perturb(source, X, y, surrogate=stand_in, **options)
@@ -291,7 +295,7 @@ def error_and_confidence(estimator, X, y):
 
 def _certified_error(estimator, X, y, perturbations):
     """One minus the certified accuracy, or NaN where there are no bounds."""
-    if not has_rule(estimator):
+    if not is_attackable(estimator):
         return np.nan
     try:
         return 1 - certified_accuracy_score(estimator, X, y, epsilon=perturbations)

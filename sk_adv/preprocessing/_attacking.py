@@ -14,9 +14,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
-from sk_adv.attacks._estimators import fit_surrogate, index_of_target, perturb
+from sk_adv.attacks._estimators import (
+    check_attackable,
+    fit_surrogate,
+    index_of_target,
+    perturb,
+)
 from sk_adv.attacks._table import resolve_attack
-from sk_adv.differentiable._as_module import check_has_rule
 
 
 class AttackingEstimator(BaseEstimator):
@@ -79,7 +83,7 @@ class AttackingEstimator(BaseEstimator):
             if not is_classifier(self.estimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")
-            check_has_rule(self.estimator if self.surrogate is None else self.surrogate)
+            check_attackable(self.estimator if self.surrogate is None else self.surrogate)
             # What the features may be, text or NaN, is for the classifier to say.
             _, labels = validate_data(
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True

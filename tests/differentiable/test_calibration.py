@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm
-from sk_adv.differentiable._as_module import check_has_rule
+from sk_adv.attacks._estimators import check_attackable
 
 SCALED = make_pipeline(StandardScaler(), LogisticRegression())
 SOFT = VotingClassifier([("line", SCALED), ("bayes", GaussianNB())], voting="soft")
@@ -158,8 +158,8 @@ def test_attack_on_a_calibrated_pipeline_does_more_than_noise(method, data):
 
 def test_part_without_a_rule_is_named_before_and_after_fit():
     X, y = make_classification(60, random_state=0)
-    check_has_rule(CalibratedClassifierCV())
+    check_attackable(CalibratedClassifierCV())
     model = CalibratedClassifierCV(FrozenEstimator(DecisionTreeClassifier().fit(X, y)))
-    for refuse in (lambda: check_has_rule(model), lambda: as_module(clone(model).fit(X, y))):
+    for refuse in (lambda: check_attackable(model), lambda: as_module(clone(model).fit(X, y))):
         with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
             refuse()

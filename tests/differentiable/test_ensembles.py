@@ -21,8 +21,8 @@ from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.attacks import fgsm, log_odds_against
+from sk_adv.attacks._estimators import check_attackable
 from sk_adv.differentiable import decision_values, log_probabilities
-from sk_adv.differentiable._as_module import check_has_rule
 from sk_adv.differentiable._linear import fold_linear
 
 
@@ -329,22 +329,22 @@ METAS = [
 @pytest.mark.parametrize("meta", METAS)
 def test_part_without_a_rule_is_named_before_and_after_fit(meta):
     X, y = make_classification(30, random_state=0)
-    check_has_rule(meta(make_pipeline(LogisticRegression())))
+    check_attackable(meta(make_pipeline(LogisticRegression())))
     model = meta(make_pipeline(DecisionTreeClassifier()))
-    for refuse in (lambda: check_has_rule(model), lambda: as_module(clone(model).fit(X, y))):
+    for refuse in (lambda: check_attackable(model), lambda: as_module(clone(model).fit(X, y))):
         with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
             refuse()
 
 
 def test_the_default_of_bagging_is_a_tree():
     with pytest.raises(TypeError, match="no rule for DecisionTreeClassifier"):
-        check_has_rule(BaggingClassifier())
+        check_attackable(BaggingClassifier())
 
 
 def test_what_has_no_gradient_or_logits_is_refused():
     X, y = make_classification(30, random_state=0)
     predicted = StackingClassifier(LINES, stack_method="predict")
-    for refuse in (lambda: check_has_rule(predicted), lambda: as_module(predicted.fit(X, y))):
+    for refuse in (lambda: check_attackable(predicted), lambda: as_module(predicted.fit(X, y))):
         with pytest.raises(ValueError, match="predictions have no gradient.*stack_method"):
             refuse()
     model = VotingClassifier(LINES, weights=[1, -1, 1]).fit(X, y)

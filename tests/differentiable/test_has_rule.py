@@ -25,8 +25,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sk_adv import as_module
+from sk_adv.attacks._estimators import check_attackable
 from sk_adv.differentiable import has_rule, parts_of
-from sk_adv.differentiable._as_module import check_has_rule
 
 LINE, TREE, SCALER = LogisticRegression(), DecisionTreeClassifier(max_depth=2), StandardScaler()
 ENCODER = OneHotEncoder(handle_unknown="ignore")
@@ -93,7 +93,7 @@ def fitted(estimator, X, y):
 @pytest.mark.parametrize("estimator", TAKEN, ids=range(len(TAKEN)))
 def test_what_has_a_rule_before_the_fit_and_after_it_is_taken(estimator, samples):
     assert has_rule(estimator)
-    check_has_rule(estimator)
+    check_attackable(estimator)
     model = fitted(estimator, *samples)
     assert has_rule(model)
     assert isinstance(as_module(model), nn.Module)
@@ -170,10 +170,10 @@ def test_a_class_has_no_rule():
 def test_surrogates_may_have_columns_without_a_rule():
     # An attack leaves them as they are; a module of all columns there is none.
     columns = make_column_transformer((ENCODER, [0]), (SCALER, [1]))
-    check_has_rule(make_pipeline(columns, LINE))
+    check_attackable(make_pipeline(columns, LINE))
     assert not has_rule(make_pipeline(columns, LINE))
     with pytest.raises(TypeError, match="DecisionTree"):
-        check_has_rule(make_pipeline(columns, TREE))
+        check_attackable(make_pipeline(columns, TREE))
 
 
 def test_parts_are_named_fitted_or_not(samples):

@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
 from sk_adv.attacks import perturb, pgd
@@ -177,3 +178,23 @@ def test_bad_input_to_the_matrix_is_explained(iris, linear, forest):
         transfer_error_matrix([linear, LogisticRegression()], *iris, epsilon=0.1)
     with pytest.raises(ValueError, match="epsilon"):
         transfer_error_matrix([linear], *iris, epsilon=-1)
+
+
+def test_models_behind_encoders_are_attacked_themselves(iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 5.8, "l", "s"))
+    model = make_pipeline(
+        make_column_transformer(
+            (StandardScaler(), list("abcd")), (OneHotEncoder(sparse_output=False), ["kind"])
+        ),
+        LogisticRegression(),
+    ).fit(frame, y)
+    radii = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5}
+    errors = transfer_error_matrix([model], frame, y, radii)
+    direct = 1 - adversarial_accuracy_score(model, frame, y, epsilon=radii)
+    assert errors.tolist() == [[direct]] and direct > 0.3
+    # A surrogate is for the models that need one.
+    with_surrogate = transfer_error_matrix([model], frame, y, radii, surrogate=model)
+    assert with_surrogate.tolist() == errors.tolist()
+    report = adversarial_report(model, frame, y, [1.0], ["exact"], scale=radii)
+    assert report["error"][0] == report["certified_error"][0]
