@@ -241,9 +241,14 @@ def check_classifier(estimator, X, y):
         raise ValueError(f"X must have shape (n_samples, n_features); got {tuple(np.shape(X))}.")
     n_features = getattr(estimator, "n_features_in_", None)
     if n_features is not None and shape != (n_features,):
-        found = f"{shape[0]} features" if len(shape) == 1 else f"samples of shape {shape}"
+        name = type(estimator).__name__
+        if len(shape) > 1:
+            raise ValueError(
+                f"X must have shape (n_samples, n_features), as {name} was fitted with "
+                f"{n_features} features; got shape {tuple(X.shape)}."
+            )
         raise ValueError(
-            f"X has {found}, but {type(estimator).__name__} was fitted with {n_features} features."
+            f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
     if len(y) != _num_samples(X):
