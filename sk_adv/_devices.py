@@ -111,7 +111,10 @@ def in_kind_of(X, tensor):
 
 def to_tensor(X, **options):
     """Make a tensor of an array without copying it, unless torch can't take it as it lies."""
-    # torch warns of read-only memory, which frames give out, and refuses to run backwards.
+    # torch warns of read-only memory, which frames give out, and refuses to run backwards, or
+    # through bytes in another machine's order.
+    if isinstance(X, np.ndarray) and not X.dtype.isnative:
+        X = X.astype(X.dtype.newbyteorder("="))
     if isinstance(X, np.ndarray) and (not X.flags.writeable or min(X.strides, default=0) < 0):
         X = X.copy()
     return torch.as_tensor(X, **options)

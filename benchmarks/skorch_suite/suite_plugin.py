@@ -2,11 +2,8 @@
 
 import functools
 import json
-import os
 import sys
 import types
-
-import pytest
 
 OUTCOMES = {}
 
@@ -32,6 +29,9 @@ def pytest_configure(config):
 
     # scikit-learn reads the default there as well, so `clone` and `repr` agree.
     AdversarialNet.__init__.__kwdefaults__["alpha"] = alpha
+    # Messages name the class; pickle finds it by that name as well.
+    AdversarialNet.__name__ = AdversarialNet.__qualname__ = "NeuralNetClassifier"
+    sys.modules[AdversarialNet.__module__].NeuralNetClassifier = AdversarialNet
     skorch.NeuralNetClassifier = AdversarialNet
     skorch.toy.make_classifier = functools.partial(skorch.toy.make_classifier, output_nonlin=None)
 
@@ -51,12 +51,6 @@ def pytest_sessionfinish(session):
     if path:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(OUTCOMES, file)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The problems are small."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def flaky(max_runs=2, **options):

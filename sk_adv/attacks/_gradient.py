@@ -282,4 +282,4 @@ def best_of_restarts(ascend, n_restarts, objective, clean, allowed):
 def _rank(objective, X):
     """What restarts are compared by: success first, then the objective."""
     logits = objective.logits(X)
-    return objective.is_reached(logits), objective.of_logits(logits)
+    return objective.is_reached(logits), objective.of_each(logits)

@@ -99,6 +99,11 @@ class Objective:
         values = self.loss(logits, self.labels)
         return -values if self.targeted else values
 
+    def of_each(self, logits: Tensor) -> Tensor:
+        """The value of each sample, whatever the shape in which the loss gives it."""
+        values = loss_of_each(self.loss, logits, self.labels)
+        return -values if self.targeted else values
+
     def is_reached(self, logits: Tensor) -> Tensor:
         """Whether each sample is misclassified, or classified as its target."""
         return (logits.argmax(1) == self.labels) == self.targeted
@@ -112,6 +117,20 @@ class Objective:
             raise TypeError(NO_GRADIENT)
         (gradient,) = torch.autograd.grad(total, X, allow_unused=True, materialize_grads=True)
         return gradient
+
+
+def loss_of_each(loss, logits, labels):
+    """The loss of each sample; of one that gives a number a batch, that of batches of one."""
+    values = loss(logits, labels)
+    if values.numel() == len(labels):
+        return values.reshape(len(labels))
+    if values.numel() != 1:
+        raise ValueError(
+            "loss must give one number a sample, or one for a batch; of "
+            f"{len(labels)} samples it gave a tensor of shape {tuple(values.shape)}."
+        )
+    rows = zip(logits.split(1), labels.split(1), strict=True)
+    return torch.stack([loss(*row).reshape(()) for row in rows])
 
 
 def checked_logits(module, X, *, n_classes):

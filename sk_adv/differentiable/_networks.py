@@ -23,7 +23,7 @@ _ACTIVATIONS = {
 
 @as_module.register(nn.Module)
 def _(module):
-    return copy.deepcopy(module)
+    return copied(module)
 
 
 @as_module.register(MLPClassifier)
@@ -74,12 +74,37 @@ class LogProbabilities(nn.Module):
 
 def plain_module(net):
     """The module of a net, without the wrapper of `torch.compile`."""
-    return getattr(net.module_, "_orig_mod", net.module_)
+    names = [name for name in net._modules if hasattr(net, f"{name}_")]
+    if not hasattr(net, "module_") and len(names) != 1:
+        raise TypeError(
+            f"{type(net).__name__} has no module of the name module_ but {names or 'none'}, so it "
+            "can't be told which of them gives the logits: pass the torch module itself."
+        )
+    module = net.module_ if hasattr(net, "module_") else getattr(net, f"{names[0]}_")
+    return getattr(module, "_orig_mod", module)
+
+
+def copied(module):
+    """A deep copy; of activations that the module keeps, which torch does not copy, the values."""
+    memo = {}
+    for part in module.modules():
+        for tensor in _tensors_in(vars(part)):
+            if tensor.grad_fn is not None:
+                memo[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def _tensors_in(value):
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)
 
 
 def network(net):
     """A copy of the module of a net that returns the first of several outputs, as skorch does."""
-    module = copy.deepcopy(plain_module(net))
+    module = copied(plain_module(net))
     # A hook, because a module around it would hide its type.
     module.register_forward_hook(_first)
     return module

@@ -5,7 +5,7 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
-from sk_adv._devices import to_numpy
+from sk_adv._devices import to_numpy, to_tensor
 
 
 class WeightedData(torch.utils.data.Dataset):
@@ -19,8 +19,8 @@ class WeightedData(torch.utils.data.Dataset):
         None means 1 each.
     rows : ndarray of shape (n_samples,) or None
         Which rows of X are meant; None means all of them.
-    dtype : torch.dtype, default=torch.float32
-        Of the batches of a memory map.
+    dtype : torch.dtype or None, default=torch.float32
+        Of the batches of a memory map; None leaves them as they are.
     """
 
     def __init__(self, X, y, weight=None, rows=None, dtype=torch.float32):
@@ -35,9 +35,44 @@ class WeightedData(torch.utils.data.Dataset):
             X = self.X[rows]
         else:
             read = to_numpy(rows) if self.rows is None else self.rows[to_numpy(rows)]
-            X = torch.from_numpy(read_rows(self.X, read)).to(self.dtype)
+            X = _with_all_operations(torch.from_numpy(read_rows(self.X, read)))
+            X = X if self.dtype is None else X.to(self.dtype)
         y = self.y[rows]
         return X, y if self.weight is None else (y, self.weight[rows])
+
+
+class WeightedSamples(torch.utils.data.Dataset):
+    """A dataset of pairs (X, y), with weights: of pairs (X, (y, weight)).
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    weight : ndarray of shape (n_samples,)
+    """
+
+    def __init__(self, dataset, weight):
+        self.dataset, self.weight = dataset, weight
+
+    def __len__(self):
+        return len(self.weight)
+
+    def __getitem__(self, row):
+        """One sample, its label and its weight."""
+        X, y = self.dataset[row]
+        return X, (y, self.weight[row])
+
+    @classmethod
+    def of(cls, dataset, weight):
+        """A dataset, or a part of it, with the weights of the samples of the whole."""
+        if isinstance(dataset, Subset) and len(dataset.dataset) == len(weight):
+            return cls(dataset, weight[np.asarray(dataset.indices)])
+        if len(dataset) == len(weight):
+            return cls(dataset, weight)
+        raise ValueError(
+            f"train_split made a dataset of {len(dataset)} of the {len(weight)} samples, and it "
+            "can't be told which of the values of sample_weight belong to them: use "
+            "skorch.dataset.ValidSplit, which notes the rows, or train_split=None."
+        )
 
 
 class TensorBatches:
@@ -96,29 +131,41 @@ def check_finite(block, start):
 def as_weighted_data(dataset, device, dtype=torch.float32):
     """The tensors of a skorch dataset on a device, or None where it is no pair of arrays.
 
-    A `numpy.memmap` stays on disk, and gives batches of type `dtype`.
+    A `numpy.memmap` stays on disk, and gives batches of type `dtype` if it holds no integers.
     """
     if isinstance(dataset, WeightedData):
         return dataset
+    if isinstance(dataset, WeightedSamples):
+        data = as_weighted_data(dataset.dataset, device, dtype)
+        if data is not None:
+            data.weight = torch.as_tensor(dataset.weight, dtype=dtype, device=device)
+        return data
     rows = slice(None)
     if isinstance(dataset, Subset):
         dataset, rows = dataset.dataset, np.asarray(dataset.indices)
     if type(dataset) is not Dataset or dataset.transform.__func__ is not Dataset.transform:
         return None
     X, y = dataset.X, dataset.y
-    if y is None and isinstance(X, np.memmap):
-        # Predictions know no labels.
-        y = np.zeros(len(X), dtype=np.int64)
+    if y is None and _is_numeric(X):
+        # Predictions know no labels, and go to the device batch by batch.
+        y, device = np.zeros(len(X), dtype=np.int64), None
     if not _is_numeric(X) or not _is_numeric(y):
         return None
-    y = torch.as_tensor(y)[rows].long()
+    y = _with_all_operations(to_tensor(y))[rows].long()
     if isinstance(X, np.memmap):
         kept = None if isinstance(rows, slice) else rows
-        return WeightedData(X, y, rows=kept, dtype=dtype)
-    return WeightedData(torch.as_tensor(X)[rows].to(device), y.to(device))
+        return WeightedData(X, y, rows=kept, dtype=dtype if X.dtype.kind == "f" else None)
+    X = _with_all_operations(to_tensor(X))
+    return WeightedData(*(part if device is None else part.to(device) for part in (X[rows], y)))
 
 
 def _is_numeric(values):
     if isinstance(values, np.ndarray):
         return values.dtype.kind in "fiub"
     return isinstance(values, torch.Tensor)
+
+
+def _with_all_operations(X):
+    """A tensor of a type that torch computes with: it knows little of unsigned integers."""
+    wider = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+    return X.to(wider.get(X.dtype, X.dtype))

@@ -6,14 +6,15 @@ from skorch.dataset import unpack_data
 from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer, is_blockwise
 from sk_adv.neural_network._copies import along
 from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
+from sk_adv.neural_network._parts import device_of
 
 
 def may_be_explicit(net):
     """Whether a net is a maxout network as it comes, in bfloat16 on the CPU."""
-    module = net.module_
+    module = getattr(net, "module_", None)
     return (
         net.precision == "bfloat16"
-        and torch.device(net.device).type == "cpu"
+        and device_of(net).type == "cpu"
         and type(module) is MaxoutNet
         and all(type(layer) is Maxout for layer in module.layers)
         and type(module.output) is torch.nn.Linear

@@ -49,7 +49,7 @@ def make_net(
         }
     is_softmax = model.output_activation == "softmax"
     schedule = Schedule(learning_rate or model.learning_rate)
-    return AdversarialNet(
+    net = AdversarialNet(
         MaxoutNet,
         module__n_features=n_features,
         module__n_classes=len(model.classes_),
@@ -83,6 +83,8 @@ def make_net(
         device=device,
         verbose=max(model.verbose - 1, 0),
     ).initialize()
+    net.keeps_batches_ = False
+    return net
 
 
 def make_callbacks(model, held_out, is_refit):

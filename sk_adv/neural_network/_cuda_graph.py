@@ -3,6 +3,7 @@
 import torch
 
 from sk_adv.neural_network._batches import TensorBatches
+from sk_adv.neural_network._parts import device_of
 
 # Steps that run eagerly before the capture, so that all memory is laid out.
 _N_EAGER = 3
@@ -11,7 +12,7 @@ _N_EAGER = 3
 def may_be_captured(net, batches):
     """Whether the steps of a net on CUDA are the same from batch to batch."""
     return (
-        torch.device(net.device).type == "cuda"
+        device_of(net).type == "cuda"
         and isinstance(batches, TensorBatches)
         and isinstance(batches.data.X, torch.Tensor)
         # Data that does not fit stays in the host's memory.
@@ -26,7 +27,7 @@ def may_be_captured(net, batches):
 
 
 class CudaGraphStep:
-    """Training steps on whole batches that read their rows from, and add their loss, in place.
+    """Training steps on whole batches that read their rows from, and leave their loss, in place.
 
     On CUDA the first steps run eagerly, then one is captured in a CUDA graph and replayed for
     each batch, at the cost of a single launch. Elsewhere all steps run eagerly.
@@ -53,14 +54,14 @@ class CudaGraphStep:
                 group["capturable"] = self.device.type == "cuda"
 
     def steps(self, batches_of_rows):
-        """Take a step for each batch of row numbers; yields its summed loss and its size."""
+        """Take a step for each batch of row numbers; yields its loss and its size."""
         for rows in batches_of_rows:
-            yield self(rows), len(rows)
+            yield self(rows).clone(), len(rows)
 
     def __call__(self, rows):
-        """Train on some rows; their summed loss, a tensor that the next call overwrites."""
+        """Train on some rows; their loss, a tensor that the next call overwrites."""
         if len(rows) < len(self.rows):
-            return len(rows) * self.net.train_step(self.data[rows])["loss"].detach()
+            return self.net.train_step(self.data[rows])["loss"].detach()
         self.rows.copy_(rows)
         if self.device.type != "cuda":
             self._step()
@@ -82,4 +83,4 @@ class CudaGraphStep:
 
     def _step(self):
         step = self.net.train_step(self.data[self.rows])
-        self.loss.copy_(len(self.rows) * step["loss"].detach())
+        self.loss.copy_(step["loss"].detach())

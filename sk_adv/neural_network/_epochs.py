@@ -1,5 +1,6 @@
 """The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
 
+import inspect
 import warnings
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -7,22 +8,32 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EpochScoring, LRScheduler, PassthroughScoring
-from skorch.callbacks.base import Callback
 from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
-from sk_adv._devices import check_device
+from sk_adv._devices import check_device, to_numpy
 from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
+from sk_adv.neural_network._batches import TensorBatches, WeightedSamples, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._interrupts import DeferredInterrupt
+from sk_adv.neural_network._listeners import has_listeners, is_overridden
 from sk_adv.neural_network._net_checks import (
     check_callbacks,
     check_counts,
     check_criterion,
     check_samples,
+)
+from sk_adv.neural_network._parts import (
+    Inference,
+    device_of,
+    modules_of,
+    optimizers_of,
+    plain_numbers,
+    release_graphs,
+    take_weights,
+    weights_of,
 )
 
 
@@ -36,8 +47,12 @@ class QuietNet(NeuralNetClassifier):
 
     # What a checkpoint shall compare besides the net's own parameters and data.
     identity_ = MappingProxyType({})
-    # Whether the parameters have been checked and nothing could change since.
-    is_fresh_ = False
+    # Whether the history keeps the batches of all epochs, and not of the last one only.
+    keeps_batches_ = True
+    # Weights of the samples of the training that runs.
+    sample_weight_ = None
+    # The type that the module wants integers to be; None means as they are.
+    integers_as_ = None
 
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.
@@ -55,9 +70,10 @@ class QuietNet(NeuralNetClassifier):
             If there is something else than a callback among the callbacks, or the criterion is a
             function.
         """
-        check_device(self.device)
+        if self.device is not None:
+            check_device(self.device)
         check_callbacks(self.callbacks)
-        check_criterion(self.criterion)
+        check_criterion(self)
         super().initialize()
         self.prepare()
         return self
@@ -69,7 +85,66 @@ class QuietNet(NeuralNetClassifier):
         # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
         self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
 
-    def fit(self, X, y=None, **fit_params):
+    def refresh(self):
+        """Take up parameters that were changed in the midst of a training."""
+
+    def get_params_for(self, prefix):
+        """Parameters of a part of the net, with Python's numbers in place of NumPy's.
+
+        Parameters
+        ----------
+        prefix : str
+            The name of the part, such as "module".
+
+        Returns
+        -------
+        dict
+            The parameters, without the prefix.
+        """
+        return plain_numbers(super().get_params_for(prefix))
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Arguments of an optimizer, with Python's numbers in place of NumPy's.
+
+        Parameters
+        ----------
+        prefix : str
+            The name of the optimizer.
+
+        named_parameters : iterator
+            Of pairs of names and parameters.
+
+        Returns
+        -------
+        args : tuple
+            The groups of parameters.
+        settings : dict
+            The learning rate and others.
+        """
+        args, settings = super().get_params_for_optimizer(prefix, named_parameters)
+        return plain_numbers(args), plain_numbers(settings)
+
+    def set_params(self, **params):
+        """Set parameters; those of optimizers take effect at once.
+
+        Parameters
+        ----------
+        **params : dict
+            As in `skorch.NeuralNet.set_params`.
+
+        Returns
+        -------
+        self : AdversarialNet
+            The net.
+        """
+        at_once = {
+            name: plain_numbers(value)
+            for name, value in params.items()
+            if self._is_virtual_param(name)
+        }
+        return super().set_params(**(params | at_once))
+
+    def fit(self, X, y=None, sample_weight=None, **fit_params):
         """Train from new weights, unless `warm_start` is on.
 
         Parameters
@@ -80,6 +155,9 @@ class QuietNet(NeuralNetClassifier):
         y : as in `partial_fit`, default=None
             Class indices.
 
+        sample_weight : as in `partial_fit`, default=None
+            Weights of the samples.
+
         **fit_params : dict
             Passed to the module's `forward`.
 
@@ -88,13 +166,11 @@ class QuietNet(NeuralNetClassifier):
         self : AdversarialNet
             The trained net.
         """
-        if not self.warm_start or not self.initialized_:
-            self.initialize()
-            # All is checked: nothing can change before the training.
-            self.is_fresh_ = True
-        return self.partial_fit(X, y, **fit_params)
+        if sample_weight is not None:
+            fit_params["sample_weight"] = sample_weight
+        return super().fit(X, y, **fit_params)
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
 
         Parameters
@@ -107,6 +183,10 @@ class QuietNet(NeuralNetClassifier):
 
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever come; None takes those of y.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            What the loss of each sample is multiplied by; what `train_split` holds out is scored
+            without. A module whose `forward` has a parameter of this name is given them instead.
 
         **fit_params : dict
             Passed to the module's `forward`.
@@ -130,25 +210,28 @@ class QuietNet(NeuralNetClassifier):
         KeyboardInterrupt
             At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
         """
-        if not self.initialized_:
-            self.initialize()
-        elif not self.is_fresh_:
+        if self.initialized_:
             self.prepare()
-        self.is_fresh_ = False
+        else:
+            self.initialize()
         # skorch takes a list for several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        if sample_weight is not None and _has_parameter(plain_module(self).forward):
+            fit_params["sample_weight"] = sample_weight
+        elif sample_weight is not None:
+            self.sample_weight_ = _check_sample_weight(
+                to_numpy(sample_weight), np.empty(get_len(X)), ensure_non_negative=True
+            )
         with self.interrupt_, naming_batch_size(self.batch_size):
             try:
-                # skorch's fit passes the name of its method on, which no module sees.
-                is_complete = fit_params.keys() <= {"_routing_method"}
-                self.sample_shape_ = check_samples(
-                    self, plain_module(self), X, y, is_complete=is_complete
-                )
                 super().partial_fit(X, y, classes=classes, **fit_params)
             finally:
                 # The history keeps no epoch that was broken off amid its batches.
                 if self.history and "train_batch_count" not in self.history[-1]:
                     self.history.pop()
+                self.sample_weight_ = None
+                for part in modules_of(self).values():
+                    release_graphs(part)
         if self.interrupt_.insisted:
             # skorch takes it for a wish to end this training, not the search around it.
             raise KeyboardInterrupt
@@ -188,6 +271,16 @@ class QuietNet(NeuralNetClassifier):
         ValueError
             If a checkpoint is not of this training, or more than one shall be resumed.
         """
+        # Callbacks may have made another module, or changed a parameter, as the training began.
+        self.refresh()
+        is_trained = (self.max_epochs if epochs is None else epochs) > 0
+        # skorch's fit passes the name of its method on, which no module sees; a subclass would
+        # see a call of its `infer`.
+        is_complete = fit_params.keys() <= {"_routing_method"} and not is_overridden(self, "infer")
+        module = self.as_one_module()
+        self.sample_shape_ = check_samples(
+            self, module, X, y, is_complete=is_trained and is_complete
+        )
         if epochs is None:
             checkpoints = [part for _, part in self.callbacks_ if isinstance(part, Checkpoint)]
             resumable = [checkpoint for checkpoint in checkpoints if checkpoint.resume]
@@ -215,6 +308,49 @@ class QuietNet(NeuralNetClassifier):
             raise KeyboardInterrupt
         super().on_epoch_begin(net, *args, **kwargs)
 
+    def as_one_module(self, **fit_params):
+        """What the net makes of a batch, as one module, for attacks to look into.
+
+        Parameters
+        ----------
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        torch.nn.Module
+            The module itself, unless a subclass overrides `infer`.
+        """
+        if fit_params or is_overridden(self, "infer"):
+            return Inference(self, fit_params)
+        return plain_module(self)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """The training part of the data, with the weights of the samples, and the held-out part.
+
+        Parameters
+        ----------
+        X : as in `partial_fit`
+            Training data.
+
+        y : as in `partial_fit`, default=None
+            Class indices.
+
+        **fit_params : dict
+            Passed to `train_split`.
+
+        Returns
+        -------
+        dataset_train : torch.utils.data.Dataset
+            What to train on.
+        dataset_valid : torch.utils.data.Dataset or None
+            What is held out.
+        """
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        if self.sample_weight_ is not None:
+            train = WeightedSamples.of(train, self.sample_weight_)
+        return train, valid
+
     def get_iterator(self, dataset, training=False):
         """Batches of a dataset: of arrays and memory maps by index, else a DataLoader.
 
@@ -234,12 +370,13 @@ class QuietNet(NeuralNetClassifier):
         prefix = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
         is_plain = getattr(self, prefix) is DataLoader and set(options) <= {"batch_size", "shuffle"}
-        data = as_weighted_data(dataset, self.device, self.data_dtype) if is_plain else None
+        data, size = None, options["batch_size"]
+        if is_plain and size is not None:
+            data = as_weighted_data(dataset, device_of(self), self.data_dtype)
         if data is None:
             return super().get_iterator(dataset, training=training)
-        if options["batch_size"] == -1:
-            options["batch_size"] = len(data)
-        return TensorBatches(data, options["batch_size"], options.get("shuffle", False))
+        size = len(data) if size == -1 else int(size)
+        return TensorBatches(data, size, options.get("shuffle", False))
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """One pass over the batches; its loss is read back once, at the end.
@@ -272,26 +409,27 @@ class QuietNet(NeuralNetClassifier):
         if not training or iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
-        before = {name: value.clone() for name, value in self.module_.state_dict().items()}
-        is_heard = self._have_listeners()
+        before = weights_of(self)
+        is_heard = has_listeners(self)
         if is_heard:
             batches = self.interrupt_.until_requested(iterator)
             super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
             losses = [batch["train_loss"] for batch in self.history[-1, "batches"]]
-            total, n_samples = sum(losses), len(losses)
+            sizes = [1] * len(losses)
         else:
-            total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
-        if not n_samples:
+            losses, sizes = self._run_quietly(iterator, step_fn, fit_params)
+        if not losses:
             raise ValueError(
                 "There is no batch to train on: pass more samples, lower the batch size "
                 f"(batch_size={self.batch_size}), or turn iterator_train__drop_last off."
             )
-        loss = float(total) / n_samples
-        are_finite = all(is_finite(part.detach()) for part in self.module_.parameters())
-        if not (np.isfinite(loss) and are_finite):
-            self.module_.load_state_dict(before)
+        loss = np.average(losses, weights=sizes)
+        weights = (weight for part in modules_of(self).values() for weight in part.parameters())
+        if not (np.isfinite(loss) and all(is_finite(weight.detach()) for weight in weights)):
+            take_weights(self, before)
             # Moments of the optimizer that are NaN would spoil all further training.
-            self.optimizer_.state.clear()
+            for optimizer in optimizers_of(self).values():
+                optimizer.state.clear()
             is_loss = not np.isfinite(loss)
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]
@@ -303,21 +441,27 @@ class QuietNet(NeuralNetClassifier):
             )
         if not is_heard:
             best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
-            self.history.record("train_batch_count", n_batches)
-            self.history.record("train_loss", loss)
+            self.history.record("train_batch_count", len(losses))
+            self.history.record("train_loss", float(loss))
             self.history.record("train_loss_best", bool(loss < best))
 
     def _run_quietly(self, iterator, step_fn, fit_params):
-        """Train on the batches, without a word to anyone; the summed loss stays on the device."""
+        """Train on the batches without a word to anyone; their losses, read back last, and sizes.
+
+        The history has a row for each batch all the same.
+        """
         keep_freed_memory()
-        total = torch.zeros((), device=self.device)
-        n_samples = n_batches = 0
+        if not self.keeps_batches_ and len(self.history) > 1:
+            self.history[-2]["batches"].clear()
+        losses, sizes = [], []
         steps = self.training_steps(iterator, step_fn, **fit_params)
         for loss, size in self.interrupt_.until_requested(steps):
-            total += loss
-            n_samples += size
-            n_batches += 1
-        return total, n_samples, n_batches
+            losses.append(loss)
+            sizes.append(size)
+        losses = torch.stack(losses).flatten().tolist() if losses else []
+        for row, loss, size in zip(self.history[-1]["batches"], losses, sizes, strict=True):
+            row.update(train_loss=loss, train_batch_size=size)
+        return losses, sizes
 
     def training_steps(self, iterator, step_fn, **fit_params):
         """Take a training step on each batch of an epoch.
@@ -336,43 +480,45 @@ class QuietNet(NeuralNetClassifier):
         Yields
         ------
         loss : torch.Tensor of shape ()
-            The loss of the batch, summed over its samples, which the next step may overwrite.
+            The loss of the batch.
         size : int
             The number of samples.
         """
-        for batch in iterator:
+        for batch in self.counted(iterator):
             X = batch[0]
             size = len(X) if isinstance(X, torch.Tensor) else get_len(X)
-            yield size * step_fn(batch, **fit_params)["loss"].detach(), size
+            yield step_fn(batch, **fit_params)["loss"].detach(), size
+
+    def counted(self, batches):
+        """Begin a row of the history with each batch, for all who count the batches there.
+
+        Parameters
+        ----------
+        batches : iterable
+            The batches, or the numbers of their rows.
+
+        Yields
+        ------
+        object
+            The same.
+        """
+        rows = self.history[-1]["batches"]
+        for batch in batches:
+            rows.append({})
+            yield batch
 
     @property
     def data_dtype(self):
         """The floating type of batches that are read from a memory map."""
         return torch.float32
 
-    def _have_listeners(self):
-        """Whether a callback, or a subclass, wants to know of batches or gradients."""
-        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-        for event in events:
-            if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
-                return True
-        for _, callback in self.callbacks_:
-            # These have the methods, but nothing to do in them.
-            is_idle = (isinstance(callback, EpochScoring) and not callback.on_train) or (
-                type(callback) is LRScheduler and callback.step_every == "epoch"
-            )
-            if isinstance(callback, PassthroughScoring):
-                # Of a score of batches other than the loss, which is recorded in any case.
-                if callback.on_train and callback.name != "train_loss":
-                    return True
-            elif not is_idle and any(
-                getattr(type(callback), name) is not getattr(Callback, name) for name in events
-            ):
-                return True
-        return False
-
     def _learning_rate(self):
-        return float(self.optimizer_.param_groups[0]["lr"])
+        optimizer, *_ = optimizers_of(self).values()
+        return float(optimizer.param_groups[0]["lr"])
+
+
+def _has_parameter(function, name="sample_weight"):
+    return name in inspect.signature(function).parameters
 
 
 def keep_freed_memory():

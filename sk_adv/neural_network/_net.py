@@ -12,15 +12,21 @@ from torch import Tensor
 from sk_adv._devices import module_device_and_dtype, to_numpy
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv.attacks import fgsm, log_odds_against
+from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._networks import network
+from sk_adv.differentiable._networks import copied, network, plain_module
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._copies import along, craft
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._epochs import QuietNet
+from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
-from sk_adv.neural_network._net_checks import naming_types, raise_if_out_of_range
+from sk_adv.neural_network._net_checks import naming_types, no_single_array, raise_if_out_of_range
+from sk_adv.neural_network._parts import Inference, device_of, modules_of
+
+# Parameters of the attack; a callback may change them in the midst of a training.
+_OF_ATTACK = ("alpha", "epsilon", "norm", "bounds", "attack", "attack_params", "precision")
 
 
 class AdversarialNet(QuietNet):
@@ -164,7 +170,7 @@ class AdversarialNet(QuietNet):
         """
         super().initialize_module()
         if self.precision == "float64":
-            self.module_.double()
+            plain_module(self).double()
         return self
 
     def initialize(self):
@@ -214,8 +220,10 @@ class AdversarialNet(QuietNet):
         iterator
             Of pairs of the loss, summed over the samples of a batch, and their number.
         """
+        self.refresh()
         if not fit_params and may_be_captured(self, iterator):
-            return CudaGraphStep(self, iterator.data, iterator.batch_size).steps(iterator.rows())
+            step = CudaGraphStep(self, iterator.data, iterator.batch_size)
+            return step.steps(self.counted(iterator.rows()))
         if not fit_params and may_be_explicit(self):
             step_fn = ExplicitStep(self)
         return super().training_steps(iterator, step_fn, **fit_params)
@@ -223,25 +231,38 @@ class AdversarialNet(QuietNet):
     def prepare(self):
         """Check the perturbation's parameters and put them where the batches will be."""
         super().prepare()
+        self._prepare_attack()
+
+    def refresh(self):
+        """Take up parameters of the attack that were changed in the midst of a training."""
+        if any(one is not other for one, other in zip(self._settings(), self.settings_, strict=True)):
+            self._prepare_attack()
+
+    def _settings(self):
+        return [getattr(self, name) for name in _OF_ATTACK]
+
+    def _prepare_attack(self):
         if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
             raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
         if self.precision not in ("float32", "bfloat16", "float64"):
             raise ValueError(
                 f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
             )
-        if isinstance(self.criterion_, torch.nn.NLLLoss):
+        criterion = getattr(self, "criterion_", None)
+        if isinstance(criterion, torch.nn.NLLLoss):
             raise ValueError(
                 "criterion=NLLLoss takes the logarithms of probabilities, where the module gives "
                 "logits: pass torch.nn.CrossEntropyLoss, or leave the default."
             )
-        if getattr(self.criterion_, "reduction", None) == "none":
+        is_mean = getattr(criterion, "reduction", None) != "none"
+        if not (is_mean or is_overridden(self, "get_loss")):
             raise ValueError(
                 "criterion__reduction='none' gives a loss a sample, where training needs that of a "
                 "batch: leave it at 'mean'."
             )
         self.attack_ = resolve_attack(self.attack, self.attack_params)
         dtype = self.data_dtype
-        _, present = module_device_and_dtype(self.module_, dtype)
+        _, present = module_device_and_dtype(self.as_one_module(), dtype)
         if dtype == torch.float64 and present != dtype:
             raise ValueError(
                 "precision='float64' was set after the module was made: call fit or initialize, "
@@ -249,7 +270,8 @@ class AdversarialNet(QuietNet):
             )
         # The shape of a sample is not known yet: `check_samples` compares with it.
         perturbations = as_perturbation_set(self.epsilon, self.norm, self.bounds, None)
-        self.perturbation_ = perturbations.to(self.device, dtype)
+        self.perturbation_ = perturbations.to(device_of(self), dtype)
+        self.settings_ = self._settings()
 
     def train_step(self, batch, **fit_params):
         """One step of the optimizer on one batch, within the module's constraints.
@@ -267,10 +289,11 @@ class AdversarialNet(QuietNet):
         dict
             The `loss` J̄, and the module's output as `y_pred`.
         """
+        self.refresh()
         step = super().train_step(batch, **fit_params)
-        constrain = getattr(self.module_, "constrain_weights", None)
-        if constrain is not None:
-            constrain()
+        for part in modules_of(self).values():
+            if hasattr(part, "constrain_weights"):
+                part.constrain_weights()
         return step
 
     def train_step_single(self, batch, **fit_params):
@@ -290,30 +313,50 @@ class AdversarialNet(QuietNet):
             The `loss` J̄, and the module's output as `y_pred`: on the clean batch, or on the
             copies if alpha is 0.
         """
-        if not self.module_.training:
+        if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
         X, y = unpack_data(batch)
-        X, alpha = to_device(X, self.device), self.alpha
-        if alpha < 1 and not X.is_floating_point():
-            X = X.to(self.data_dtype)
+        X, alpha = self.as_samples(to_device(X, self.device)), self.alpha
+        if alpha < 1 and not isinstance(X, Tensor):
+            raise TypeError(no_single_array(X))
         serves_both = self.is_fast_and_mixed_
         if serves_both:
             X = X.detach().requires_grad_(True)
         elif alpha < 1:
-            copies = self._craft(X, y)
+            copies = self._craft(X, y, **fit_params)
         loss, y_pred = 0, None
         if alpha > 0:
             y_pred, clean = self._loss(X, y, **fit_params)
-            (alpha * clean).backward()
-            loss = alpha * clean.detach()
+            loss = alpha * clean
+            loss.backward()
         if serves_both:
             copies = along(X.grad, X, self.perturbation_)
         if alpha < 1:
             output, adversarial = self._loss(copies, y, **fit_params)
-            ((1 - alpha) * adversarial).backward()
-            loss = loss + (1 - alpha) * adversarial.detach()
+            adversarial = (1 - alpha) * adversarial
+            adversarial.backward()
+            loss = loss + adversarial
             y_pred = output if y_pred is None else y_pred
         return {"loss": loss, "y_pred": y_pred}
+
+    def as_samples(self, X):
+        """A batch in the type in which the module is shown it, in training and ever after.
+
+        Parameters
+        ----------
+        X : torch.Tensor, or several of them
+            Samples.
+
+        Returns
+        -------
+        torch.Tensor, or several of them
+            Floating-point numbers in place of integers if copies are made of them, or if the module
+            wants such.
+        """
+        if not isinstance(X, Tensor) or X.is_floating_point() or X.is_complex():
+            return X
+        dtype = self.data_dtype if self.alpha < 1 else self.integers_as_
+        return X if dtype is None else X.to(dtype)
 
     @property
     def is_fast_and_mixed_(self):
@@ -340,24 +383,27 @@ class AdversarialNet(QuietNet):
         asks_module = self.attack_.attack.needs == "module"
         return self._craft(X, y, self.attack_ if asks_module else resolve_attack("fgsm"))
 
-    def _craft(self, X, y, attack=None):
+    def _craft(self, X, y, attack=None, **fit_params):
         """Copies by an attack that raises the criterion, in passes of its own."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
-        if is_softmax_cross_entropy(self.criterion_):
+        criterion = getattr(self, "criterion_", None)
+        if is_softmax_cross_entropy(criterion):
             loss = log_odds_against
         else:
-            loss = self._loss_of_each if hasattr(self.criterion_, "reduction") else self.get_loss
-        return craft(attack or self.attack_, self.module_, X, labels, self.perturbation_, loss=loss)
+            loss = self._loss_of_each if hasattr(criterion, "reduction") else self.get_loss
+        module = self.as_one_module(**fit_params)
+        return craft(attack or self.attack_, module, X, labels, self.perturbation_, loss=loss)
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its present mode."""
         is_half = self.precision == "bfloat16"
-        device = torch.device(self.device).type
+        device = device_of(self).type if is_half else None
         with torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
             output = self.infer(X, **fit_params)
         if is_half and isinstance(output, Tensor):
             output = output.float()
-        return output, self.get_loss(output, y, X=X, training=self.module_.training)
+        is_training = any(part.training for part in modules_of(self).values())
+        return output, self.get_loss(output, y, X=X, training=is_training)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """Mean loss of a batch, in which samples may have weights.
@@ -397,11 +443,38 @@ class AdversarialNet(QuietNet):
             raise
 
     def _loss_of_each(self, y_pred, labels, *args, **kwargs):
-        reduction, self.criterion_.reduction = self.criterion_.reduction, "none"
+        """The loss of each sample, by the criterion without its mean, or sample by sample."""
+        logits = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        criterion = getattr(self, "criterion_", None)
+        reduction = getattr(criterion, "reduction", None)
+        if reduction is not None:
+            criterion.reduction = "none"
         try:
-            return self.get_loss(y_pred, labels, *args, **kwargs)
+            return loss_of_each(
+                lambda *batch: self.get_loss(*batch, *args, **kwargs), logits, labels
+            )
         finally:
-            self.criterion_.reduction = reduction
+            if reduction is not None:
+                criterion.reduction = reduction
+
+    def validation_step(self, batch, **fit_params):
+        """The module's output for one batch, and its loss, in evaluation mode.
+
+        Parameters
+        ----------
+        batch : tuple
+            X and y of the batch.
+
+        **fit_params : dict
+            Passed to the module's `forward`.
+
+        Returns
+        -------
+        dict
+            The clean `loss`, and the module's output as `y_pred`.
+        """
+        X, y = unpack_data(batch)
+        return super().validation_step((self.as_samples(X), y), **fit_params)
 
     def evaluation_step(self, batch, training=False):
         """The module's output for one batch, without a gradient unless in training mode.
@@ -424,10 +497,12 @@ class AdversarialNet(QuietNet):
         TypeError
             If X is of another floating type than the module.
         """
-        X, _ = unpack_data(batch)
-        _, dtype = module_device_and_dtype(self.module_)
+        self.check_is_fitted()
+        X, y = unpack_data(batch)
+        X = self.as_samples(X)
+        _, dtype = module_device_and_dtype(self.as_one_module())
         with naming_types(X, dtype):
-            return super().evaluation_step(batch, training=training)
+            return super().evaluation_step((X, y), training=training)
 
     def predict(self, X):
         """The most probable class of each sample.
@@ -448,4 +523,10 @@ class AdversarialNet(QuietNet):
 @as_module.register(AdversarialNet)
 def _(estimator):
     # Logits whatever the criterion, where skorch's own nets are told apart by it.
-    return network(estimator)
+    if not is_overridden(estimator, "infer"):
+        return network(estimator)
+    twin = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
+    for name, part in modules_of(estimator).items():
+        vars(twin)[f"{name}_"] = copied(part)
+    return Inference(twin)

@@ -1,6 +1,7 @@
 """What can be told of a net and its data before the first epoch."""
 
 import inspect
+import warnings
 from contextlib import contextmanager
 from numbers import Integral
 
@@ -8,13 +9,21 @@ import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
+from skorch.dataset import unpack_data
+from skorch.helper import SliceDataset
 from skorch.utils import to_device
-from torch.utils.data import Dataset, IterableDataset
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sk_adv._devices import module_device_and_dtype
+from sk_adv._devices import module_device_and_dtype, to_tensor
 from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
+from sk_adv.neural_network._listeners import is_overridden
+
+# What skorch calls on a callback; anything that has these methods is one.
+_METHODS = [name for name in vars(Callback) if name.startswith("on_")]
+_METHODS += ["initialize", "set_params"]
 
 
 def check_callbacks(callbacks):
@@ -25,28 +34,33 @@ def check_callbacks(callbacks):
         raise TypeError(f"callbacks must be a list; got {callbacks!r}.")
     for item in callbacks:
         callback = item[1] if isinstance(item, (list, tuple)) and len(item) == 2 else item
-        is_class = isinstance(callback, type) and issubclass(callback, Callback)
-        if not (is_class or callback is None or isinstance(callback, Callback)):
+        # A class, an instance, or another object with the same methods.
+        if callback is not None and not all(hasattr(callback, name) for name in _METHODS):
             raise TypeError(
                 "callbacks must hold instances of skorch.callbacks.Callback; "
                 f"got {callback!r} of type {type(callback).__name__}."
             )
 
 
-def check_criterion(criterion):
-    """Raise `TypeError` if a loss is a function, which skorch would call without arguments."""
-    if inspect.isroutine(criterion):
+def check_criterion(net):
+    """Raise `TypeError` if the criterion is a loss function, where one that makes it is meant."""
+    if not inspect.isroutine(net.criterion):
+        return
+    try:
+        inspect.signature(net.criterion).bind(**net.get_params_for("criterion"))
+    except (TypeError, ValueError) as error:
         raise TypeError(
             "criterion must be a torch.nn.Module, its class or an instance, such as "
-            f"torch.nn.CrossEntropyLoss; got the function {criterion!r}."
-        )
+            f"torch.nn.CrossEntropyLoss; got the function {net.criterion!r}. A function is called "
+            "without arguments, and returns the loss: pass `lambda: loss`."
+        ) from error
 
 
 def check_counts(net):
     """Raise an error if a batch size or the number of epochs of a net is no count."""
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
-        # skorch takes -1 for all samples at once.
-        if getattr(net, name, -1) != -1:
+        # skorch takes -1 for all samples at once, and torch None for a dataset of whole batches.
+        if getattr(net, name, -1) not in (-1, None):
             check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
@@ -67,12 +81,14 @@ def raise_if_out_of_range(labels, logits, error):
 def check_samples(net, module, X, y, *, is_complete):
     """Raise an error if a net can't be trained on some data, as far as one sample tells.
 
+    Notes in the net's `integers_as_` what the module wants integers to be.
+
     Parameters
     ----------
     net : AdversarialNet
         Initialised.
     module : torch.nn.Module
-        That of the net, not compiled.
+        What the net makes of a batch, not compiled.
     X, y : as in `AdversarialNet.partial_fit`
     is_complete : bool
         Whether the module takes X and nothing else, so that a sample can be sent through it.
@@ -82,53 +98,113 @@ def check_samples(net, module, X, y, *, is_complete):
     tuple of int or None
         The shape of a sample; None where X is neither an array nor a `Dataset` of tensors.
     """
+    net.integers_as_ = None
     if isinstance(X, WeightedData):
         # Its estimator has looked at it.
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
-    if isinstance(X, IterableDataset):
+    if isinstance(X, IterableDataset) or _collates_itself(net):
         return None
-    sample, label = _first_sample(X, dtype)
+    sample, label = _first_sample(net, X, dtype)
     if sample is None:
         if net.alpha < 1:
-            raise TypeError(
-                "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
-                f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
-                "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
-            )
+            raise TypeError(no_single_array(X))
         return None
     if net.alpha < 1 and not sample.is_floating_point():
         sample = sample.to(dtype)
     shape = tuple(sample.shape[1:])
+    if net.alpha == 1 and is_overridden(net, "get_loss"):
+        # Any labels and outputs may do.
+        return shape
     net.perturbation_.check_fits(shape)
+    n_samples = len(X)
     if y is None and label is not None and not np.ndim(label):
-        y, X = np.asarray(label)[None], sample
-    n_labels = 0 if y is None else int(check_labels(y, len(X)).max()) + 1
+        y, n_samples = np.asarray(label)[None], 1
+    n_labels = 0 if y is None else int(check_labels(y, n_samples).max()) + 1
     if is_complete:
-        _check_pass(module, to_device(sample, net.device), n_labels, dtype)
+        sample = to_device(sample, net.device)
+        logits, net.integers_as_ = _logits_of_any_integers(net, module, sample, n_labels, dtype)
+        if isinstance(getattr(net, "criterion_", None), nn.CrossEntropyLoss):
+            _warn_of_probabilities(net, logits)
     return shape
 
 
-def _first_sample(X, dtype):
+def no_single_array(X):
+    """Why no copies are made of X, which is no array."""
+    return (
+        "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
+        f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
+        "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
+    )
+
+
+def _collates_itself(net):
+    """Whether batches are made of the samples in a way that only the user knows."""
+    return net.iterator_train is not DataLoader or hasattr(net, "iterator_train__collate_fn")
+
+
+def _first_sample(net, X, dtype):
     """A batch of one sample, and what a Dataset says of its label; None where it is no tensor."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
             raise ValueError("X holds no samples; training needs one at least.")
-        sample = torch.as_tensor(read_rows(X, [0]) if isinstance(X, np.ndarray) else X[:1])
+        sample = to_tensor(read_rows(X, [0])) if isinstance(X, np.ndarray) else X[:1]
         # Batches of a memory map are converted as they are read.
-        return sample.to(dtype) if isinstance(X, np.memmap) else sample, None
-    if isinstance(X, Dataset):
-        sample, label = X[0]
+        is_converted = isinstance(X, np.memmap) and sample.is_floating_point()
+        return sample.to(dtype) if is_converted else sample, None
+    if isinstance(X, SliceDataset):
+        sample, label = X[0], None
+    elif isinstance(X, Dataset):
+        if not len(X):
+            raise ValueError("X holds no samples; training needs one at least.")
+        item = X[0]
+        # Something else than a pair is a single value, even if it could be unpacked.
+        sample, label = unpack_data(item if isinstance(item, (tuple, list)) else (item,))
         label = label[0] if isinstance(label, (tuple, list)) else label
-        if isinstance(sample, (np.ndarray, torch.Tensor)):
-            return torch.as_tensor(sample)[None], label
-    return None, None
+    else:
+        return None, None
+    if not isinstance(sample, (np.ndarray, torch.Tensor)):
+        return None, None
+    sample = torch.as_tensor(sample)
+    if getattr(net, "iterator_train__batch_size", net.batch_size) is None:
+        # The dataset gives whole batches.
+        return sample[:1], None
+    return sample[None], label
+
+
+def _logits_of_any_integers(net, module, sample, n_labels, dtype):
+    """Logits of a sample, and the type that its integers must have for the module to take them."""
+    types = [None]
+    if not sample.is_floating_point():
+        # As they are, as numbers, or as the only indices that every layer takes.
+        types += [net.data_dtype, torch.int64]
+    errors = []
+    for wanted in types:
+        try:
+            logits = _check_pass(module, sample.to(wanted or sample.dtype), n_labels, dtype)
+        except (RuntimeError, ValueError, TypeError) as error:
+            errors.append(error)
+        else:
+            return logits, wanted
+    raise errors[0]
 
 
 def _check_pass(module, sample, n_labels, dtype):
     with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
         # What is NaN in X shows in the loss.
-        checked_logits(module, sample.nan_to_num(), n_classes=n_labels)
+        return checked_logits(module, sample.nan_to_num(), n_classes=n_labels)
+
+
+def _warn_of_probabilities(net, logits):
+    """Warn if logits are the probabilities of a softmax, to which the loss applies another."""
+    if bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-4).all()):
+        warnings.warn(
+            "The module's outputs look like probabilities: they are positive and sum to 1. "
+            f"criterion={type(net.criterion_).__name__} takes logits and applies a softmax itself, "
+            "so the module is trained on a double softmax: leave the softmax out of the module.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager

@@ -90,7 +90,7 @@ NETS = {
     "features": ({}, {"X": X_SINGLE[:, 1:]}, ValueError, r"batches of shape \(1, 3\)"),
     "nothing": ({}, {"X": X_SINGLE[:0], "y": Y[:0]}, ValueError, "X holds no samples"),
     "device": ({"device": "cuda:99"}, {}, ValueError, "device='cuda:99' can't be used"),
-    "no device": ({"device": None}, {}, ValueError, "device=None can't be used"),
+    "no device": ({"device": "abacus"}, {}, ValueError, "device='abacus' can't be used"),
     "word": ({"callbacks": ["EpochTimer"]}, {}, TypeError, "'EpochTimer' of type str"),
     "criterion": ({"criterion": torch.nn.NLLLoss}, {}, ValueError, "CrossEntropyLoss"),
     "function": ({"criterion": cross_entropy}, {}, TypeError, "its class or an instance"),
