@@ -16,11 +16,11 @@ import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._devices import to_numpy
-from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._parts import modules_of, optimizers_of, take_weights
 from sk_adv.neural_network._schedules import Schedule
 
 # Rows of a memory map that tell it from another.
@@ -67,7 +67,8 @@ class Checkpoint(Callback):
     Notes
     -----
     Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
-    `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
+    `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples,
+    if it has one.
 
     Functions are compared by their code, their defaults and what they enclose, other objects by
     their class's name and their attributes, modules by their `repr` and their public attributes.
@@ -148,8 +149,8 @@ class Checkpoint(Callback):
         state = {
             "training": self.training_,
             "rates": self.rates_,
-            "module": plain_module(net).state_dict(),
-            "optimizer": net.optimizer_.state_dict(),
+            "modules": {name: part.state_dict() for name, part in modules_of(net).items()},
+            "optimizers": {name: part.state_dict() for name, part in optimizers_of(net).items()},
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -207,15 +208,16 @@ class Checkpoint(Callback):
             n_epochs = len(history) + 1 - saved["first epoch"]
             if n_epochs > net.max_epochs:
                 raise ValueError(f"{n_epochs} epochs there, at most {net.max_epochs} here")
-            plain_module(net).load_state_dict(state["module"])
-            net.optimizer_.load_state_dict(state["optimizer"])
+            take_weights(net, state["modules"])
+            for name, optimizer in optimizers_of(net).items():
+                optimizer.load_state_dict(state["optimizers"][name])
         except Exception as error:
             raise ValueError(
                 f"{path} is no checkpoint of this training: delete it{_and_its_twin(path)}, or "
                 f"pass the same data, parameters and random_state as then. ({error})"
             ) from error
         if state["rates"] != self.rates_:
-            for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+            for group, rate in zip(_groups(net), self.rates_, strict=True):
                 group["lr"] = rate
         net.history.clear()
         net.history.extend(history)
@@ -259,7 +261,11 @@ def _with_state(net):
 
 
 def _rates(net):
-    return [float(group["lr"]) for group in net.optimizer_.param_groups]
+    return [float(group["lr"]) for group in _groups(net)]
+
+
+def _groups(net):
+    return [group for part in optimizers_of(net).values() for group in part.param_groups]
 
 
 def _plain(value):
@@ -280,8 +286,10 @@ def _identity(net, X, y):
     """What two trainings must have in common for one to go on from the other, as text."""
     names = ("module", "criterion", "optimizer", "alpha", "attack")
     names += ("attack_params", "precision", "batch_size", "train_split", "classes")
-    prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
-    names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k != "optimizer__lr"))
+    parts = (*modules_of(net), *optimizers_of(net), "module", "criterion", "iterator_train")
+    rates = {f"{name}__lr" for name in optimizers_of(net)}
+    prefixes = tuple(f"{name}__" for name in parts)
+    names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k not in rates))
     identity = {name: getattr(net, name) for name in names} | dict(net.identity_)
     perturbations = net.perturbation_.to("cpu", torch.float64)
     identity |= dict(zip(("epsilon", "norm", "bounds"), perturbations.values(), strict=True))
@@ -295,9 +303,14 @@ def _identity(net, X, y):
         if hasattr(callback, "lr_scheduler_"):
             identity["initial learning rate"] = _rates(net)
     # A loss keeps its weights of the classes there.
-    identity["buffers of the criterion"] = list(net.criterion_.buffers())
+    criterion = getattr(net, "criterion_", None)
+    is_module = isinstance(criterion, torch.nn.Module)
+    identity["buffers of the criterion"] = list(criterion.buffers()) if is_module else []
     data = X if y is None else (X, np.asarray(to_numpy(y)))
-    identity |= {"the number of samples": get_len(X), "the data": data}
+    if net.sample_weight_ is not None:
+        data = (X, y, net.sample_weight_)
+    n_samples = "unknown" if isinstance(X, IterableDataset) else get_len(X)
+    identity |= {"the number of samples": n_samples, "the data": data}
     return {name: _as_text(value) for name, value in identity.items()}
 
 

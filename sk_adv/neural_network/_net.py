@@ -235,7 +235,9 @@ class AdversarialNet(QuietNet):
 
     def refresh(self):
         """Take up parameters of the attack that were changed in the midst of a training."""
-        if any(one is not other for one, other in zip(self._settings(), self.settings_, strict=True)):
+        if any(
+            one is not other for one, other in zip(self._settings(), self.settings_, strict=True)
+        ):
             self._prepare_attack()
 
     def _settings(self):
