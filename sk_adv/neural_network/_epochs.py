@@ -47,6 +47,8 @@ class QuietNet(NeuralNetClassifier):
 
     # What a checkpoint shall compare besides the net's own parameters and data.
     identity_ = MappingProxyType({})
+    # Whether nothing was trained since the parts were made.
+    is_fresh_ = False
     # Whether the history keeps the batches of all epochs, and not of the last one only.
     keeps_batches_ = True
     # Weights of the samples of the training that runs.
@@ -75,7 +77,9 @@ class QuietNet(NeuralNetClassifier):
         check_callbacks(self.callbacks)
         check_criterion(self)
         super().initialize()
+        self.is_fresh_ = False
         self.prepare()
+        self.is_fresh_ = True
         return self
 
     def prepare(self):
@@ -210,10 +214,10 @@ class QuietNet(NeuralNetClassifier):
         KeyboardInterrupt
             At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
         """
-        if self.initialized_:
-            self.prepare()
-        else:
+        if not self.initialized_:
             self.initialize()
+        self.prepare()
+        self.is_fresh_ = False
         # skorch takes a list for several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         if sample_weight is not None and _has_parameter(plain_module(self).forward):

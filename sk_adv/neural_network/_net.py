@@ -231,7 +231,11 @@ class AdversarialNet(QuietNet):
     def prepare(self):
         """Check the perturbation's parameters and put them where the batches will be."""
         super().prepare()
-        self._prepare_attack()
+        self._check_parts()
+        if self.is_fresh_:
+            self.refresh()
+        else:
+            self._prepare_attack()
 
     def refresh(self):
         """Take up parameters of the attack that were changed in the midst of a training."""
@@ -243,13 +247,7 @@ class AdversarialNet(QuietNet):
     def _settings(self):
         return [getattr(self, name) for name in _OF_ATTACK]
 
-    def _prepare_attack(self):
-        if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
-            raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
-        if self.precision not in ("float32", "bfloat16", "float64"):
-            raise ValueError(
-                f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
-            )
+    def _check_parts(self):
         criterion = getattr(self, "criterion_", None)
         if isinstance(criterion, torch.nn.NLLLoss):
             raise ValueError(
@@ -261,6 +259,14 @@ class AdversarialNet(QuietNet):
             raise ValueError(
                 "criterion__reduction='none' gives a loss a sample, where training needs that of a "
                 "batch: leave it at 'mean'."
+            )
+
+    def _prepare_attack(self):
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha <= 1):
+            raise ValueError(f"alpha must lie in [0, 1]; got {self.alpha!r}.")
+        if self.precision not in ("float32", "bfloat16", "float64"):
+            raise ValueError(
+                f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
             )
         self.attack_ = resolve_attack(self.attack, self.attack_params)
         dtype = self.data_dtype
