@@ -20,6 +20,7 @@ from torch import nn
 
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._as_module import classes_of
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
 
@@ -117,7 +118,7 @@ def to_onnx(
         output_names=["probabilities"],
         dynamic_shapes={"X": {0: torch.export.Dim("n_samples")}},
     )
-    labels = json.dumps(estimator.classes_.tolist(), default=str)
+    labels = json.dumps(classes_of(estimator, example.numpy()).tolist(), default=str)
     program.model.metadata_props["classes"] = labels
     program.save(os.fspath(path), external_data=False)
 

@@ -18,8 +18,9 @@ from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._as_module import error_of
+from sk_adv.differentiable._as_module import classes_of, error_of
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
+from sk_adv.differentiable._intervals import NoBoundsError
 
 
 def perturb(
@@ -119,7 +120,7 @@ def perturb(
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     if surrogate is not None:
         estimator = fit_surrogate(surrogate, estimator, X)
-        classes = np.asarray(estimator.classes_)
+        classes = classes_of(estimator, X)
     attacked = np.isin(y, classes)
     indices = np.searchsorted(classes, y[attacked])
     context = {"random_state": random_state}
@@ -135,21 +136,41 @@ def perturb(
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
     else:
         values, module = split.values, split.module.to(device=device)
+        if attack.attack.is_exact:
+            check_fixed_columns(split, perturbations)
         _warn_of_fixed_columns(split, perturbations)
         perturbations = perturbations.restricted_to(split.free)
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
-    if attacked.any():
+    # Where no column can change, there is nothing to attack.
+    if attacked.any() and (split is None or split.free.any()):
         rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
         copies[rows] = attack(module, values[rows], indices, perturbations, **context)
     return in_container_of(X, copies, free=None if split is None else split.free)
 
 
+def check_fixed_columns(split, perturbations):
+    """Raise an error if numbers that may change are held fixed: no worst case is known then."""
+    fixed = _fixed_columns(split, perturbations, split.is_number)
+    if fixed:
+        raise NoBoundsError(
+            f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
+            "for which as_module has no rule, so that nothing is known of the worst case of a "
+            "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
+            "by as_module.register; attack='pgd' perturbs the other columns."
+        )
+
+
+def _fixed_columns(split, perturbations, among):
+    """Names of columns that a perturbation of this radius should change, but can't."""
+    radii = perturbations.epsilon.expand(len(split.free)).numpy()
+    fixed = ~split.free & (radii > 0) & among
+    return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+
+
 def _warn_of_fixed_columns(split, perturbations):
     """Warn of columns that a perturbation of this radius should change, but can't."""
-    radii = perturbations.epsilon.expand(len(split.free)).numpy()
-    fixed = ~split.free & (radii > 0)
-    if fixed.any():
-        names = [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+    names = _fixed_columns(split, perturbations, among=True)
+    if names:
         through = f" ({', '.join(split.transformers)})" if split.transformers else ""
         warnings.warn(
             f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
@@ -255,7 +276,7 @@ def check_classifier(estimator, X, y):
         raise ValueError(
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
         )
-    classes = np.asarray(estimator.classes_)
+    classes = classes_of(estimator, X)
     if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
         raise ValueError(
             f"y must hold labels of the kind that {type(estimator).__name__} was fitted to, such "

@@ -110,7 +110,10 @@ class Objective:
             total = self.of_logits(self.logits(X)).sum()
         if not total.requires_grad:
             raise TypeError(NO_GRADIENT)
-        (gradient,) = torch.autograd.grad(total, X, allow_unused=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
+        if gradient is None:
+            # The weights have a gradient, but the input is cut off from the output.
+            raise TypeError(NO_GRADIENT)
         return gradient
 
 

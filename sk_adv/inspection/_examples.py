@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._devices import to_numpy
 from sk_adv.attacks._estimators import perturb
+from sk_adv.differentiable._as_module import classes_of
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
 
 if TYPE_CHECKING:
@@ -411,7 +412,7 @@ def _predict(estimator, X):
     predicted = np.asarray(to_numpy(estimator.predict(X)))
     if not hasattr(estimator, "predict_proba"):
         return predicted, None
-    column = np.searchsorted(estimator.classes_, predicted)
+    column = np.searchsorted(classes_of(estimator, X), predicted)
     probabilities = np.asarray(to_numpy(estimator.predict_proba(X)))
     return predicted, probabilities[np.arange(len(predicted)), column]
 

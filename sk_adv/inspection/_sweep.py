@@ -12,6 +12,7 @@ from sk_adv._devices import to_numpy
 from sk_adv._validation import check_dense
 from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._column_transformer import check_columns
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
 from sk_adv.metrics._certificates import unit_set
 
@@ -189,6 +190,7 @@ class EpsilonSweepDisplay:
                 "X must hold one sample, shape (n_features,) or (1, n_features); "
                 f"got shape {np.shape(X)}."
             )
+        check_columns(estimator, X)
         classes, label = check_classifier(estimator, x, np.ravel(to_numpy(y)))
         if label[0] not in classes:
             raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")

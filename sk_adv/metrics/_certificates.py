@@ -14,7 +14,7 @@ from sk_adv._perturbations import (
     sample_shape,
 )
 from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, numeric
+from sk_adv.attacks._estimators import check_classifier, check_fixed_columns, numeric
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
@@ -209,6 +209,7 @@ def _numbers(estimator, X, perturbations):
     if split is None:
         module, values = as_module(estimator, device="cpu"), numeric(X)
     else:
+        check_fixed_columns(split, perturbations)
         module, values = split.module.cpu(), split.values
         perturbations = perturbations.restricted_to(split.free)
     return torch.from_numpy(np.array(to_numpy(values))), module, perturbations

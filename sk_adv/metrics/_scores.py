@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, perturb
+from sk_adv.differentiable._as_module import classes_of
 
 
 def adversarial_accuracy_score(
@@ -248,5 +249,6 @@ def adversarial_confidence(
 def confidence_on_errors(estimator, X, y):
     """Mean probability of the predicted class where it is wrong; NaN if it is nowhere."""
     probability = np.asarray(estimator.predict_proba(X))
-    wrong = np.asarray(estimator.classes_)[probability.argmax(axis=1)] != np.asarray(y)
+    predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
+    wrong = predicted != np.asarray(y)
     return float(probability[wrong].max(axis=1).mean()) if wrong.any() else float("nan")

@@ -21,6 +21,7 @@ from sk_adv.attacks._estimators import (
     perturb,
 )
 from sk_adv.attacks._table import resolve_attack
+from sk_adv.differentiable._as_module import classes_of
 
 
 class AttackingEstimator(BaseEstimator):
@@ -93,13 +94,13 @@ class AttackingEstimator(BaseEstimator):
             classes = np.unique(labels)
             if isinstance(self.estimator, FrozenEstimator):
                 check_is_fitted(self.estimator)
-                classes = self.estimator.classes_
+                classes = classes_of(self.estimator, X)
             if len(classes) < 2:
                 raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
             if self.target is not None:
                 index_of_target(self.target, classes)
             self.estimator_ = clone(self.estimator).fit(X, y)
-            self.classes_ = self.estimator_.classes_
+            self.classes_ = classes_of(self.estimator_, X)
             self.surrogate_ = None
             if self.surrogate is not None:
                 self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X)

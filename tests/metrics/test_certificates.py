@@ -3,20 +3,28 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    OneHotEncoder,
+    PowerTransformer,
+    StandardScaler,
+)
 from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv.attacks import perturb
 from sk_adv.metrics import (
     adversarial_accuracy_score,
+    adversarial_report,
     certified_accuracy_score,
     robustness_radius,
 )
@@ -284,3 +292,46 @@ def test_radii_of_a_frame_may_be_read_only(iris):
     finally:
         torch.set_warn_always(False)
     assert certified == (multiples > 1).mean() == certified_accuracy_score(model, X, y, epsilon=0.3)
+
+
+# Columns that are held fixed
+
+
+@pytest.fixture(scope="module")
+def behind_a_power_transformer():
+    """Two normal columns whose sum decides, behind a transformer without a rule."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["a", "b"])
+    y = (X["a"] + X["b"] > 0).astype(int)
+    transformer = make_column_transformer((PowerTransformer(), ["a", "b"]))
+    return make_pipeline(transformer, LogisticRegression()).fit(X, y), X, y
+
+
+def test_no_certificate_holds_numbers_fixed_that_may_change(behind_a_power_transformer):
+    model, X, y = behind_a_power_transformer
+    shifted = X - 0.5 * np.where(y, 1, -1)[:, None]
+    # What a certificate would have to stay below.
+    assert model.score(shifted, y) < 0.6
+    for epsilon in (0.5, {"a": 0.5}):
+        with pytest.raises(TypeError, match="columns .*'a'.* through PowerTransformer"):
+            certified_accuracy_score(model, X, y, epsilon=epsilon)
+        with pytest.raises(TypeError, match="PowerTransformer"):
+            adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack="exact")
+    with pytest.raises(TypeError, match="PowerTransformer"):
+        robustness_radius(model, X, y)
+    with pytest.warns(UserWarning, match="stay unperturbed"):
+        report = adversarial_report(model, X, y, [0.5], ["fgsm"])
+    assert np.isnan(report["certified_error"][0])
+
+
+def test_columns_of_radius_zero_and_categories_may_be_held_fixed(behind_a_power_transformer):
+    model, X, y = behind_a_power_transformer
+    assert certified_accuracy_score(model, X, y, epsilon=0) == model.score(X, y)
+    kinds = X.assign(c=np.where(X["a"] > 0, "p", "n"))
+    columns = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["c"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(kinds, y)
+    radii = {"a": 0.2, "b": 0.2}
+    certified = certified_accuracy_score(model, kinds, y, epsilon=radii)
+    corners = [kinds.assign(a=X["a"] + s, b=X["b"] + t) for s in (-0.2, 0.2) for t in (-0.2, 0.2)]
+    right = np.all([model.predict(corner) == y for corner in corners], axis=0)
+    assert certified == right.mean()
