@@ -144,7 +144,7 @@ def test_arguments_of_a_partial_stand_above_those_of_the_caller(line):
 @pytest.mark.parametrize(
     ("attack", "params", "message"),
     [
-        ("fgsm", {"n_steps": 3}, r"'fgsm' takes attack_params of the names .*got \['n_steps'\]"),
+        ("fgsm", {"n_steps": 3}, r"'fgsm' takes attack_params with the names .*got \['n_steps'\]"),
         ("pgd", {"steps": 3}, r"n_restarts.*got \['steps'\]"),
         (fgsm, {"epsilon": 3}, r"must not hold \['epsilon'\]"),
         ("pgd", {"targeted": True}, "a class to move towards is `target`"),

@@ -37,7 +37,7 @@ CLASSIFIERS = {
     "parameters": (
         {"attack": nothing, "attack_params": {"steps": 3}},
         TypeError,
-        "'nothing' takes attack_params of the names none; got.*steps",
+        "'nothing' takes attack_params with the names none; got.*steps",
     ),
     "no copies": ({"attack": nothing}, ValueError, r"shape of the batch, \(6, 4\).*None"),
     "copies": (
@@ -81,7 +81,7 @@ NETS = {
     "bounds": ({"bounds": ([0, 0], 1)}, {}, ValueError, r"low.*shape \(4,\); got shape \(2,\)"),
     "alpha": ({"alpha": "a"}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 'a'"),
     "large alpha": ({"alpha": 1.5}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 1.5"),
-    "words": ({}, {"y": Y.astype(str)}, TypeError, "class indices from 0 on, not class names"),
+    "words": ({}, {"y": Y.astype(str)}, TypeError, "class indices from 0 up, not class names"),
     "floats": ({}, {"y": Y / 2}, ValueError, "integer class indices; got dtype"),
     "negative": ({}, {"y": Y - 1}, ValueError, "class indices from 0 on; got -1"),
     "too many": ({}, {"y": Y + 1}, ValueError, r"at least 4 classes for this y.*\(1, 3\)"),
