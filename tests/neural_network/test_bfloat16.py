@@ -166,7 +166,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_by_blocks_are_those_of_torch_up_to_rounding(name, monkeypatch):
-    monkeypatch.setattr(_blockwise_optimizer, "_NUMBERS_A_BLOCK", 40)
+    monkeypatch.setattr(_blockwise_optimizer, "_NUMBERS_PER_BLOCK", 40)
     kind, options = OPTIMIZERS[name]
     torch.manual_seed(0)
     start, slopes = torch.randn(3, 5, 7), torch.randn(4, 3, 5, 7)

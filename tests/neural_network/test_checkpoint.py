@@ -200,7 +200,7 @@ def test_a_checkpoint_of_other_parameters_is_refused_by_name(name, digits, tmp_p
     is_early = name in ("monitor", "number of samples")
     params = {"callbacks": [Checkpoint(tmp_path / "a", resume=True)], "early_stopping": is_early}
     small(**params, max_iter=1).fit(X, y)
-    with pytest.raises(ValueError, match=rf"delete it, or pass the same.*\(.*{name}[\w ]*: "):
+    with pytest.raises(ValueError, match=rf"delete it, or pass the data.*\(.*{name}[\w ]*: "):
         small(**params, **OTHERS[name]).fit(X, y)
 
 
@@ -251,7 +251,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path, small):
         small(callbacks=callbacks).fit(X, 2 * y)
     # The folds of a search share a path; none may take the weights of another.
     search = GridSearchCV(small(callbacks=callbacks), {"alpha": [0.5]}, error_score="raise")
-    with pytest.raises(ValueError, match="no checkpoint of this training"):
+    with pytest.raises(ValueError, match="not a checkpoint of this training"):
         search.fit(X, y)
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path, small):
 def test_a_file_that_is_no_checkpoint_is_refused(content, digits, tmp_path, small):
     path = tmp_path / "a"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no checkpoint of this training: delete it"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this training: delete it"):
         small(callbacks=[Checkpoint(path, resume=True)]).fit(*digits)
     assert path.read_bytes() == content
 
@@ -362,8 +362,8 @@ def test_a_second_training_never_takes_up_a_longer_one(
     assert small(**params | {"max_iter": 9}).fit(X, y).best_iteration_ > 4
     path.unlink()
     shorter = params | {"max_iter": 4}
-    text = re.escape(f"{path}.refit is no checkpoint of this training: delete it and {path},")
-    with pytest.raises(ValueError, match=rf"{text}.*9 epochs there, at most 4 here"):
+    text = re.escape(f"{path}.refit is not a checkpoint of this training: delete it and {path},")
+    with pytest.raises(ValueError, match=rf"{text}.*9 epochs in the file, at most 4 now"):
         small(**shorter).fit(X, y)
     path.unlink()
     (tmp_path / "a.refit").unlink()
@@ -377,13 +377,13 @@ def test_a_second_training_never_takes_up_a_longer_one(
 
 def test_a_file_of_more_epochs_than_max_iter_is_refused(digits, tmp_path, small):
     model = small(callbacks=[Checkpoint(tmp_path / "a", resume=True)]).fit(*digits)
-    with pytest.raises(ValueError, match="5 epochs there, at most 3 here"):
+    with pytest.raises(ValueError, match="5 epochs in the file, at most 3 now"):
         model.set_params(max_iter=3).fit(*digits)
 
 
 def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, small):
     callbacks = [Checkpoint(tmp_path / name, resume=True) for name in "ab"]
-    with pytest.raises(ValueError, match=r"can go on from one file only; got \[.*a', .*b'\]"):
+    with pytest.raises(ValueError, match=r"can resume from only one file; got \[.*a', .*b'\]"):
         small(callbacks=callbacks).fit(*digits)
     callbacks[1].resume = False
     small(callbacks=callbacks).fit(*digits)

@@ -176,7 +176,7 @@ def test_model_of_an_absent_device_is_loaded_on_the_cpu(precision):
     there.__setstate__(pickle.loads(pickle.dumps(state)))
     assert torch.device(there.net_.device).type == "cpu"
     np.testing.assert_array_equal(there.predict_proba(X), model.predict_proba(X))
-    with pytest.raises(ValueError, match="cuda:99.*available here"):
+    with pytest.raises(ValueError, match="cuda:99.*use one of"):
         there.partial_fit(X, Y)
     again = pickle.loads(pickle.dumps(there)).set_params(device="cpu").partial_fit(X, Y)
     assert_same_training(again, model.partial_fit(X, Y))

@@ -186,7 +186,7 @@ def test_of_equal_errors_the_smaller_loss_is_best_and_lets_training_go_on(digits
 
 def test_a_failure_closes_the_bar_and_says_whose_weights_are_kept(digits, small, capsys):
     with pytest.raises(
-        FloatingPointError, match="epoch before, or of the best one with early_stop"
+        FloatingPointError, match="previous epoch, or of the best epoch with early_stop"
     ):
         small(learning_rate_init=1e38, verbose=1).fit(*digits)
     assert capsys.readouterr().err.endswith("\n")
