@@ -1,4 +1,4 @@
-"""Convolutional networks on images of shape (channels, height, width), at every door."""
+"""Convolutional networks on images of shape (channels, height, width), in every function."""
 
 import matplotlib as mpl
 import numpy as np

@@ -1,4 +1,4 @@
-"""The table of attacks: one registration serves every door; parameters are checked once."""
+"""The table of attacks: a registered attack works everywhere; parameters are checked once."""
 
 import functools
 
@@ -26,7 +26,7 @@ from sk_adv.neural_network import AdversarialNet
 
 @pytest.fixture(scope="module")
 def line():
-    """Points on a line whose sign is their class, and a model of them."""
+    """A model, and points on a line whose class is their sign."""
     X = np.linspace(-1, 1, 101)[:, None]
     X = np.hstack([X, 0 * X])
     y = np.where(X[:, 0] > 0, 1, 0)

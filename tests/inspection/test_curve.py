@@ -81,7 +81,7 @@ def test_a_curve_is_named_after_any_kind_of_attack(attack, name, binary):
     ("epsilons", "message"),
     [
         (0.1, r"epsilons must be a 1-D sequence .*; got 0\.1\."),
-        ([], r"epsilons must be a 1-D sequence of one radius or more.*; got \[\]"),
+        ([], r"epsilons must be a 1-D sequence of at least one radius.*; got \[\]"),
         ([[0.1, 0.2]], "epsilons must be a 1-D sequence"),
         ([0.1, [0.2, 0.3]], "epsilons must be a 1-D sequence"),
         ("large", "epsilons must be a 1-D sequence .* got 'large'"),

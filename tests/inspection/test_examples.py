@@ -174,7 +174,7 @@ def test_images_may_have_colours():
         inputs, copies, [0, 1], np.eye(2), np.eye(2), image_shape=(5, 4, 3)
     )
     np.testing.assert_allclose(display.images_[0, 1].get_array(), inputs[1].reshape(5, 4, 3))
-    # No change is grey, and the largest change the end of the scale.
+    # A perturbation of 0 is grey, and the largest one is at the end of the scale.
     shown = display.images_[1, 0].get_array().ravel()
     assert shown[10] == pytest.approx(0)
     np.testing.assert_allclose(np.delete(shown, 10), 0.5)

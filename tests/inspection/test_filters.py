@@ -94,7 +94,7 @@ def test_filters_of_a_linear_svc_of_pairs_bear_the_names_of_both_classes(iris):
     model = SVC(kernel="linear").fit(X, y)
     display = FilterDisplay.from_estimator(model, image_shape=(2, 2))
     first, second = display.names[1].split(" vs ")
-    # Of its two classes the first is on the positive side.
+    # The first of its two classes is on the positive side.
     score = X @ model.coef_[1] + model.intercept_[1]
     assert score[y == first].min() > 0 > score[y == second].max()
     assert len(display.names) == 6

@@ -96,7 +96,7 @@ def test_logits_of_a_maxout_network_are_piecewise_linear(iris):
     ).fit(X, y)
     display = EpsilonSweepDisplay.from_estimator(model, X[0], y[0])
     bends = np.abs(np.diff(display.logits, n=2, axis=0)).max(axis=1) > 1e-9
-    # A unit of three pieces bends twice at most, and a bend lies between two of the steps.
+    # A unit with three pieces has at most two kinks, and a kink lies between two of the steps.
     assert 1 <= bends.sum() <= 2 * 2 * 4
 
 

@@ -58,7 +58,7 @@ def test_numbers_stand_out_from_their_cells(cmap):
     display = TransferMatrixDisplay(errors=errors).plot(cmap=cmap, colorbar=False)
 
     def luminance(color):
-        """Relative luminance as the web's guidelines on contrast (WCAG 2) define it."""
+        """Relative luminance, as defined by the contrast guidelines WCAG 2."""
         rgb = np.array(to_rgb(color))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return linear @ [0.2126, 0.7152, 0.0722]

@@ -1,4 +1,4 @@
-"""Training that is killed and resumed, against training that is not."""
+"""Killed and resumed trainings against uninterrupted ones."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SGD = {
     "max_iter": 20,
 }
 
-# A process that is warm: it forks a child for each training, so that none pays for the imports.
+# This process forks a child per training, so that the imports run only once.
 NURSERY = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -123,7 +123,7 @@ print(json.dumps(counts))
 
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory, early):
-    """What the trainings above came to, and the folder of their results."""
+    """The results of the trainings above, and the folder that holds them."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork")
     folder = tmp_path_factory.mktemp("nursery")
@@ -249,7 +249,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path, small):
                 small(callbacks=callbacks).fit(*data)
     with pytest.raises(ValueError, match="the class labels: "):
         small(callbacks=callbacks).fit(X, 2 * y)
-    # The folds of a search share a path; none may take the weights of another.
+    # The folds of a search share a path, but must not use each other's weights.
     search = GridSearchCV(small(callbacks=callbacks), {"alpha": [0.5]}, error_score="raise")
     with pytest.raises(ValueError, match="not a checkpoint of this training"):
         search.fit(X, y)
@@ -332,7 +332,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 class Figures(Callback):
-    """Record what is no number of Python's."""
+    """Record a value that is not a Python number."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("flag", np.bool_(True))
@@ -368,7 +368,7 @@ def test_a_second_training_never_takes_up_a_longer_one(
     path.unlink()
     (tmp_path / "a.refit").unlink()
     model = small(**shorter).fit(X, y)
-    # A shorter one is of the same training, which goes on.
+    # A checkpoint of fewer epochs is from the same training, which continues.
     model.set_params(max_iter=9).fit(X, y)
     expected = small(**params | {"max_iter": 9, "callbacks": None}).fit(X, y)
     assert model.best_iteration_ == expected.best_iteration_ == len(model.net_.history)

@@ -1,4 +1,4 @@
-"""Which settings make a training another, whose checkpoint is refused, and which do not."""
+"""Settings that identify a training: a checkpoint of another training is refused."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sk_adv.neural_network import AdversarialNet, Checkpoint
 
 
 def shrinking(share):
-    # Neither a module nor the function itself may be taken apart.
+    # The closure holds a module and the function itself, whose contents must not be compared.
     import functools
 
     def attack(module, X, y, epsilon, norm, bounds):
@@ -54,7 +54,7 @@ def test_a_checkpoint_of_another_attack_of_the_same_name_is_refused(
 
 
 class Scaled(torch.nn.Linear):
-    """A module whose attribute does not show."""
+    """A module whose attribute is missing from its `repr`."""
 
     def __init__(self, scale):
         super().__init__(64, 10)

@@ -1,4 +1,4 @@
-"""What can't be trained on is said before the first epoch, with what was given and what to do."""
+"""Errors about parameters and data are raised before the first epoch, and say what to do."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What a fitted AdversarialMaxoutClassifier is after pickling, copying and loading."""
+"""Pickling, copying and loading of a fitted AdversarialMaxoutClassifier."""
 
 import copy
 import io
@@ -51,7 +51,7 @@ TRAININGS = {
 
 
 class Recorder(Callback):
-    """Remembers the epochs that it saw; its name could come from anywhere."""
+    """A callback of no library, which records the epochs."""
 
     def __init__(self):
         self.seen = []
@@ -61,7 +61,7 @@ class Recorder(Callback):
 
 
 class LossAlarm(Callback):
-    """Records something else than a number."""
+    """A callback that records a value that is not a number."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("logits", net.module_.output.bias.detach().clone())
@@ -168,7 +168,7 @@ def test_skops_has_to_trust_the_class_itself_and_nothing_else():
 def test_model_of_an_absent_device_is_loaded_on_the_cpu(precision):
     model = clone(SMALL).set_params(precision=precision).fit(X, Y)
     state = model.__getstate__()
-    # What training on CUDA leaves: its device, and steps that are counted there.
+    # The state after training on CUDA: its device, and a step count on it.
     state["device"] = state["net_"]["device"] = "cuda:99"
     for group in state["net_"]["optimizer"]["param_groups"]:
         group["capturable"] = True

@@ -1,4 +1,4 @@
-"""Training that is interrupted, or goes wrong."""
+"""Training that is interrupted, or diverges."""
 
 import signal
 import warnings
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_raises_and_keeps_finite_weights(params, digit
 
 @pytest.mark.parametrize("n_epochs", [1, 3])
 def test_weights_that_the_last_step_makes_infinite_are_noticed(n_epochs, digits, small, weights):
-    # One batch an epoch: the loss is finite, as it is taken before the step.
+    # With one batch per epoch the loss is finite, as it is computed before the step.
     single = {"batch_size": 1000, "precision": "float32"}
     model = small(**single, learning_rate_init=1e38, max_iter=n_epochs)
     with pytest.raises(FloatingPointError, match="weight became not finite in epoch 1"):
