@@ -4,14 +4,19 @@ import numpy as np
 
 
 def in_container_of(X, copies, free=None):
-    """Give back a frame for a frame, with its columns and index; else the copies as they are.
+    """Put the copies into a frame like X, with its columns and index, if X is a frame.
 
     Parameters
     ----------
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
     copies : ndarray or torch.Tensor of shape (n_samples, n_features)
     free : ndarray of bool of shape (n_features,), default=None
-        The columns to take from the copies; all others are those of X. None: all.
+        The columns to take from the copies; the others are taken from X. None takes all columns
+        from the copies.
+
+    Returns
+    -------
+    ndarray, frame or torch.Tensor of shape (n_samples, n_features)
     """
     if free is not None and not free.all():
         return _with_columns(X, copies, free)
@@ -25,7 +30,7 @@ def in_container_of(X, copies, free=None):
 def _with_columns(X, copies, free):
     if not hasattr(X, "columns"):
         X = np.asarray(X, dtype=getattr(X, "dtype", object))
-        # Whole numbers would cut the copies off.
+        # An integer array would truncate the copies.
         mixed = X.astype(copies.dtype if X.dtype.kind in "iub" else X.dtype)
         mixed[:, free] = copies[:, free]
         return mixed

@@ -1,4 +1,4 @@
-"""Checks of the parameters that attacks, estimators and metrics have in common."""
+"""Checks of parameters that attacks, estimators and metrics share."""
 
 from contextlib import contextmanager
 
@@ -12,9 +12,20 @@ from sk_adv._devices import to_numpy
 
 
 def joint_weight(y, sample_weight, class_weight, classes=None):
-    """Weights of samples times those of their classes, float64, or None if there are none.
+    """Sample weights times class weights.
 
-    `class_weight` may name `classes` that y lacks, as a chunk of the data does.
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    sample_weight : array-like of shape (n_samples,) or None
+    class_weight : dict, "balanced" or None
+    classes : array-like of shape (n_classes,), default=None
+        All classes, if y holds only a part of the data: `class_weight` may name classes that y
+        lacks.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64, or None if both weights are None
 
     Raises
     ------
@@ -29,7 +40,7 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
         sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
     )
     if class_weight is not None:
-        # A class without weight has none to balance.
+        # Samples of weight 0 don't count when the classes are balanced.
         used = np.flatnonzero(weight)
         known = np.unique(y[used]) if classes is None else np.union1d(y[used], classes)
         try:
@@ -46,22 +57,22 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
         weight = weight.copy()
         weight[used] *= factors[np.searchsorted(known, y[used])]
     if not np.isfinite(weight.sum()):
-        raise ValueError("The sum of the weights is not finite: make them smaller.")
+        raise ValueError("The sum of the weights overflows float64: pass smaller weights.")
     return weight
 
 
 def check_dense(X, who):
-    """Raise `TypeError` if X is a sparse matrix: a dense perturbation would fill it in."""
+    """Raise `TypeError` if X is sparse: a perturbation changes its zeros too."""
     if sparse.issparse(X) or (isinstance(X, torch.Tensor) and X.layout != torch.strided):
         raise TypeError(
-            f"{who} takes dense X; got a sparse {type(X).__name__}. A perturbation changes zero "
-            "entries too: make X dense, by toarray() or to_dense(), if it fits in memory."
+            f"{who} needs a dense X, since a perturbation changes zero entries too; got a sparse "
+            f"{type(X).__name__}. Call toarray() or to_dense() if the result fits in memory."
         )
 
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Restore all attributes of an estimator if its fit fails, so that an old fit survives."""
+    """Restore all attributes of an estimator if its fit fails, so that a previous fit survives."""
     before = dict(vars(estimator))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Claims about the digits: what comes back, and what is said when they can't be had."""
+"""Loaders of the digits: their results, and their errors without data."""
 
 import hashlib
 import http.client
@@ -138,7 +138,7 @@ def test_fetch_reads_the_file_that_the_variable_names(small_mnist, mnist_file, s
 
 
 def test_fetch_expects_60000_training_and_10000_test_images(mnist_file):
-    # All blank, which compresses to nothing: only the counts matter.
+    # All zeros, which compress well: only the counts matter.
     mnist_file(
         x_train=np.zeros((60_000, 784), np.uint8),
         y_train=np.zeros(60_000, int),
@@ -215,7 +215,7 @@ def test_wrong_contents_are_told_with_what_is_needed(small_mnist, mnist_file, ke
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Answers the five requests of `fetch_openml` from its `pages`, and keeps what was asked."""
+    """Answers the five requests of `fetch_openml` from `pages`, and records the requests."""
 
     def do_GET(self):
         self.requested.append(self.path)
@@ -232,7 +232,7 @@ class StandIn(BaseHTTPRequestHandler):
 def redirect(monkeypatch):
     """A function that sends every https request to a port of this machine instead.
 
-    It acts below scikit-learn, whose code runs as ever: urllib's opener is made to be replaced.
+    It replaces urllib's opener, so scikit-learn's code runs unchanged.
     """
 
     def to(port):

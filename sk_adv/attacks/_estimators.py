@@ -1,4 +1,4 @@
-"""Attacks on fitted estimators: labels and containers in, adversarial copies out."""
+"""Attacks on fitted estimators, with class labels and arrays, frames or tensors."""
 
 import warnings
 
@@ -44,21 +44,21 @@ def perturb(
     ----------
     estimator : object
         A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
-        together with a `surrogate`.
+        classifier, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. NaN is passed on to the estimator, and stays
-        NaN. Columns that do not reach the classifier by differentiable steps stay as they are,
-        and a warning names them.
+        Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
+        Columns that reach the classifier only through steps that are not differentiable stay
+        unperturbed, and a warning names them.
 
     y : array-like of shape (n_samples,)
-        Labels to move away from. Samples with a label that the estimator has never seen stay
-        clean: they are misclassified already.
+        Labels, whose loss the attack increases. Samples with a label that the estimator has never
+        seen stay clean, as they are misclassified already.
 
     epsilon : float, array-like, dict or Series
-        Radius of the perturbation in the units of X: one number, one per feature, or numbers that
-        broadcast to one sample. By column name for a frame: columns that a dict does not name
-        stay as they are.
+        Radius of the perturbation in the units of X: one number, one number per feature, or an
+        array that broadcasts to one sample. For a frame also one number per column name; columns
+        that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
         Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
@@ -74,23 +74,23 @@ def perturb(
         Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     target : label, default=None
-        The class to move towards, in place of away from y.
+        Class to move the samples towards, instead of away from y.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows. It is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
     array, frame or torch.Tensor of the shape and type of X
-        The copies.
+        The adversarial copies.
 
     Raises
     ------
@@ -98,8 +98,8 @@ def perturb(
         If a parameter, X or y is invalid.
     TypeError
         If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
-        linear.
+        attack does not accept one of the arguments, or `attack="exact"` is used on a model that is
+        not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -168,26 +168,27 @@ def _fixed_columns(split, perturbations, among):
 
 
 def _warn_of_fixed_columns(split, perturbations):
-    """Warn of columns that a perturbation of this radius should change, but can't."""
+    """Warn about columns with a positive radius that can't be perturbed."""
     names = _fixed_columns(split, perturbations, among=True)
     if names:
         through = f" ({', '.join(split.transformers)})" if split.transformers else ""
         warnings.warn(
-            f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
-            f"through steps without a gradient{through}. A radius of 0 for them silences this.",
+            f"The columns {names} stay unperturbed: they are not numeric, or reach the classifier "
+            f"through steps without a gradient{through}. Give them a radius of 0 to silence this "
+            "warning.",
             UserWarning,
             stacklevel=4,
         )
 
 
 def fit_surrogate(surrogate, estimator, X):
-    """A differentiable classifier that has learned a fitted one's own predictions on X.
+    """Fit a differentiable classifier to the predictions of another classifier on X.
 
     Parameters
     ----------
     surrogate : object
-        A classifier for which `as_module` has a rule. It is cloned and fitted; a `FrozenEstimator`
-        around a fitted one is used as it is.
+        A classifier for which `as_module` has a rule. A clone of it is fitted. A `FrozenEstimator`
+        around a fitted classifier is used as it is.
 
     estimator : object
         The fitted classifier.
@@ -204,7 +205,7 @@ def fit_surrogate(surrogate, estimator, X):
     TypeError
         If `as_module` has no rule for the surrogate.
     ValueError
-        If the classifier predicts a single class on X.
+        If the classifier predicts only one class on X.
     """
     check_attackable(surrogate)
     if isinstance(surrogate, FrozenEstimator):
@@ -238,7 +239,7 @@ def _attack_error(estimator):
 
 
 def check_classifier(estimator, X, y):
-    """Validate labels, and the shape of the samples of X, against a fitted classifier.
+    """Check that y and the shape of X fit a fitted classifier.
 
     Returns
     -------
@@ -254,8 +255,8 @@ def check_classifier(estimator, X, y):
         )
     if isinstance(estimator.classes_, list):
         raise ValueError(
-            f"An attack takes one label per sample; got a {type(estimator).__name__} fitted with "
-            "several. Attack one of its estimators_, a classifier of one of the labels."
+            f"An attack needs one label per sample; got a {type(estimator).__name__} fitted to "
+            "several. Attack one of its `estimators_`, each of which predicts one label."
         )
     shape = sample_shape(X)
     if not shape:
@@ -279,14 +280,14 @@ def check_classifier(estimator, X, y):
     classes = classes_of(estimator, X)
     if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
         raise ValueError(
-            f"y must hold labels of the kind that {type(estimator).__name__} was fitted to, such "
+            f"y must hold labels of the type that {type(estimator).__name__} was fitted to, such "
             f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."
         )
     return classes, y
 
 
 def numeric(X):
-    """X as an array, or tensor, of floating point numbers or NaN."""
+    """X as an array or tensor of floating-point numbers; NaN is allowed."""
     if isinstance(X, torch.Tensor):
         return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
     if isinstance(X, list):
@@ -304,14 +305,14 @@ def numeric(X):
         if not others:
             raise
         raise ValueError(
-            f"X must hold real numbers; its columns {others} do not. They can stay as they are, "
-            "unperturbed, where the model, or its `surrogate`, is a Pipeline whose first step is a "
-            "ColumnTransformer."
+            f"X must hold real numbers; its columns {others} do not. Encode them, or make the "
+            "model, or its `surrogate`, a Pipeline that begins with a ColumnTransformer: such "
+            "columns then stay unperturbed."
         ) from error
 
 
 def index_of_target(target, classes):
-    """The position of a target among the classes, or `ValueError`."""
+    """Return the position of a target among the classes; raise `ValueError` if it is not there."""
     found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else []
     if len(found) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")

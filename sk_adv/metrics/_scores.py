@@ -32,16 +32,18 @@ def adversarial_accuracy_score(
 ) -> float:
     """Share of samples that are classified correctly after an attack on them.
 
-    The attack sees the true labels; samples that are wrong before it count as wrong. One minus
-    this score is the *adversarial error*. It is an upper bound on the accuracy under the worst
-    perturbation, and a poor one if the model was trained on the same attack: then let a stronger
-    attack stand beside it. For linear models `attack="exact"` is the worst perturbation.
+    The attack uses the true labels, and samples that are misclassified before the attack count as
+    errors. One minus this score is the *adversarial error*.
+
+    The score is an upper bound on the accuracy under the worst-case perturbation. The bound is
+    poor if the model was trained on the same attack: then report a stronger attack too. For linear
+    models `attack="exact"` gives the worst case itself.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any, with a
-        `surrogate`.
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
+        classifier, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
@@ -53,8 +55,8 @@ def adversarial_accuracy_score(
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
-        or, for linear models, "exact", their worst case; or a function with the signature of
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact", the worst case for linear models; or a function with the signature of
         `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
@@ -70,18 +72,18 @@ def adversarial_accuracy_score(
         Weights of the samples in the mean.
 
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
@@ -94,8 +96,8 @@ def adversarial_accuracy_score(
         If a parameter, X or y is invalid.
     TypeError
         If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
-        linear.
+        attack does not accept one of the arguments, or `attack="exact"` is used on a model that is
+        not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -147,13 +149,13 @@ def adversarial_confidence(
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
 ) -> float:
-    """Confidence on errors: mean probability of the predicted class where it is wrong.
+    """Confidence on errors: mean probability of the predicted class over misclassified copies.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any, with a
-        `surrogate`.
+        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any other
+        with `predict_proba`, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
@@ -166,8 +168,8 @@ def adversarial_confidence(
         confidence on clean errors.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
-        or, for linear models, "exact", their worst case; or a function with the signature of
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact", the worst case for linear models; or a function with the signature of
         `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
@@ -180,23 +182,24 @@ def adversarial_confidence(
         Valid range of X, to which the copies are clipped.
 
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
     float
-        In [0, 1]; NaN, with an `UndefinedMetricWarning`, if no copy is misclassified.
+        The confidence, in [0, 1]. If no copy is misclassified, it is NaN and an
+        `UndefinedMetricWarning` is issued.
 
     Raises
     ------
@@ -219,7 +222,11 @@ def adversarial_confidence(
     True
     """
     if not hasattr(estimator, "predict_proba"):
-        raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
+        raise TypeError(
+            "estimator must have predict_proba, for the confidence; got "
+            f"{type(estimator).__name__}, which has none. Use "
+            "adversarial_accuracy_score instead."
+        )
     _, labels = check_classifier(estimator, X, y)
     copies = perturb(
         estimator,
@@ -247,7 +254,7 @@ def adversarial_confidence(
 
 
 def confidence_on_errors(estimator, X, y):
-    """Mean probability of the predicted class where it is wrong; NaN if it is nowhere."""
+    """Mean probability of the predicted class over misclassified samples; NaN without any."""
     probability = np.asarray(estimator.predict_proba(X))
     predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
     wrong = predicted != np.asarray(y)

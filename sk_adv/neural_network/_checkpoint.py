@@ -1,4 +1,4 @@
-"""Training that survives the end of its process."""
+"""Checkpoints, from which an interrupted training can be resumed."""
 
 import functools
 import hashlib
@@ -23,59 +23,67 @@ from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import WeightedData
 from sk_adv.neural_network._schedules import Schedule
 
-# Rows of a memory map that tell it from another.
+# Rows of a memory map that are hashed to identify it.
 _N_ROWS = 100
 
-# Bytes at the end of a file, a hash of all before them.
+# Size of the hash at the end of a file, in bytes.
 _N_DIGEST = hashlib.blake2b().digest_size
 
 
 class Checkpoint(Callback):
-    """Save the whole state of the training after epochs, and go on from it.
+    """Save the whole state of the training after epochs, and resume the training from it.
 
-    A file holds the weights, the optimizer, the history, torch's random state, and the state of
-    other callbacks that have one (`state_dict`, or a learning-rate scheduler); callbacks without
-    one begin anew. Training that was killed and is resumed, with the same data and parameters,
-    gives the same weights, bit for bit on the CPU, as training that was not; with early stopping
-    that takes an integer `random_state`, which fixes the held-out part. The file is written
-    beside the old one and then takes its place, so that one of the two is whole at any moment, and
-    bears a checksum; loading it runs no code. A process that is killed as it writes leaves a
-    useless file behind, whose name ends in ".part".
+    The file holds the weights, the state of the optimizer, the history, torch's random state, and
+    the state of other callbacks that have one (`state_dict`, or a learning-rate scheduler).
+    Callbacks without a state start anew.
+
+    A killed training that is resumed, with the same data and parameters, gives the same weights as
+    an uninterrupted one, bit for bit on the CPU. With early stopping this needs an integer
+    `random_state`, which fixes the held-out part.
+
+    The new file is written next to the old one and then replaces it, so there is always one
+    complete file. It has a checksum, and loading it runs no code. A process that is killed while
+    it writes leaves an unused file behind, whose name ends in ".part".
 
     Parameters
     ----------
     path : str or path-like
-        Where to save. With `AdversarialMaxoutClassifier(refit_full=True)` the second training
-        uses a file beside it, with ".refit" added to the name.
+        The file. With `AdversarialMaxoutClassifier(refit_full=True)` the second training uses
+        another file, with ".refit" added to the name.
 
     every : int, default=1
-        Save after every so many epochs. An epoch that was interrupted is not saved.
+        Number of epochs between two saves. An interrupted epoch is not saved.
 
     resume : bool, default=False
-        Whether to go on from the file, if there is one; only one of the `callbacks` may. Without
-        one, training starts anew, and so does a `partial_fit` or a warm start that begins at a
-        later epoch than the saved training did, whose file it writes over. All that makes a
-        training what it is must be as it was: data, labels, `random_state`, parameters, and those
-        of callbacks with a state. Only more epochs may be asked for, where no schedule depends on
-        their number, and another initial learning rate, where no scheduler has it in its state. The
-        fits of a search or a cross-validation would share the file: leave `resume` off there.
+        Whether to resume the training from the file. Only one of the `callbacks` may resume. If
+        there is no file, the training starts anew. A `partial_fit` or a warm start that begins at
+        a later epoch than the saved training did also starts anew, and overwrites the file.
+
+        Data, labels, `random_state`, parameters, and the parameters of callbacks with a state must
+        be those of the saved training. There are two exceptions: the number of epochs may be
+        larger, unless a schedule depends on it, and the initial learning rate may differ, unless
+        it is part of a scheduler's state.
+
+        Do not use `resume` in a search or a cross-validation, whose fits would share the file.
 
     See Also
     --------
-    AdversarialNet : Takes it as one of its `callbacks`.
+    AdversarialNet : Accepts a checkpoint as one of its `callbacks`.
 
     Notes
     -----
-    Data in memory are compared entry by entry, by a hash that is taken once a training. Of a
-    `numpy.memmap`, 100 rows stand for all; of another torch `Dataset`, the number of its samples.
+    Data in memory are compared by a hash of all entries, which is computed once per training. A
+    `numpy.memmap` is compared by 100 of its rows, and another torch `Dataset` by the number of its
+    samples.
 
-    Functions are compared by their code, their defaults and what they enclose, other objects by
-    their class's name and their attributes, modules by their `repr` and their public attributes.
+    Functions are compared by their code, defaults and closure, modules by their `repr` and public
+    attributes, and other objects by the name of their class and their attributes.
 
-    skorch's `EarlyStopping` has no state, and counts anew in each call: a training that it has
-    stopped goes on when it is resumed. `AdversarialMaxoutClassifier(early_stopping=True)` ends.
+    skorch's `EarlyStopping` has no state and counts anew in each call, so a training that it has
+    stopped continues when it is resumed. A training that
+    `AdversarialMaxoutClassifier(early_stopping=True)` has stopped does not.
 
-    Figures that callbacks record in the history come back as numbers, lists and text.
+    Values that callbacks record in the history are restored as numbers, lists or text.
 
     Examples
     --------
@@ -100,12 +108,12 @@ class Checkpoint(Callback):
         self.resume = resume
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Note which training this is, and see that it can be saved.
+        """Check the parameters, and record the data and parameters that identify the training.
 
         Parameters
         ----------
         net : AdversarialNet
-            Initialised.
+            The net, initialised.
 
         X : as in `AdversarialNet.partial_fit`, default=None
             Training data.
@@ -121,24 +129,24 @@ class Checkpoint(Callback):
         ValueError
             If `every` is less than 1, or `path` is a folder.
         TypeError
-            If `path` is no path, or `every` no integer.
+            If `path` is not a path, or `every` is not an integer.
         """
         check_scalar(self.path, "path", (str, os.PathLike))
         check_scalar(self.every, "every", Integral, min_val=1)
         path = Path(self.path)
         if path.is_dir():
-            raise ValueError(f"path must name a file to save to; {path} is a folder.")
+            raise ValueError(f"path must name a file; got the folder {path}. Add a file name.")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rates_ = _rates(net)
         self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
 
     def on_epoch_end(self, net, **kwargs):
-        """Save, if it is time to.
+        """Save the state after every `every` epochs.
 
         Parameters
         ----------
         net : AdversarialNet
-            After an epoch.
+            The net, after an epoch.
 
         **kwargs : dict
             Not used.
@@ -156,7 +164,7 @@ class Checkpoint(Callback):
             "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
         }
         path = Path(self.path)
-        # Another process of a search may save to the same path at this moment.
+        # A unique name, since another process of a search may save to the same path.
         beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         try:
             with open(beside, "x+b") as file:
@@ -170,22 +178,22 @@ class Checkpoint(Callback):
             beside.unlink(missing_ok=True)
 
     def restore(self, net):
-        """Put a net into the saved state.
+        """Load the saved state into a net.
 
         Parameters
         ----------
         net : AdversarialNet
-            Initialised.
+            The net, initialised.
 
         Returns
         -------
         int
-            Epochs that were trained; 0 if there is no file.
+            The number of epochs of the saved training, or 0 if there is no file.
 
         Raises
         ------
         ValueError
-            If the file is of a training with other data or parameters, or is no checkpoint.
+            If the file is not a checkpoint, or its training had other data or parameters.
         """
         path = Path(self.path)
         if not path.exists():
@@ -194,11 +202,11 @@ class Checkpoint(Callback):
             state = _read(path, net.device)
             saved = state["training"]
             if saved["first epoch"] < self.training_["first epoch"]:
-                # Of an earlier call: this training goes on from what became of it.
+                # The file is from an earlier call, whose weights this training starts from.
                 return 0
             history = json.loads(state["history"])
             differences = [
-                f"{name}: {saved.get(name)} there, {self.training_.get(name)} here"
+                f"{name}: {saved.get(name)} in the file, {self.training_.get(name)} now"
                 for name in {**self.training_, **saved}
                 if saved.get(name) != self.training_.get(name)
             ]
@@ -206,13 +214,13 @@ class Checkpoint(Callback):
                 raise ValueError("; ".join(differences))
             n_epochs = len(history) + 1 - saved["first epoch"]
             if n_epochs > net.max_epochs:
-                raise ValueError(f"{n_epochs} epochs there, at most {net.max_epochs} here")
+                raise ValueError(f"{n_epochs} epochs in the file, at most {net.max_epochs} now")
             plain_module(net).load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
         except Exception as error:
             raise ValueError(
-                f"{path} is no checkpoint of this training: delete it{_and_its_twin(path)}, or "
-                f"pass the same data, parameters and random_state as then. ({error})"
+                f"{path} is not a checkpoint of this training: delete it{_other_file(path)}, or "
+                f"pass the data, parameters and random_state of the saved training. ({error})"
             ) from error
         if state["rates"] != self.rates_:
             for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
@@ -231,18 +239,18 @@ class Checkpoint(Callback):
 
 
 def refit_path(path):
-    """Where the second training of a fit is saved."""
+    """The file of the second training of a fit with `refit_full`."""
     return Path(path).with_name(Path(path).name + ".refit")
 
 
-def _and_its_twin(path):
-    """The file of the other training of the same fit, if there is one, in words."""
-    twin = path.with_suffix("") if path.suffix == ".refit" else refit_path(path)
-    return f" and {twin}" if twin.exists() else ""
+def _other_file(path):
+    """The words " and FILE" if the other training of the same fit has a file, else ""."""
+    other = path.with_suffix("") if path.suffix == ".refit" else refit_path(path)
+    return f" and {other}" if other.exists() else ""
 
 
 def _read(path, device):
-    """The state in a file, all of whose bytes are as they were written."""
+    """Read the state from a file and verify its checksum."""
     content = memoryview(path.read_bytes())
     payload, digest = content[:-_N_DIGEST], content[-_N_DIGEST:]
     if hashlib.blake2b(payload).digest() != digest:
@@ -251,7 +259,7 @@ def _read(path, device):
 
 
 def _with_state(net):
-    """Pairs of names and things with a state among the callbacks of a net."""
+    """Yield the names and objects of a net's callbacks, or their schedulers, that have a state."""
     for name, callback in net.callbacks_:
         part = getattr(callback, "lr_scheduler_", callback)
         if hasattr(part, "state_dict"):
@@ -263,7 +271,7 @@ def _rates(net):
 
 
 def _plain(value):
-    """A state with Python's numbers in place of NumPy's, which no safe file may hold."""
+    """Replace NumPy's numbers by Python's, since `weights_only` loading rejects NumPy's."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
@@ -272,12 +280,12 @@ def _plain(value):
 
 
 def _plain_figure(value):
-    """What JSON can hold in place of a figure that it can't: numbers, lists of them, or text."""
+    """Convert a value that JSON does not support to numbers, lists of numbers, or text."""
     return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def _identity(net, X, y):
-    """What two trainings must have in common for one to go on from the other, as text."""
+    """The properties that must agree between a saved training and one that resumes it, as text."""
     names = ("module", "criterion", "optimizer", "alpha", "attack")
     names += ("attack_params", "precision", "batch_size", "train_split", "classes")
     prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
@@ -294,7 +302,7 @@ def _identity(net, X, y):
             identity["number of epochs of the schedule"] = net.max_epochs
         if hasattr(callback, "lr_scheduler_"):
             identity["initial learning rate"] = _rates(net)
-    # A loss keeps its weights of the classes there.
+    # A loss stores its class weights in buffers.
     identity["buffers of the criterion"] = list(net.criterion_.buffers())
     data = X if y is None else (X, np.asarray(to_numpy(y)))
     identity |= {"the number of samples": get_len(X), "the data": data}
@@ -303,7 +311,7 @@ def _identity(net, X, y):
 
 @reprlib.recursive_repr()
 def _as_text(value):
-    """A text that is the same in another process for the same value."""
+    """A text that is equal for equal values, also in another process."""
     if isinstance(value, WeightedData):
         parts = (value.X, value.y, value.weight, value.rows)
         return _as_text([part for part in parts if part is not None])
@@ -322,14 +330,14 @@ def _as_text(value):
         return str(value.item() if isinstance(value, np.generic) else value).removesuffix(".0")
     if value is None or isinstance(value, (str, bytes, os.PathLike, torch.dtype)):
         return str(value)
-    name, makings = _makings(value)
-    return name if makings is None else f"{name} with checksum {_hash(_as_text(makings).encode())}"
+    name, content = _content(value)
+    return name if content is None else f"{name} with checksum {_hash(_as_text(content).encode())}"
 
 
-def _makings(value):
-    """The name of an object or function, and what makes it differ from others of that name."""
+def _content(value):
+    """The name of an object or function, and the content that it is compared by."""
     if isinstance(value, torch.nn.Module):
-        # Weights, and what the module keeps to itself, change in training.
+        # Weights and private attributes are left out, since they change in training.
         settings = [
             {name: part for name, part in vars(module).items() if _is_setting(name, part)}
             for module in value.modules()
@@ -355,7 +363,7 @@ def _is_setting(name, value):
 
 
 def _checksum(values):
-    """A hash of all entries, or of some rows of a memory map."""
+    """A hash of all entries of an array, or of some rows of a memory map."""
     if isinstance(values, np.memmap):
         values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]
     array = np.ascontiguousarray(to_numpy(values))

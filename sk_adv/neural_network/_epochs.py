@@ -1,4 +1,4 @@
-"""The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
+"""The training loop: epochs without bookkeeping per batch, with interrupts and resumption."""
 
 import warnings
 from contextlib import contextmanager
@@ -27,16 +27,16 @@ from sk_adv.neural_network._net_checks import (
 
 
 class QuietNet(NeuralNetClassifier):
-    """A skorch classifier that reads its loss back, and tells its callbacks, once an epoch.
+    """A skorch classifier that reads its loss back, and calls its callbacks, once per epoch.
 
-    Callbacks that listen to batches or gradients are served all the same. A subclass may bring its
-    own checks (`prepare`), floating type of the data (`data_dtype`) and faster ways of taking the
-    same steps (`training_steps`).
+    If a callback listens to batches or gradients, skorch's own loop runs instead. A subclass can
+    override the checks (`prepare`), the dtype of the data (`data_dtype`) and the training steps of
+    an epoch (`training_steps`).
     """
 
-    # What a checkpoint shall compare besides the net's own parameters and data.
+    # Further properties that a checkpoint compares.
     identity_ = MappingProxyType({})
-    # Whether the parameters have been checked and nothing could change since.
+    # Whether `prepare` has just run, so that it need not run again.
     is_fresh_ = False
 
     def initialize(self):
@@ -50,10 +50,9 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, or the device is not on this machine.
+            If a parameter of the attack is invalid, or the device is not available.
         TypeError
-            If there is something else than a callback among the callbacks, or the criterion is a
-            function.
+            If an entry of `callbacks` is not a callback, or the criterion is a function.
         """
         check_device(self.device)
         check_callbacks(self.callbacks)
@@ -63,10 +62,10 @@ class QuietNet(NeuralNetClassifier):
         return self
 
     def prepare(self):
-        """Get ready for a training, with the parameters as they are now."""
+        """Check the parameters and reset the state of the training loop."""
         check_counts(self)
         self.interrupt_, self.stop_ = DeferredInterrupt(), False
-        # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
+        # Checkpoints come last, so that they save the other callbacks' state after the epoch.
         self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
 
     def fit(self, X, y=None, **fit_params):
@@ -90,23 +89,22 @@ class QuietNet(NeuralNetClassifier):
         """
         if not self.warm_start or not self.initialized_:
             self.initialize()
-            # All is checked: nothing can change before the training.
             self.is_fresh_ = True
         return self.partial_fit(X, y, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
+        """Train for `max_epochs` more epochs, or for the remaining ones of a resumed training.
 
         Parameters
         ----------
         X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
-            Training data, of the module's precision.
+            Training data, in the module's dtype.
 
         y : array-like of shape (n_samples,), default=None
-            Class indices, from 0 to n_classes - 1; None if X is a Dataset that gives them.
+            Class indices, from 0 to n_classes - 1. None if X is a Dataset with labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; None takes those of y.
+            All labels of all calls. None means the labels in y.
 
         **fit_params : dict
             Passed to the module's `forward`.
@@ -119,50 +117,50 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, does not fit the samples, or a label no
-            logit, or a checkpoint is not of this training.
+            If a parameter of the attack is invalid or does not fit the samples, a label has no
+            logit, or a checkpoint belongs to another training.
         TypeError
-            If X or y is of a type that can't be trained on.
+            If X or y has an unsupported type.
         FloatingPointError
             If the training loss or a weight becomes NaN or infinite.
         MemoryError
-            If the device is full.
+            If the device runs out of memory.
         KeyboardInterrupt
-            At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
+            At the second Ctrl-C. The first one ends the training with a `ConvergenceWarning`.
         """
         if not self.initialized_:
             self.initialize()
         elif not self.is_fresh_:
             self.prepare()
         self.is_fresh_ = False
-        # skorch takes a list for several arrays.
+        # skorch treats a list as several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
-        with self.interrupt_, naming_batch_size(self.batch_size):
+        with self.interrupt_, explaining_out_of_memory(self.batch_size):
             try:
-                # skorch's fit passes the name of its method on, which no module sees.
+                # "_routing_method" comes from skorch's fit and is not passed to the module.
                 is_complete = fit_params.keys() <= {"_routing_method"}
                 self.sample_shape_ = check_samples(
                     self, plain_module(self), X, y, is_complete=is_complete
                 )
                 super().partial_fit(X, y, classes=classes, **fit_params)
             finally:
-                # The history keeps no epoch that was broken off amid its batches.
+                # An epoch that was interrupted between two batches is removed from the history.
                 if self.history and "train_batch_count" not in self.history[-1]:
                     self.history.pop()
-        if self.interrupt_.insisted:
-            # skorch takes it for a wish to end this training, not the search around it.
+        if self.interrupt_.repeated:
+            # skorch caught it, but it should also end a search around this training.
             raise KeyboardInterrupt
         if self.interrupt_.requested:
             warnings.warn(
-                f"Training was interrupted in epoch {len(self.history)}; the network is fitted as "
-                "far as it came.",
+                f"Training was interrupted in epoch {len(self.history)}; the network keeps the "
+                "weights that it has reached.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         return self
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train for some epochs; after a resumption, for what is left of them.
+        """Train for some epochs, or for the remaining ones of a resumed training.
 
         Parameters
         ----------
@@ -173,7 +171,7 @@ class QuietNet(NeuralNetClassifier):
             Class indices.
 
         epochs : int, default=None
-            How many; None means `max_epochs`, less those that a checkpoint has.
+            The number of epochs. None means `max_epochs`, minus those of a resumed checkpoint.
 
         **fit_params : dict
             Passed to the module's `forward`.
@@ -186,27 +184,27 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a checkpoint is not of this training, or more than one shall be resumed.
+            If a checkpoint belongs to another training, or more than one has `resume=True`.
         """
         if epochs is None:
             checkpoints = [part for _, part in self.callbacks_ if isinstance(part, Checkpoint)]
             resumable = [checkpoint for checkpoint in checkpoints if checkpoint.resume]
             if len(resumable) > 1:
                 raise ValueError(
-                    "Training can go on from one file only; got "
-                    f"{[str(checkpoint.path) for checkpoint in resumable]}: leave resume=True on "
-                    "one Checkpoint, and turn it off on the others."
+                    "Training can resume from only one file; got "
+                    f"{[str(checkpoint.path) for checkpoint in resumable]}. Set resume=True on one "
+                    "Checkpoint only."
                 )
             epochs = self.max_epochs - sum(checkpoint.restore(self) for checkpoint in resumable)
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
     def on_epoch_begin(self, net, *args, **kwargs):
-        """Begin an epoch, unless training was asked to stop.
+        """Begin an epoch, unless the training was stopped or interrupted.
 
         Parameters
         ----------
         net : AdversarialNet
-            The net itself, as skorch passes it.
+            The net itself, which skorch passes.
 
         *args, **kwargs
             As in `skorch.NeuralNet.on_epoch_begin`.
@@ -216,12 +214,12 @@ class QuietNet(NeuralNetClassifier):
         super().on_epoch_begin(net, *args, **kwargs)
 
     def get_iterator(self, dataset, training=False):
-        """Batches of a dataset: of arrays and memory maps by index, else a DataLoader.
+        """Return the batches of a dataset: by index for arrays and memory maps, else a DataLoader.
 
         Parameters
         ----------
         dataset : torch.utils.data.Dataset
-            As skorch makes it of X and y.
+            The dataset that skorch makes from X and y.
 
         training : bool, default=False
             Whether the batches are for training.
@@ -229,7 +227,7 @@ class QuietNet(NeuralNetClassifier):
         Returns
         -------
         iterable
-            Of pairs (X, y), or (X, (y, weight)).
+            Pairs (X, y), or (X, (y, weight)).
         """
         prefix = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
@@ -242,7 +240,7 @@ class QuietNet(NeuralNetClassifier):
         return TensorBatches(data, options["batch_size"], options.get("shuffle", False))
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """One pass over the batches; its loss is read back once, at the end.
+        """Run one pass over the batches, and read the loss back once, at the end.
 
         Parameters
         ----------
@@ -253,7 +251,7 @@ class QuietNet(NeuralNetClassifier):
             Whether the weights are trained.
 
         prefix : {"train", "valid"}
-            Of the names in the history.
+            Prefix of the names in the history.
 
         step_fn : callable
             Called with each batch.
@@ -266,21 +264,21 @@ class QuietNet(NeuralNetClassifier):
         ValueError
             If there is no batch.
         FloatingPointError
-            If the training loss or a weight becomes NaN or infinite; the weights are then those
-            of the epoch before, and the optimizer begins anew.
+            If the training loss or a weight becomes NaN or infinite. The weights are then reset to
+            those of the previous epoch, and the optimizer loses its state.
         """
         if not training or iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
         before = {name: value.clone() for name, value in self.module_.state_dict().items()}
-        is_heard = self._have_listeners()
-        if is_heard:
+        has_listeners = self._have_listeners()
+        if has_listeners:
             batches = self.interrupt_.until_requested(iterator)
             super().run_single_epoch(batches, training, prefix, step_fn, **fit_params)
             losses = [batch["train_loss"] for batch in self.history[-1, "batches"]]
             total, n_samples = sum(losses), len(losses)
         else:
-            total, n_samples, n_batches = self._run_quietly(iterator, step_fn, fit_params)
+            total, n_samples, n_batches = self._run_without_events(iterator, step_fn, fit_params)
         if not n_samples:
             raise ValueError(
                 "There is no batch to train on: pass more samples, lower the batch size "
@@ -290,25 +288,25 @@ class QuietNet(NeuralNetClassifier):
         are_finite = all(is_finite(part.detach()) for part in self.module_.parameters())
         if not (np.isfinite(loss) and are_finite):
             self.module_.load_state_dict(before)
-            # Moments of the optimizer that are NaN would spoil all further training.
+            # The optimizer's moments may be NaN, which would spoil any further training.
             self.optimizer_.state.clear()
             is_loss = not np.isfinite(loss)
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]
             raise FloatingPointError(
-                f"{what} in epoch {epoch}. The weights are those of the epoch before, or of the "
-                "best one with early_stopping. Lower the learning rate (now "
+                f"{what} in epoch {epoch}. The weights are those of the previous epoch, or of the "
+                "best epoch with early_stopping. Lower the learning rate (now "
                 f"{self._learning_rate():g}), scale the features to similar ranges, or limit the "
                 "weights (max_norm)."
             )
-        if not is_heard:
+        if not has_listeners:
             best = min((row["train_loss"] for row in self.history[:-1]), default=np.inf)
             self.history.record("train_batch_count", n_batches)
             self.history.record("train_loss", loss)
             self.history.record("train_loss_best", bool(loss < best))
 
-    def _run_quietly(self, iterator, step_fn, fit_params):
-        """Train on the batches, without a word to anyone; the summed loss stays on the device."""
+    def _run_without_events(self, iterator, step_fn, fit_params):
+        """Train on the batches without calling callbacks; the summed loss stays on the device."""
         keep_freed_memory()
         total = torch.zeros((), device=self.device)
         n_samples = n_batches = 0
@@ -336,7 +334,7 @@ class QuietNet(NeuralNetClassifier):
         Yields
         ------
         loss : torch.Tensor of shape ()
-            The loss of the batch, summed over its samples, which the next step may overwrite.
+            The loss of the batch, summed over its samples. The next step may overwrite it.
         size : int
             The number of samples.
         """
@@ -347,22 +345,22 @@ class QuietNet(NeuralNetClassifier):
 
     @property
     def data_dtype(self):
-        """The floating type of batches that are read from a memory map."""
+        """The dtype of batches that are read from a memory map."""
         return torch.float32
 
     def _have_listeners(self):
-        """Whether a callback, or a subclass, wants to know of batches or gradients."""
+        """Whether a callback, or a subclass of the net, listens to batches or gradients."""
         events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
         for event in events:
             if getattr(type(self), event) is not getattr(NeuralNetClassifier, event):
                 return True
         for _, callback in self.callbacks_:
-            # These have the methods, but nothing to do in them.
+            # These callbacks have the methods, but do nothing in them.
             is_idle = (isinstance(callback, EpochScoring) and not callback.on_train) or (
                 type(callback) is LRScheduler and callback.step_every == "epoch"
             )
             if isinstance(callback, PassthroughScoring):
-                # Of a score of batches other than the loss, which is recorded in any case.
+                # The loss is recorded in any case; any other score per batch is not.
                 if callback.on_train and callback.name != "train_loss":
                     return True
             elif not is_idle and any(
@@ -376,26 +374,26 @@ class QuietNet(NeuralNetClassifier):
 
 
 def keep_freed_memory():
-    """Keep glibc from handing memory back to the system after each batch, only to ask for it anew.
+    """Keep glibc from returning memory to the system after each batch and requesting it again.
 
-    Its thresholds rise to the largest block that is freed, up to 32 MiB. Otherwise the page faults
-    can cost a tenth of an epoch of small batches. Other allocators don't mind.
+    Its thresholds rise to the size of the largest freed block, up to 32 MiB. Otherwise page faults
+    can take a tenth of the time of an epoch with small batches. Other allocators are not affected.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def is_finite(tensor):
-    """Whether all entries are finite; a finite sum proves it in a tenth of the time."""
+    """Whether all entries are finite; a finite sum proves this in a tenth of the time."""
     return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 
 @contextmanager
-def naming_batch_size(batch_size):
-    """Turn torch's error of a full device into a `MemoryError` that says what to try."""
+def explaining_out_of_memory(batch_size):
+    """Turn torch's out-of-memory error into a `MemoryError` that suggests a smaller batch size."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(
-            f"The device is full: lower batch_size={batch_size}, or train a smaller module. "
-            f"({error})"
+            f"The device is out of memory: lower batch_size={batch_size}, or train a smaller "
+            f"module. ({error})"
         ) from error

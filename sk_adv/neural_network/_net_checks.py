@@ -1,4 +1,4 @@
-"""What can be told of a net and its data before the first epoch."""
+"""Checks of a net and its data before the first epoch."""
 
 import inspect
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from sk_adv.neural_network._copies import evaluating
 
 
 def check_callbacks(callbacks):
-    """Raise `TypeError` if something else than a callback is among skorch's `callbacks`."""
+    """Raise `TypeError` unless all entries of `callbacks` are skorch callbacks."""
     if callbacks is None or callbacks == "disable":
         return
     if not isinstance(callbacks, (list, tuple)):
@@ -34,7 +34,7 @@ def check_callbacks(callbacks):
 
 
 def check_criterion(criterion):
-    """Raise `TypeError` if a loss is a function, which skorch would call without arguments."""
+    """Raise `TypeError` if the loss is a function, which skorch would call without arguments."""
     if inspect.isroutine(criterion):
         raise TypeError(
             "criterion must be a torch.nn.Module, its class or an instance, such as "
@@ -43,47 +43,47 @@ def check_criterion(criterion):
 
 
 def check_counts(net):
-    """Raise an error if a batch size or the number of epochs of a net is no count."""
+    """Raise an error unless the batch sizes and the number of epochs of a net are valid."""
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
-        # skorch takes -1 for all samples at once.
+        # In skorch -1 means all samples in one batch.
         if getattr(net, name, -1) != -1:
             check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
 
 def raise_if_out_of_range(labels, logits, error):
-    """Raise `ValueError` if labels without a logit are what caused an error."""
+    """Raise `ValueError` from `error` if it was caused by labels without a logit."""
     if not isinstance(labels, torch.Tensor) or logits.ndim != 2:
         return
     n_classes = logits.shape[1]
     wrong = labels[(labels < 0) | (labels >= n_classes)]
     if len(wrong):
         raise ValueError(
-            f"y must hold class indices from 0 to {n_classes - 1}, as the module gives "
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
             f"{n_classes} logits; got {wrong.unique().tolist()}."
         ) from error
 
 
 def check_samples(net, module, X, y, *, is_complete):
-    """Raise an error if a net can't be trained on some data, as far as one sample tells.
+    """Check that a net can be trained on the data, by the labels and one sample.
 
     Parameters
     ----------
     net : AdversarialNet
-        Initialised.
+        The net, initialised.
     module : torch.nn.Module
-        That of the net, not compiled.
+        The module of the net, not compiled.
     X, y : as in `AdversarialNet.partial_fit`
     is_complete : bool
-        Whether the module takes X and nothing else, so that a sample can be sent through it.
+        Whether X is the module's only input. Then the sample is passed through it.
 
     Returns
     -------
     tuple of int or None
-        The shape of a sample; None where X is neither an array nor a `Dataset` of tensors.
+        The shape of a sample, or None if X is neither an array nor a `Dataset` of tensors.
     """
     if isinstance(X, WeightedData):
-        # Its estimator has looked at it.
+        # The estimator has validated it.
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
     if isinstance(X, IterableDataset):
@@ -92,9 +92,9 @@ def check_samples(net, module, X, y, *, is_complete):
     if sample is None:
         if net.alpha < 1:
             raise TypeError(
-                "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
-                f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
-                "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
+                "Adversarial training needs a single array or tensor X, or a Dataset of pairs "
+                f"(array or tensor, label); got {type(X).__name__}. For a data frame pass "
+                "X.to_numpy(dtype='float32'). alpha=1 accepts other data, but makes no copies."
             )
         return None
     if net.alpha < 1 and not sample.is_floating_point():
@@ -110,10 +110,10 @@ def check_samples(net, module, X, y, *, is_complete):
 
 
 def _first_sample(X, dtype):
-    """A batch of one sample, and what a Dataset says of its label; None where it is no tensor."""
+    """A batch of the first sample, or None if it is not a tensor, and its label in a Dataset."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
-            raise ValueError("X holds no samples; training needs one at least.")
+            raise ValueError("X holds no samples; training needs at least one.")
         sample = torch.as_tensor(read_rows(X, [0]) if isinstance(X, np.ndarray) else X[:1])
         # Batches of a memory map are converted as they are read.
         return sample.to(dtype) if isinstance(X, np.memmap) else sample, None
@@ -126,20 +126,21 @@ def _first_sample(X, dtype):
 
 
 def _check_pass(module, sample, n_labels, dtype):
-    with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
-        # What is NaN in X shows in the loss.
+    """Check the module's logits for one sample."""
+    with torch.no_grad(), evaluating(module), explaining_dtypes(sample, dtype):
+        # NaN in X is reported later, as a NaN loss.
         checked_logits(module, sample.nan_to_num(), n_classes=n_labels)
 
 
 @contextmanager
-def naming_types(X, dtype):
-    """Turn what a module of some type says of samples of another into an error that names both."""
+def explaining_dtypes(X, dtype):
+    """Turn a module's error about samples of another dtype into one that names both dtypes."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         if not (isinstance(X, torch.Tensor) and X.is_floating_point() and X.dtype != dtype):
             raise
         raise TypeError(
-            f"X is of type {X.dtype}, the module of {dtype}: convert X, or choose the precision "
-            f"that fits. ({error})"
+            f"X has dtype {X.dtype}, but the module has {dtype}: convert X, or choose the matching "
+            f"precision. ({error})"
         ) from error

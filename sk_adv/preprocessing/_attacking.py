@@ -1,4 +1,4 @@
-"""What the transformer and the sampler share: a fitted classifier, and an attack on it."""
+"""Base class of the transformer and the sampler: fit a classifier, then attack it."""
 
 from numbers import Integral
 
@@ -25,7 +25,7 @@ from sk_adv.differentiable._as_module import classes_of
 
 
 class AttackingEstimator(BaseEstimator):
-    """An estimator that fits a classifier and makes adversarial copies against it."""
+    """Base class of estimators that fit a classifier and make adversarial copies against it."""
 
     _parameter_constraints: dict = {
         **PERTURBATION_CONSTRAINTS,
@@ -71,12 +71,12 @@ class AttackingEstimator(BaseEstimator):
         self.random_state = random_state
 
     def _fit_models(self, X, y):
-        """Fit the classifier, and the surrogate if there is one, once all else is checked.
+        """Check all parameters and the data, then fit the classifier and any surrogate.
 
         Returns
         -------
         PerturbationSet
-            The perturbations of X.
+            The allowed perturbations of X.
         """
         with unchanged_on_error(self):
             self._resolve_device()
@@ -85,7 +85,7 @@ class AttackingEstimator(BaseEstimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")
             check_attackable(self.estimator if self.surrogate is None else self.surrogate)
-            # What the features may be, text or NaN, is for the classifier to say.
+            # The classifier itself checks whether text or NaN are allowed.
             _, labels = validate_data(
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True
             )
@@ -96,7 +96,7 @@ class AttackingEstimator(BaseEstimator):
                 check_is_fitted(self.estimator)
                 classes = classes_of(self.estimator, X)
             if len(classes) < 2:
-                raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
+                raise ValueError(f"y must hold at least two classes; got only {classes}.")
             if self.target is not None:
                 index_of_target(self.target, classes)
             self.estimator_ = clone(self.estimator).fit(X, y)
@@ -107,7 +107,10 @@ class AttackingEstimator(BaseEstimator):
         return perturbations
 
     def _copies(self, X, y, perturbations):
-        """Copies of X, away from the predictions, or from the true labels if wanted and given."""
+        """Adversarial copies of X, moved away from y if `labels="true"`, else from the predictions.
+
+        If y is None, the predictions are used too.
+        """
         if y is None or self.labels == "predicted":
             y = self.estimator_.predict(X)
         return perturb(
@@ -122,7 +125,7 @@ class AttackingEstimator(BaseEstimator):
         )
 
     def _resolve_attack(self):
-        """The attack with its arguments, and `batch_size` if one is set."""
+        """The attack with its arguments, including `batch_size` if it is set."""
         params = {} if self.batch_size is None else {"batch_size": self.batch_size}
         params |= self.attack_params or {}
         return resolve_attack(self.attack, params, target=self.target)
@@ -136,6 +139,6 @@ class AttackingEstimator(BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        fitted = [self.estimator] if self.surrogate is None else [self.estimator, self.surrogate]
-        tags.input_tags.allow_nan = all(get_tags(one).input_tags.allow_nan for one in fitted)
+        models = [self.estimator] if self.surrogate is None else [self.estimator, self.surrogate]
+        tags.input_tags.allow_nan = all(get_tags(model).input_tags.allow_nan for model in models)
         return tags

@@ -1,4 +1,4 @@
-"""A sampler that puts adversarial copies beside the data."""
+"""A sampler that appends adversarial copies to the data."""
 
 from collections.abc import Callable
 from typing import Self
@@ -15,17 +15,18 @@ from sk_adv.preprocessing._attacking import AttackingEstimator
 class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
     """Append adversarial copies to the data, each with the label of its original.
 
-    A sampler in the sense of imbalanced-learn: a step of an `imblearn.pipeline.Pipeline` that
-    acts when the pipeline is fitted, and not when it predicts. What comes after is trained on
-    clean samples and copies in equal number, the mixture of the paper with α = ½, except that the
-    copies are made once, against the `estimator` and not against the model in training.
+    This is a sampler in the sense of imbalanced-learn: a step of an `imblearn.pipeline.Pipeline`
+    that acts when the pipeline is fitted, and not when it predicts. The later steps are trained on
+    equal numbers of clean samples and copies. This resembles adversarial training with α = ½,
+    except that the copies are made once, against `estimator`, and not against the model in
+    training.
 
     Parameters
     ----------
     estimator : object
         The classifier to attack: one for which `as_module` has a rule, such as a `Pipeline`, or
         any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
-        one is used as it is.
+        classifier is used as it is.
 
     epsilon : float, array-like, dict or Series, default=0.25
         Radius of the perturbation in the units of X: one for all features, one per feature, or by
@@ -38,8 +39,8 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     labels : {"predicted", "true"}, default="true"
-        Which labels to move away from: the true ones, or the classifier's predictions. The copies
-        bear the true ones either way.
+        Which labels to move away from: the true labels, or the classifier's predictions. The copies
+        keep the true labels in both cases.
 
     attack : str or callable, default="fgsm"
         The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
@@ -49,19 +50,19 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     surrogate : object or None, default=None
-        A classifier for which `as_module` has a rule. `fit` fits a clone of it to the
-        predictions of the fitted `estimator` on the training data, and the copies are made
-        against it. It serves models without gradients: forests, boosting, neighbours. A
-        `FrozenEstimator` around a fitted one is used as it is.
+        For models without gradients, such as forests, boosting or nearest neighbours: a classifier
+        for which `as_module` has a rule. `fit` fits a clone of it to the predictions of the fitted
+        `estimator` on the training data, and the copies are made against the clone. A
+        `FrozenEstimator` around a fitted classifier is used as it is.
 
     target : label or None, default=None
-        A class to move towards, in place of away from the labels.
+        Class to move the samples towards, instead of away from the labels.
 
     batch_size : int or None, default=None
-        Samples that are attacked at once; None is the attack's own default.
+        Number of samples per batch of the attack. None means the attack's own default.
 
     device : str or torch.device, default="auto"
-        Where the attack runs. "auto" is where the classifier's weights are.
+        Device of the attack. "auto" means the device of the classifier's weights.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers, such as "pgd"; the others ignore it.
@@ -72,7 +73,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         The fitted classifier.
 
     surrogate_ : object or None
-        The fitted surrogate; None without one.
+        The fitted surrogate, or None if `surrogate` is None.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels.
@@ -81,14 +82,14 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     sample_indices_ : ndarray of shape (2 * n_samples,)
-        For each sample that `fit_resample` gave, the row of X that it is or was made from.
+        For each sample that `fit_resample` returned, the row of X that it comes from.
 
     See Also
     --------
-    FGSMTransformer : Copies in place of the samples, in training, at prediction or both.
+    FGSMTransformer : Replaces samples by copies, in training, at prediction, or in both.
 
     References
     ----------
@@ -140,7 +141,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit the classifier that is to be attacked.
+        """Fit the classifier, and the surrogate if there is one.
 
         Parameters
         ----------
@@ -159,7 +160,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         ------
         ValueError
             If a parameter or the data is invalid, or there is a surrogate to fit and the
-            classifier predicts one class only. A previous fit is then left as it was.
+            classifier predicts only one class. A previous fit then stays as it was.
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
@@ -168,7 +169,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
-        """Fit the classifier, then give the samples followed by their adversarial copies.
+        """Fit the classifier, then return the samples followed by their adversarial copies.
 
         Parameters
         ----------
@@ -181,10 +182,10 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         Returns
         -------
         X_resampled : array, frame or tensor of shape (2 * n_samples, n_features)
-            X and below it the copies. Frames get a new index from 0 on, as imbalanced-learn's
-            samplers give them.
+            X followed by the copies. Frames get a new index that starts at 0, as in
+            imbalanced-learn.
         y_resampled : array, series or tensor of shape (2 * n_samples,)
-            Twice y.
+            The labels y, twice.
         """
         copies = self._copies(X, y, self._fit_models(X, y))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
@@ -195,7 +196,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
 
 def _stack(X, copies):
-    """X and below it its copies, which may be floating point numbers where X holds integers."""
+    """Stack X and its copies; integers in X become floating-point numbers like the copies."""
     if isinstance(X, torch.Tensor):
         return torch.cat([X, copies])
     if not hasattr(X, "columns"):

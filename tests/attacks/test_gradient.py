@@ -154,7 +154,7 @@ def test_samples_that_are_fooled_start_no_more(network, data):
     hook = network.register_forward_pre_hook(count)
     pgd(network, X, y, 0.1, n_steps=3, n_restarts=2, random_state=0, batch_size=len(X))
     hook.remove()
-    # Three steps and the comparison of last iterates, for each start.
+    # Per start: three steps, and one pass to compare the last iterates.
     assert seen == [len(X)] * 4 + [n_right] * 4
 
 
@@ -231,7 +231,7 @@ def test_targeted_copies_of_a_network_are_classified_as_the_target(network, data
 
 def test_a_restart_that_fools_the_module_beats_one_of_higher_loss():
     class Trap(nn.Module):
-        """At 1 two rivals add up to a high loss; at -1 a single one wins, at a lower loss."""
+        """At 1 two rivals give a high loss but no error; at -1 one rival wins at a lower loss."""
 
         def forward(self, X):
             two, one = (0.9 * X).expand(-1, 2), -1.2 * X

@@ -75,7 +75,7 @@ def test_no_attack_beats_the_certificate(iris):
 
 @pytest.fixture(scope="module")
 def maxout(iris):
-    """A network behind a scaler that clamps."""
+    """A network after a scaler that clips."""
     network = AdversarialMaxoutClassifier((12,), 2, epsilon=0.05, max_iter=40, random_state=0)
     return make_pipeline(MinMaxScaler(clip=True), network).fit(*iris)
 
@@ -240,7 +240,7 @@ def test_where_nothing_can_change_the_prediction_the_radius_is_infinite(iris):
     X, y = iris
     y = y > 0
     model = LogisticRegression().fit(X[:, :3], y)
-    # A feature without weight, alone in being free to move.
+    # Only the feature of weight 0 may change.
     model.coef_[0, 2] = 0
     fixed = robustness_radius(model, X[:, :3], scale=[0, 0, 1])
     assert np.isposinf(fixed).all()
@@ -284,8 +284,8 @@ def test_radii_of_a_frame_may_be_read_only(iris):
     X, y = iris
     model = LogisticRegression(max_iter=1000).fit(X, y)
     radius = np.full(4, 0.3)
-    radius.flags.writeable = False  # as pandas gives out the numbers of a series
-    torch.set_warn_always(True)  # otherwise once a process
+    radius.flags.writeable = False  # like the array of a pandas Series
+    torch.set_warn_always(True)  # the default is once per process
     try:
         certified = certified_accuracy_score(model, X, y, epsilon=radius)
         multiples = robustness_radius(model, X, y, scale=radius)

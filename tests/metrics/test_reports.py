@@ -1,4 +1,4 @@
-"""Reports and transfer matrices, entry by entry against the scores they are made of."""
+"""Reports and transfer matrices, entry by entry against the underlying scores."""
 
 import sys
 from functools import partial
@@ -167,7 +167,7 @@ def test_bad_input_to_the_matrix_is_explained(iris, linear, forest):
     for single in (linear, forest, make_pipeline(linear)):
         with pytest.raises(TypeError, match=r"sequence or mapping[\s\S]*into a list"):
             transfer_error_matrix(single, X, y, epsilon=0.1)
-    # Though no copies are made of a forest.
+    # The target is checked although no copies are made against a forest.
     with pytest.raises(ValueError, match="epsilon"):
         transfer_error_matrix([forest], X, y, epsilon=-1)
     with pytest.raises(ValueError, match="4 features.*2"):

@@ -1,4 +1,4 @@
-"""How the classifier is fitted: weights of samples, early stopping, schedules, precisions."""
+"""The fit of the classifier: sample weights, early stopping, schedules, precisions."""
 
 import copy
 
@@ -229,7 +229,7 @@ def test_the_progress_bar_counts_epochs_and_shows_the_loss(digits, capsys, small
 
 
 def test_compiled_training_gives_the_same_weights(digits, monkeypatch, small):
-    # Without the generation of code, which takes a minute: the shell around the module is tested.
+    # Without code generation, which takes a minute: only the wrapper around the module is tested.
     X, y = digits
     compiler, names = torch.compile, []
 

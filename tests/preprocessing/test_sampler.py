@@ -105,7 +105,7 @@ def test_categories_are_repeated_as_they_are():
     with pytest.warns(UserWarning, match="town"):
         resampled, _ = FGSMSampler(model, epsilon=0.25).fit_resample(X, y)
     assert resampled["town"].equals(pd.concat([X["town"], X["town"]], ignore_index=True))
-    # The label is whether the number is positive, so its worst change is towards 0 and beyond.
+    # The label is the sign of the number, so the worst perturbation moves it towards 0.
     np.testing.assert_allclose(resampled["size"][100:], X["size"] - 0.25 * np.where(y, 1, -1))
 
 

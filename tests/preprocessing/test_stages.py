@@ -1,4 +1,4 @@
-"""What comes after a FGSMTransformer in a pipeline, and when it meets copies."""
+"""Which data the steps after a FGSMTransformer receive, by the stages of a pipeline."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_routed_labels_make_the_score_the_accuracy_under_attack(cancer, routed_p
     routed_pipeline.fit(X, y)
     under_attack = adversarial_accuracy_score(routed_pipeline[-1], X, y, epsilon=0.3)
     assert routed_pipeline.score(X, y, y_true=y) == under_attack
-    # Without them a sample that is wrong already moves back over the boundary.
+    # With predicted labels, a misclassified sample would move back across the boundary.
     assert routed_pipeline.score(X, y) > under_attack
     np.testing.assert_array_equal(
         routed_pipeline.predict(X, y_true=y),

@@ -50,7 +50,7 @@ def test_copies_of_a_linear_model_are_the_closed_form(cancer, model):
         expected = X - epsilon * direction * sign
         np.testing.assert_allclose(attack.transform(X, y), expected)
         np.testing.assert_allclose(attack.fit_transform(X, y), expected)
-    # Without y the predictions stand in for the true labels.
+    # Without y the predictions are used.
     np.testing.assert_allclose(attack.transform(X), X - epsilon * direction * predicted)
 
 
