@@ -266,7 +266,7 @@ def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, 
 
 
 def _best_of_restarts(ascend, n_restarts, objective, clean, allowed):
-    """The perturbation with the largest objective per sample; a success is not restarted."""
+    """Per sample the first successful perturbation, else the one with the largest objective."""
     best = ascend(objective, clean, allowed)
     if n_restarts == 1:
         return best
