@@ -27,8 +27,8 @@ from sk_adv.linear_model import adversarial_logistic_path
 path = adversarial_logistic_path(X, y, n_epsilons=100, epsilon_min_ratio=0.03)
 
 # %%
-# The L1 penalty has such a point too: the ``C`` below which no entry of the gradient at zero weights
-# exceeds the penalty. The path starts there, and each fit starts from the one before it.
+# The L1 penalty has such a point too: the ``C`` below which no entry of the gradient at zero
+# weights exceeds the penalty. The path starts there, and each fit starts from the one before it.
 
 import numpy as np
 from sklearn import __version__
@@ -67,8 +67,8 @@ for ax in axes:
 # -----------------
 # At the same number of features, the adversarial weights are larger. An L1 penalty with a
 # well-chosen ``C`` can be as robust if the choice of features matters more than the size of the
-# weights. But ``epsilon`` is the change to withstand, in the units of the data, while ``C`` has to be
-# found by trial.
+# weights. But ``epsilon`` is the change to withstand, in the units of the data, while ``C`` has to
+# be found by trial.
 
 figure, ax = plt.subplots(layout="constrained")
 for name, coefs in {"adversarial": path.coefs[:, 0], "L1": lasso_coefs}.items():

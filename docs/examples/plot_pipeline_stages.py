@@ -77,8 +77,8 @@ accuracies = {
 # - ``stage="test"`` reports an attack on the plain network. Here the next classifier is the same
 #   network, so the attack meets its target; PGD, with many steps, finds a little more.
 # - ``stage="train"`` and ``stage="both"`` train the same network and report different scores.
-#   The network is right on copies like those that it was trained on, and worse than the plain network
-#   under an attack on itself: it has learned the traces of *that* attack.
+#   The network is right on copies like those that it was trained on, and worse than the plain
+#   network under an attack on itself: it has learned the traces of *that* attack.
 # - The sampler's clean half restores the accuracy on clean digits, and nothing else.
 # - A network is hardened by copies that are made against it as it learns.
 
