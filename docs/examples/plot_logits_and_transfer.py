@@ -66,8 +66,8 @@ for ax, name in zip(axes, ("perceptron", "robust maxout"), strict=True):
 # In each row, copies of all test digits are made against one model, and every model classifies
 # them. The diagonal is the attack on the model itself. The other entries are attacks by an
 # adversary who has trained another model and never saw the target. They can exceed the diagonal,
-# as a single step is not the worst attack. The forest has no gradient, so no copies are made against
-# it (the hatched row), but copies against the other models fool it.
+# as a single step is not the worst attack. The forest has no gradient, so no copies are made
+# against it (the hatched row), but copies against the other models fool it.
 
 from sk_adv.inspection import TransferMatrixDisplay
 
