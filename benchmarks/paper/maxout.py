@@ -26,7 +26,7 @@ from sk_adv.neural_network import MaxoutNet
 
 
 def judge_plain(ours):
-    """M1 is fooled, and how near its clean error comes to the paper's."""
+    """Compare M1's clean error with the paper's, and check that attacks fool it."""
     fooled = ours["FGSM error"] > 0.8 and ours[CONFIDENCE] > 0.8
     # The standard error of one percent of 10,000 digits is a tenth of a percent.
     excess = ours["clean error"] - 0.0094
@@ -105,7 +105,7 @@ def adversarial(lab, seed):
     "paper. On PGD's copies M2 is as sure as can be.",
 )
 def confidence(lab, seed):
-    """Under FGSM, and under PGD, which fools it far more often."""
+    """Confidence on errors under FGSM, and under PGD, which fools the network far more often."""
     model, X, y = adversarial_maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
     return {
         CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON),
@@ -132,7 +132,7 @@ def confidence(lab, seed):
     "take five times as long as M2's 40.",
 )
 def clean_errors(lab, seed):
-    """Dropout alone, dropout with adversarial training, and the same without it."""
+    """Clean errors with dropout alone, with adversarial training as well, and M2 without it."""
     X, y = lab.digits.X_test, lab.digits.y_test
     models = three_maxouts(lab, seed)
     return {name: 1 - model.score(X, y) for name, model in models.items()}
@@ -165,7 +165,7 @@ class WithWeightDecay(NeuralNetClassifier):
     "longer training was not measured.",
 )
 def weight_decay(lab, seed):
-    """At the paper's coefficient and without decay; with dropout and without."""
+    """Errors with the paper's coefficient and without decay, with dropout and without."""
     found = {}
     dropout = {"module__input_dropout": 0.2, "module__hidden_dropout": 0.5}
     for suffix, params in (("", {}), (", dropout", dropout)):
@@ -191,8 +191,8 @@ def weight_decay(lab, seed):
 def participation(weights):
     """Participation ratio of squared weights over pixels, (Σ w²)² / Σ w⁴: how many pixels count.
 
-    A filter that looks at one pixel has 1, one that looks at all of them equally their number, and
-    one of independent Gaussian weights a third of it.
+    It is 1 for a filter with one nonzero weight, the number of pixels for equal weights, and a
+    third of that number for independent Gaussian weights.
     """
     squares = np.asarray(weights) ** 2
     return squares.sum(-1) ** 2 / (squares**2).sum(-1)
@@ -201,8 +201,8 @@ def participation(weights):
 def first_layer(model, X):
     """First-layer filters, (n_pieces, n_units, 784), and the share of samples on which each acts.
 
-    A piece acts where it is the largest of its unit; one that never does keeps the noise that it
-    was initialised with, and says nothing.
+    A piece acts where it is the largest of its unit. A piece that never acts keeps its random
+    initial weights and is meaningless.
     """
     if isinstance(model, Pipeline):
         model, X = model[-1], model[:-1].transform(X)
@@ -217,8 +217,8 @@ def first_layer(model, X):
 def spread(weights):
     """Root mean square distance of squared weights from their centre, in pixels of 28 × 28.
 
-    Weights spread evenly over the image have 11.4: small is localised, where few pixels that lie
-    far apart are not.
+    It is 11.4 for weights spread evenly over the image. A small value means a localised filter; a
+    filter of a few pixels that lie far apart is not localised.
     """
     shares = np.asarray(weights).reshape(*np.shape(weights)[:-1], 28, 28) ** 2
     shares = shares / shares.sum((-2, -1), keepdims=True)
@@ -241,7 +241,7 @@ def linear_models(lab):
 
 
 def judge_filters(ours):
-    """M2 against the network that was trained in the same way on clean digits, and against M1."""
+    """Compare M2 with a network trained like it on clean digits, and with M1."""
 
     def looks_closer_than(other):
         return (
@@ -289,7 +289,7 @@ def judge_filters(ours):
     "filters are more local than M2's.",
 )
 def localisation(lab, seed):
-    """Of M1, M2 and the linear models, which do not depend on the seed."""
+    """Localisation of the filters of M1, M2 and the linear models; these are not random."""
     scale, found = lab.digits.X_train.std(0), {}
 
     def describe(name, weights, acting=None):
@@ -313,7 +313,7 @@ def localisation(lab, seed):
     "in the figures of M7 they count nothing.",
 )
 def draw_filters(lab):
-    """Side by side."""
+    """Filters side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
     models = both_maxouts(lab, 0)
     for ax, (name, model) in zip(axes, models.items(), strict=True):
@@ -332,7 +332,7 @@ def draw_filters(lab):
     "at ε = 0.1.",
 )
 def draw_linear(lab):
-    """Twelve images."""
+    """The weights as twelve images."""
     models = linear_models(lab)
     weights = np.concatenate([model.coef_ for model in models.values()])
     names = [*(f"softmax: {k}" for k in range(10)), "3 versus 7", "adversarial"]
@@ -347,7 +347,7 @@ def draw_linear(lab):
     "Copies are not clipped. M1 and M2 differ in more than adversarial training (see their notes).",
 )
 def draw_curves(lab):
-    """On the first test digits, as PGD is costly."""
+    """Errors on the first test digits only, as PGD is costly."""
     data = lab.digits.first(200 if lab.quick else 1000)
     pgd = lab.pgd_params
     seed = pgd.pop("random_state")

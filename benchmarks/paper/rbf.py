@@ -69,7 +69,7 @@ def rbf(lab, seed):
 
 
 def confidence(model, X):
-    """The model's class for each sample, and its probability for it."""
+    """The predicted class of each sample, and its probability."""
     with torch.no_grad():
         probabilities = as_module(model, device="cpu")(torch.from_numpy(X)).sigmoid().numpy()
     return probabilities.argmax(1), probabilities.max(1)
@@ -99,7 +99,7 @@ def confidence(model, X):
     "paper's. PGD finds an error for every digit at more confidence: unsure is not robust.",
 )
 def shallow_rbf(lab, seed):
-    """Beside the attacks random noise of the same size."""
+    """Errors under attacks, and under random noise of the same size."""
     model, X, y = rbf(lab, seed), lab.digits.X_test, lab.digits.y_test
     module = as_module(model, device="cpu")
     attacks = {
@@ -120,7 +120,7 @@ def shallow_rbf(lab, seed):
 
 
 def agreement(first, second, X, y):
-    """Of the errors of both, the share on which they name the same class."""
+    """The share of the samples on which both err that both give the same class."""
     first, second = first(X), second(X)
     both = (first != y) & (second != y)
     return float((first == second)[both].mean())
@@ -141,7 +141,7 @@ def agreement(first, second, X, y):
     "model's: its class that far off the data is decided among tiny probabilities (see A3).",
 )
 def shared_mistakes(lab, seed):
-    """On copies made against M1."""
+    """Agreement of models on copies made against M1."""
     M1, X, y = plain_maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
     shallow, quadratic = lab.fitted(PLAIN, lab.digits), rbf(lab, seed)
 
