@@ -177,15 +177,16 @@ def judge_penalties(ours):
     verdict=judge_penalties,
     n_seeds=1,
     numbers=tuple(f"{name}, 3 versus 7: pixels" for name in SPARSE),
-    note="The worst case is computed, not attacked. The pull of the penalty ε‖w‖₁ inside the loss "
-    "on ‖w‖₁, in units of ε, is the mean of σ(ε‖w‖₁ - m) over the training digits with margins m, "
-    "at the radius ε of the training, which the search chose: 1/2 at w = 0, where that of an L1 "
-    "penalty beside the loss is its constant coefficient whatever the weights. As the weights "
-    "grow, it falls to 0 on digits whose margins hold in the worst case and rises to 1 on those "
-    "that do not, so that on the whole it falls towards their share and no further: at such radii "
-    "this is the case of underfitting that the paper describes. The three penalties were tuned "
-    "for the worst case by cross-validation, the plain model was not. So well tuned, L1 weight "
-    "decay is a strong rival; untuned, it would flatter ours.",
+    note="The worst case is computed, not attacked. The pull of the penalty is the derivative of "
+    "the loss in ‖w‖₁, in units of ε: the mean of σ(ε‖w‖₁ - m) over the training digits with "
+    "margins m, at the radius ε of the training, which the search chose. At w = 0 it is 1/2. "
+    "The pull of an L1 penalty beside the loss is constant, whatever the weights. As the "
+    "weights grow, our pull falls to 0 on digits that are right in the worst case, and rises "
+    "to 1 on digits that are not. So its mean falls no further than the share of the latter. "
+    "At such radii this is the underfitting that the paper describes. The three penalties "
+    "were tuned for the worst case by cross-validation, the plain model was not. Tuned in "
+    "this way, L1 weight decay is a strong rival. A comparison with untuned L1 weight decay "
+    "would flatter ours.",
 )
 def penalties(lab, seed):
     """Models tuned for the attack in the test, and the remaining pull of the penalty."""
@@ -258,9 +259,10 @@ def curves(models, data, epsilons, tuned_for):
         else "differs"
     ),
     numbers=tuple(f"{prefix}{n} pixels" for n in N_PIXELS for prefix in ("", "m, ", "ε·m·n, ")),
-    note="For a vector of n given weights of mean size m, ε·m·n is an identity; in trained models "
-    "m depends on n. A change counts by what it has to overcome, so the first figure of each n is "
-    "ε·m·n over the standard deviation of wᵀx over the test digits.",
+    note="For given weights of mean size m, FGSM changes the activation by exactly ε·m·n. In "
+    "trained models m depends on n. The change matters only in comparison with the spread of "
+    "the activation, so the first figure of each n is ε·m·n over the standard deviation of "
+    "wᵀx over the test digits.",
 )
 def growth(lab, seed):
     """ε‖w‖₁ over the spread of wᵀx, with ‖w‖₁ = m·n."""

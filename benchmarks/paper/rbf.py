@@ -90,13 +90,14 @@ def confidence(model, X):
         + " under random noise; the error "
         + ("agrees" if abs(ours["FGSM error"] - 0.554) < 0.05 else "differs")
     ),
-    note="One unit a class, with a precision of its own for each pixel, trained by "
-    "`AdversarialNet` with `alpha=1` on the sum of the classes' cross-entropies. FGSM climbs the "
-    "loss that the network was trained on; PGD climbs the log-odds of the rivals, which aims at "
-    "the class. Training makes the precisions large at pixels that are hardly ever inked, so that "
-    "a step of ε at every pixel, in a random direction too, leaves hardly a unit active, and the "
-    "class is decided among tiny probabilities: hence more errors, at less confidence, than the "
-    "paper's. PGD finds an error for every digit at more confidence: unsure is not robust.",
+    note="One unit per class, with one precision per pixel, trained by `AdversarialNet` with "
+    "`alpha=1` on the sum of the classes' cross-entropies. FGSM raises the loss that the "
+    "network was trained on; PGD raises the log-odds against the true class. Training makes "
+    "the precisions large at pixels that are hardly ever inked. So after a step of ε at every "
+    "pixel, also in a random direction, hardly any unit is active, and the prediction "
+    "compares tiny probabilities. Hence there are more errors, at less confidence, than in "
+    "the paper. PGD finds an error for every digit, at more confidence: a network of low "
+    "confidence is not robust for that.",
 )
 def shallow_rbf(lab, seed):
     """Errors under attacks, and under random noise of the same size."""
@@ -136,9 +137,9 @@ def agreement(first, second, X, y):
         if ours["softmax"] > max(ours["RBF"], ours["RBF with softmax"])
         else "differs"
     ),
-    note="Where two models that both err agree by chance, they do so on one ninth of the digits. "
-    "The RBF network's agreement is about two and a half to three times that, far below the linear "
-    "model's: its class that far off the data is decided among tiny probabilities (see A3).",
+    note="Two models that both err would agree by chance on one ninth of the digits. The RBF "
+    "network's agreement is about two and a half to three times that, far below the linear "
+    "model's: that far from the data its prediction compares tiny probabilities (see A3).",
 )
 def shared_mistakes(lab, seed):
     """Agreement of models on copies made against M1."""

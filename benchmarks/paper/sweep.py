@@ -32,12 +32,12 @@ def judge(ours):
     "values off the data",
     verdict=judge,
     numbers=("upper end of the band, median ε",),
-    note="Shares of the ε from -10 to 10 in steps of 0.05. A step is straight if the logits at "
-    "its ε and both its neighbours lie on a line to a millionth of the largest logit. The upper "
+    note="Shares of the ε from -10 to 10 in steps of 0.05. A step is straight if the logits at its "
+    "ε and both its neighbours lie on a line to a millionth of the largest logit. The upper "
     "end of the band is the smallest ε > 0, to 0.005, at which a digit that was classified "
-    "correctly no longer is. Towards ε < 0 the step raises the logit of the true class while it "
-    "leaves the data, and the network goes on in straight pieces: the values are extreme, "
-    "but M1 is right at most of these ε. The paper shows one digit.",
+    "correctly is misclassified. For ε < 0 the step raises the logit of the true class, and "
+    "leaves the data along straight pieces of the network. The logits are extreme, but M1 is "
+    "right at most of these ε. The paper shows one digit.",
 )
 def sweep(lab, seed):
     """The range of ε with the right class, and the share of straight steps of the logits."""
