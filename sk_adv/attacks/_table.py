@@ -12,7 +12,6 @@ from sk_adv.attacks._rotation import rotate_towards_gradient
 
 # Arguments of every attack, and optional arguments that the library passes on.
 _SIGNATURE = ("module", "X", "y", "epsilon", "norm", "bounds")
-_CONTEXT = ("batch_size", "loss", "random_state", "targeted")
 
 
 @dataclass(frozen=True)

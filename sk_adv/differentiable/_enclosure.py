@@ -243,7 +243,7 @@ class Enclosure:
 
         Returns
         -------
-        torch.Tensor of shape (n_samples, n_values) or (n_samples, *shape)
+        torch.Tensor of shape (n_samples, n_values) or (n_samples, ...)
             The same numbers.
         """
         return values if self.shape is None else values.unflatten(1, self.shape)

@@ -25,9 +25,7 @@ def craft(attack, module, X, y, perturbations, *, loss):
     torch.Tensor of the shape of X
     """
     # Ten steps are enough for training; scores use more.
-    context = {"batch_size": len(X), "n_steps": 10}
-    if attack.attack.takes_set:
-        context["loss"] = loss
+    context = {"batch_size": len(X), "n_steps": 10, "loss": loss}
     if attack.attack.is_random:
         # Drawn from torch's random state, so that the seed of the training also seeds the attack.
         context["random_state"] = int(torch.randint(2**31 - 1, ()))
