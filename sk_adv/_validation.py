@@ -42,7 +42,9 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
     if class_weight is not None:
         # Samples of weight 0 don't count when the classes are balanced.
         used = np.flatnonzero(weight)
-        known = np.unique(y[used]) if classes is None else np.union1d(y[used], classes)
+        known = np.unique(y[used])
+        if classes is not None and class_weight != "balanced":
+            known = np.union1d(known, classes)
         try:
             factors = compute_class_weight(
                 class_weight,

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import check_radius, column_names, sample_shape
-from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
+from sk_adv.linear_model._fitting import make_training_set, over_all_classes, solve, zero_start
 from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
 
 _CONSTRAINTS = {
@@ -118,7 +118,9 @@ def _epsilon_max(data, scale, alpha, norm):
             "The radius at which all weights are zero exists only where every feature can be "
             "changed, but scale holds 0: pass the radii as an array, epsilons=[...]."
         )
-    membership = torch.nn.functional.one_hot(data.labels, len(data.classes)).to(data.weight)
+    if data.is_constant:
+        return 0.0
+    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
     weighted = membership * data.weight[:, None]
     if data.fit_intercept:
         means = data.X.transposed_product(weighted / weighted.sum(0)).T
@@ -267,12 +269,11 @@ def adversarial_logistic_path(
     for epsilon, solution in zip(epsilons, walk(data, epsilons, scale, **parameters), strict=True):
         warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=5)
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
+    rows = [over_all_classes(data, solution) for solution in solutions]
     return Bunch(
         epsilons=epsilons,
-        coefs=np.stack([np.atleast_2d(to_numpy(solution.coef)) for solution in solutions]),
-        intercepts=np.stack(
-            [np.atleast_1d(to_numpy(solution.intercept)) for solution in solutions]
-        ),
+        coefs=np.stack([to_numpy(coef) for coef, _ in rows]),
+        intercepts=np.stack([to_numpy(intercept) for _, intercept in rows]),
         objectives=np.array([solution.objective for solution in solutions]),
         violations=np.array([solution.violation for solution in solutions]),
         n_iters=np.array([solution.n_iter for solution in solutions]),
