@@ -205,7 +205,10 @@ def classes_of(estimator, X):
     -------
     ndarray of shape (n_classes,)
     """
-    return _labels(estimator, X.iloc[:1] if hasattr(X, "iloc") else X[:1])
+    if hasattr(X, "iloc"):
+        return _labels(estimator, X.iloc[:1])
+    # Objects that become arrays need not have rows themselves.
+    return _labels(estimator, X[:1] if hasattr(X, "__getitem__") else np.asarray(X)[:1])
 
 
 @functools.singledispatch
