@@ -145,7 +145,19 @@ def perturb(
     if attacked.any() and (split is None or split.free.any()):
         rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
         copies[rows] = attack(module, values[rows], indices, perturbations, **context)
-    return in_container_of(X, copies, free=None if split is None else split.free)
+    free = None if split is None else split.free
+    if hasattr(X, "columns"):
+        # The other columns of a frame keep their types.
+        may_change = _may_change(values, copies, perturbations)
+        free = may_change if free is None else free & may_change
+    return in_container_of(X, copies, free=free)
+
+
+def _may_change(values, copies, perturbations):
+    """Which columns have a positive radius, or have changed, as `bounds` change them too."""
+    radii = perturbations.epsilon.expand(values.shape[1]).numpy()
+    same = (copies == values) | (np.isnan(copies) & np.isnan(values))
+    return (radii > 0) | ~same.all(axis=0)
 
 
 def check_fixed_columns(split, perturbations):
