@@ -12,7 +12,11 @@ from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
-from sk_adv.linear_model._multiclass_problem import MulticlassProblem, centre
+from sk_adv.linear_model._multiclass_problem import (
+    MulticlassPoint,
+    MulticlassProblem,
+    centre,
+)
 from sk_adv.linear_model._multiclass_solver import minimise_bound
 from sk_adv.linear_model._newton import Solution, Start, no_report
 from sk_adv.linear_model._screening import minimise_screened
@@ -101,6 +105,14 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
     )
 
 
+def gaps_of_means(data):
+    """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
+    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
+    weighted = membership * data.weight[:, None]
+    means = data.X.transposed_product(weighted / weighted.sum(0)).T
+    return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+
+
 def zero_start(data):
     """Weights of 0, and intercepts that give each class its share of the samples."""
     n_features = data.X.shape[1]
@@ -170,6 +182,8 @@ def solve(
             fit_intercept=data.fit_intercept,
             **parameters,
         )
+        if data.fit_intercept and _can_merge_means(data, problem):
+            return _without_weights(data, problem)
         return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
     problem = _binary_problem(data, **parameters)
     X = data.standardised
@@ -181,6 +195,34 @@ def solve(
         solution = minimise(problem, start, refine=not on_path, callback=callback, **options)
     coef, intercept = X.to_raw(solution.coef, solution.intercept)
     return replace(solution, coef=coef, intercept=intercept)
+
+
+def _can_merge_means(data, problem):
+    """Whether the adversary can move each two class means to the same point: W = 0 is optimal.
+
+    ‖(x̄_k - x̄_l) / ε‖ <= 2 (1-α) for all pairs; see `epsilon_max`.
+    """
+    if problem.is_smooth:
+        return False
+    gaps = gaps_of_means(data)
+    scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
+    longest = torch.linalg.vector_norm(scaled, ord=problem.norm, dim=1).max()
+    # At `epsilon_max` itself the two sides differ by rounding only.
+    return bool(longest <= 2 * (1 - problem.alpha) * (1 + 1e-12))
+
+
+def _without_weights(data, problem):
+    """The solution W = 0, with the class shares as probabilities."""
+    start = zero_start(data)
+    intercept = centre(start.intercept)
+    return Solution(
+        coef=start.coef,
+        intercept=intercept,
+        objective=float(MulticlassPoint(problem, start.coef, intercept).objective),
+        violation=0.0,
+        n_iter=0,
+        status="optimal",
+    )
 
 
 def _constant(data):

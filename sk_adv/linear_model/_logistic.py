@@ -140,9 +140,9 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions (see Notes). For two classes, the
-        violation is measured on standardised features, so the units of X do not matter, and the
-        next step must also promise to lower the objective by no more than this share of it.
+        Largest allowed violation of the optimality conditions (see Notes), measured on standardised
+        features. For two classes, the next step must also promise to lower the objective by no more
+        than this share of it.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -176,7 +176,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     violation_ : float
         The largest violation of the optimality conditions at the solution, on standardised
         features. For three classes and more, the largest entry of the gradient of the bound with
-        rounded kinks, on the features as they are.
+        rounded kinks.
 
     n_features_in_ : int
         Number of features seen in `fit`.

@@ -11,7 +11,13 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import check_radius, column_names, sample_shape
-from sk_adv.linear_model._fitting import make_training_set, over_all_classes, solve, zero_start
+from sk_adv.linear_model._fitting import (
+    gaps_of_means,
+    make_training_set,
+    over_all_classes,
+    solve,
+    zero_start,
+)
 from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
 
 _CONSTRAINTS = {
@@ -120,14 +126,11 @@ def _epsilon_max(data, scale, alpha, norm):
         )
     if data.is_constant:
         return 0.0
-    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
-    weighted = membership * data.weight[:, None]
     if data.fit_intercept:
-        means = data.X.transposed_product(weighted / weighted.sum(0)).T
-        gaps = torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+        gaps = gaps_of_means(data)
         share = 2 * (1 - alpha)
     elif data.is_binary:
-        gaps = data.X.transposed_product(weighted[:, 1] - weighted[:, 0])[None]
+        gaps = data.X.transposed_product(data.weight * (2 * data.labels - 1))[None]
         share = 1 - alpha
     else:
         raise ValueError("epsilon_max of more than two classes needs fit_intercept=True.")

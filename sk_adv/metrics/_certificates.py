@@ -14,7 +14,12 @@ from sk_adv._perturbations import (
     sample_shape,
 )
 from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, check_fixed_columns, numeric
+from sk_adv.attacks._estimators import (
+    check_classifier,
+    check_fixed_columns,
+    numeric,
+    perturb,
+)
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import enclose_linear
@@ -94,7 +99,8 @@ def certified_accuracy_score(
     -----
     The bounds are computed in float64. They are widened by a bound on the rounding errors of the
     copies and of the model's own predictions, at the coarser of the precisions of X and of the
-    weights. A sample whose margin could be lost to rounding is not certified.
+    weights. A sample whose margin could be lost to rounding is not certified. Where all radii are
+    0, the predictions themselves are counted.
 
     References
     ----------
@@ -123,7 +129,18 @@ def certified_accuracy_score(
     for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
         region = Enclosure.of(batch, perturbations, rounding=spacing)
         certified.append(enclose(decision, region).is_led_by(index))
-    return float(np.average(torch.cat(certified).numpy() & known, weights=weight))
+    certified = torch.cat(certified).numpy() & known
+    if not perturbations.epsilon.any():
+        # Nothing can change, so that the predictions decide, also where two classes are equal.
+        certified = estimator.predict(_clipped(estimator, X, y, bounds)) == y
+    return float(np.average(certified, weights=weight))
+
+
+def _clipped(estimator, X, y, bounds):
+    """X brought into the bounds."""
+    if bounds is None:
+        return X
+    return perturb(estimator, X, y, epsilon=0.0, attack="uniform_noise", bounds=bounds)
 
 
 def robustness_radius(

@@ -73,6 +73,32 @@ def test_no_attack_beats_the_certificate(iris):
         assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
 
 
+@pytest.mark.parametrize("bounds", [None, (0.5, 1.0)])
+def test_without_a_radius_it_is_the_accuracy_also_where_classes_tie(bounds):
+    # Half of the samples lie on the boundary, where the first class is predicted.
+    X, y = (
+        np.array([[-1.0], [0.0], [0.0], [1.0], [0.1], [0.3]] * 5),
+        np.array([0, 0, 1, 1, 0, 1] * 5),
+    )
+    model = LogisticRegression().fit(X, y)
+    model.coef_, model.intercept_ = np.array([[0.7]]), np.array([-0.35])
+    X[y == 1] = 0.5
+    inside = X if bounds is None else X.clip(*bounds)
+    expected = model.score(inside, y)
+    assert certified_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+    assert adversarial_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_constant_prediction_is_certified_at_any_radius(n_classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), np.arange(60) % n_classes
+    model = AdversarialLogisticRegression(epsilon=100.0).fit(X, y)
+    assert not model.coef_.any()
+    for epsilon in (0, 0.1, 10):
+        assert certified_accuracy_score(model, X, y, epsilon=epsilon) == model.score(X, y)
+
+
 @pytest.fixture(scope="module")
 def maxout(iris):
     """A network after a scaler that clips."""
@@ -193,7 +219,9 @@ def test_margins_that_single_precision_can_lose_are_not_certified(single):
     if single == "weights":
         model.coef_ = model.coef_.astype(np.float32)
         model.intercept_ = margin - model.coef_.sum(axis=1, dtype=np.float64)
-    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == (single is None)
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=1e-9) == (single is None)
+    # Without a radius the predictions themselves decide.
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == model.score(X, [1, 1])
 
 
 LINEAR = {
