@@ -24,8 +24,9 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     """Minimise a `MulticlassProblem` from a `Start`; returns a `Solution`.
 
     At the end, the largest entry of the gradient of the rounded bound, on standardised features,
-    is at most `tol`: this is the violation. The objective is the exact bound. `max_iter` counts the iterations of all
-    stages. `refine` and `callback` are as in `minimise`; large data is not refined.
+    is at most `tol`: this is the violation. The objective is the exact bound. `max_iter` counts the
+    iterations of all stages. `refine` and `callback` are as in `minimise`; large data is not
+    refined.
     """
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
     coef, intercept = _better_start(problem, start)
