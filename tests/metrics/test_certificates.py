@@ -18,6 +18,7 @@ from sklearn.preprocessing import (
     PowerTransformer,
     StandardScaler,
 )
+from sklearn.svm import SVC
 from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
@@ -205,6 +206,33 @@ def test_models_without_bounds_are_named(iris):
     net = AdversarialNet(module, epsilon=0.1, max_epochs=1, verbose=0).fit(np.float32(X), y)
     with pytest.raises(TypeError, match="Sine"):
         certified_accuracy_score(net, X, y, epsilon=0.1)
+
+
+@pytest.mark.parametrize("certify", [robustness_radius, certified_accuracy_score])
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+@pytest.mark.parametrize("model", [RandomForestClassifier(5), SVC()])
+def test_a_refusal_names_the_estimator_and_a_way_that_works(iris, certify, is_in_pipeline, model):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), model) if is_in_pipeline else model
+    radius = {"epsilon": 0.1} if certify is certified_accuracy_score else {}
+    with pytest.raises(TypeError) as refused:
+        certify(model.fit(X, y), X, y, **radius)
+    message, name = str(refused.value), type(model[-1] if is_in_pipeline else model).__name__
+    assert name in message
+    assert "adversarial_accuracy_score" in message
+    assert "Chain" not in message
+    # The way that the message names, with the estimator that was given.
+    if name == "SVC":
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="pgd")
+    else:
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, surrogate=LogisticRegression())
+
+
+def test_the_exact_attack_names_the_estimator_that_is_not_linear(iris):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), SVC()).fit(X, y)
+    with pytest.raises(TypeError, match="Pipeline of SVC that is not linear.*attack='pgd'"):
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="exact")
 
 
 @pytest.mark.parametrize("single", ["X", "weights", None])
