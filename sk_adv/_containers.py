@@ -34,9 +34,10 @@ def _with_columns(X, copies, free):
         mixed = X.astype(copies.dtype if X.dtype.kind in "iub" else X.dtype)
         mixed[:, free] = copies[:, free]
         return mixed
-    names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]
     if hasattr(X, "iloc"):
         mixed = X.copy()
-        mixed[names] = copies[:, free]
+        for j in np.flatnonzero(free):
+            mixed.isetitem(j, copies[:, j])
         return mixed
+    names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]
     return X.with_columns(type(X)(copies[:, free], schema=names).get_columns())

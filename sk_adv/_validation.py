@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
@@ -42,7 +43,9 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
     if class_weight is not None:
         # Samples of weight 0 don't count when the classes are balanced.
         used = np.flatnonzero(weight)
-        known = np.unique(y[used]) if classes is None else np.union1d(y[used], classes)
+        known = np.unique(y[used])
+        if classes is not None and class_weight != "balanced":
+            known = np.union1d(known, classes)
         try:
             factors = compute_class_weight(
                 class_weight,
@@ -68,6 +71,12 @@ def check_dense(X, who):
             f"{who} needs a dense X, since a perturbation changes zero entries too; got a sparse "
             f"{type(X).__name__}. Call toarray() or to_dense() if the result fits in memory."
         )
+
+
+def name_of(estimator):
+    """The type of an estimator, and of a pipeline's last step, as a message names it."""
+    name = type(estimator).__name__
+    return f"{name} of {name_of(estimator[-1])}" if isinstance(estimator, Pipeline) else name
 
 
 @contextmanager

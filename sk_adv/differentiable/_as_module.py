@@ -205,7 +205,10 @@ def classes_of(estimator, X):
     -------
     ndarray of shape (n_classes,)
     """
-    return _labels(estimator, X.iloc[:1] if hasattr(X, "iloc") else X[:1])
+    if hasattr(X, "iloc"):
+        return _labels(estimator, X.iloc[:1])
+    # Objects that become arrays need not have rows themselves.
+    return _labels(estimator, X[:1] if hasattr(X, "__getitem__") else np.asarray(X)[:1])
 
 
 @functools.singledispatch
@@ -322,10 +325,15 @@ def error_of(estimator, *, exempt=()):
 
     Estimators of the types `exempt` are not looked at.
     """
+    part = refused_part(estimator, exempt=exempt)
+    return None if part is None else _refusal(part)
+
+
+def refused_part(estimator, *, exempt=()):
+    """The estimator itself, or the first of its parts, that `as_module` refuses; None if none."""
     if isinstance(estimator, exempt):
         return None
-    error = _refusal(estimator)
-    if error is not None:
-        return error
-    errors = (error_of(part, exempt=exempt) for part in parts_of(estimator))
-    return next((error for error in errors if error is not None), None)
+    if _refusal(estimator) is not None:
+        return estimator
+    parts = (refused_part(part, exempt=exempt) for part in parts_of(estimator))
+    return next((part for part in parts if part is not None), None)

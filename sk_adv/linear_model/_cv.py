@@ -325,7 +325,7 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=epsilons[position] * scale)
-        model._set_solution(solution, data.classes, X)
+        model._set_solution(solution, data, X)
         warn_unless_optimal(solution, model.alpha, float(epsilons[position]), model.tol)
         scores[position] = scorer(model, X_test, y_test, **test_weights)
     return scores

@@ -13,12 +13,18 @@ from sk_adv._perturbations import (
     column_names,
     sample_shape,
 )
-from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, check_fixed_columns, numeric
+from sk_adv._validation import joint_weight, name_of
+from sk_adv.attacks._estimators import (
+    check_certifiable,
+    check_classifier,
+    check_fixed_columns,
+    numeric,
+    perturb,
+)
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
-from sk_adv.differentiable._intervals import enclose_linear
-from sk_adv.differentiable._linear import decision_module
+from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
+from sk_adv.differentiable._linear import NotLinearError, decision_module
 
 # Number of samples per batch.
 _BATCH = 1000
@@ -94,7 +100,8 @@ def certified_accuracy_score(
     -----
     The bounds are computed in float64. They are widened by a bound on the rounding errors of the
     copies and of the model's own predictions, at the coarser of the precisions of X and of the
-    weights. A sample whose margin could be lost to rounding is not certified.
+    weights. A sample whose margin could be lost to rounding is not certified. Where all radii are
+    0, the predictions themselves are counted.
 
     References
     ----------
@@ -113,6 +120,7 @@ def certified_accuracy_score(
     True
     """
     classes, y = check_classifier(estimator, X, y)
+    check_certifiable(estimator, "certified_accuracy_score")
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     clean, module, perturbations = _numbers(estimator, X, perturbations)
@@ -122,8 +130,26 @@ def certified_accuracy_score(
     certified = []
     for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
         region = Enclosure.of(batch, perturbations, rounding=spacing)
-        certified.append(enclose(decision, region).is_led_by(index))
-    return float(np.average(torch.cat(certified).numpy() & known, weights=weight))
+        try:
+            certified.append(enclose(decision, region).is_led_by(index))
+        except NoBoundsError as error:
+            raise NoBoundsError(
+                f"There is no certificate for this {name_of(estimator)}. "
+                "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
+                f"from above. The reason: {error}"
+            ) from error
+    certified = torch.cat(certified).numpy() & known
+    if not perturbations.epsilon.any():
+        # Nothing can change, so that the predictions decide, also where two classes are equal.
+        certified = estimator.predict(_clipped(estimator, X, y, bounds)) == y
+    return float(np.average(certified, weights=weight))
+
+
+def _clipped(estimator, X, y, bounds):
+    """X brought into the bounds."""
+    if bounds is None:
+        return X
+    return perturb(estimator, X, y, epsilon=0.0, attack="uniform_noise", bounds=bounds)
 
 
 def robustness_radius(
@@ -190,9 +216,18 @@ def robustness_radius(
     """
     check_is_fitted(estimator)
     classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
+    check_certifiable(estimator, "robustness_radius")
     clean, module, unit = _numbers(estimator, X, unit_set(scale, norm, None, X))
     known, labels = _indices(classes, y)
-    region = enclose_linear(module.double(), Enclosure.of(clean.double(), unit))
+    try:
+        region = enclose_linear(module.double(), Enclosure.of(clean.double(), unit))
+    except NotLinearError as error:
+        raise TypeError(
+            "robustness_radius is known for linear models, and pipelines of linear maps before "
+            f"them, only; this {name_of(estimator)} is not linear. adversarial_accuracy_score "
+            "with attack='pgd', at several radii, bounds its accuracy from above; "
+            "certified_accuracy_score bounds that of many networks from below."
+        ) from error
     # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
     ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
     return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)

@@ -93,22 +93,22 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    weight = joint_weight(y, sample_weight, model.class_weight, classes)
+    # A class whose samples all have weight 0 stays a class.
+    known = np.unique(y if classes is None else classes)
+    weight = joint_weight(y, sample_weight, model.class_weight, known)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)
         y, weight = y[rows], weight[rows]
-    known = np.unique(y if classes is None else classes)
     if not np.isin(y, known).all():
         raise ValueError(
             f"y holds labels that are not in classes={known.tolist()}: "
             f"{np.setdiff1d(y, known).tolist()}. Add them to classes in the first call."
         )
-    if len(known) < 2 or not len(y):
-        raise ValueError(
-            f"y must hold at least two classes with positive weight; got {len(known)} class: "
-            f"{known.tolist()}."
-        )
+    if len(known) < 2:
+        raise ValueError(f"y must hold at least two classes; got one class: {known.tolist()}.")
+    if not len(y):
+        raise ValueError("All samples have weight zero: give a positive weight to at least one.")
     if rows is not None and not isinstance(X, np.memmap):
         X, rows = X[rows], None
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)

@@ -96,7 +96,9 @@ class AttackingEstimator(BaseEstimator):
                 check_is_fitted(self.estimator)
                 classes = classes_of(self.estimator, X)
             if len(classes) < 2:
-                raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
+                raise ValueError(
+                    f"y must hold at least two classes; got 1 class: {classes.tolist()}."
+                )
             if self.target is not None:
                 index_of_target(self.target, classes)
             self.estimator_ = clone(self.estimator).fit(X, y)

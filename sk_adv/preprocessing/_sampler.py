@@ -181,10 +181,11 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
         Returns
         -------
-        X_resampled : array, frame or tensor of shape (2 * n_samples, n_features)
-            X followed by the copies. Frames get a new index that starts at 0, as in
-            imbalanced-learn.
-        y_resampled : array, series or tensor of shape (2 * n_samples,)
+        X_resampled : array, list, frame or tensor of shape (2 * n_samples, n_features)
+            X followed by the copies. Columns of numbers or truth values that the attack may change
+            hold floating-point numbers; the others keep their type. Frames get a new index that
+            starts at 0, as in imbalanced-learn.
+        y_resampled : array, list, series or tensor of shape (2 * n_samples,)
             The labels y, twice.
         """
         copies = self._copies(X, y, self._fit_models(X, y))
@@ -196,7 +197,9 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
 
 def _stack(X, copies):
-    """Stack X and its copies; integers in X become floating-point numbers like the copies."""
+    """Stack X and its copies; numbers in X become floating-point numbers like the copies."""
+    if isinstance(X, list):
+        return np.concatenate([X, copies]).tolist()
     if isinstance(X, torch.Tensor):
         return torch.cat([X, copies])
     if not hasattr(X, "columns"):
@@ -204,7 +207,12 @@ def _stack(X, copies):
     if hasattr(X, "iloc"):
         import pandas
 
-        return pandas.concat([X, copies], ignore_index=True)
+        # pandas would stack truth values and numbers to a column of objects.
+        clean = X.copy()
+        for j in range(X.shape[1]):
+            if X.iloc[:, j].dtype != copies.iloc[:, j].dtype:
+                clean.isetitem(j, X.iloc[:, j].astype(copies.iloc[:, j].dtype))
+        return pandas.concat([clean, copies], ignore_index=True)
     import polars
 
     return polars.concat([X, copies], how="vertical_relaxed")

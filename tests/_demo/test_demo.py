@@ -286,7 +286,7 @@ def test_missing_packages_give_one_sentence(monkeypatch):
         command_line.main(["demo"])
     assert stopped.value.code == (
         "python -m sk_adv demo needs mlxtend and tqdm, which can't be found: "
-        'run pip install "sk-adv[demo]".'
+        'run pip install -e ".[demo]" in the checkout.'
     )
 
 

@@ -40,8 +40,7 @@ def test_weights_are_zero_from_epsilon_max_on(norm, alpha, n_classes, fit_interc
     for share in (1.01, 0.9):
         model = AdversarialLogisticRegression(epsilon=share * largest, **shared)
         sizes.append(abs(model.fit(X, y, sample_weight=weight).coef_).max())
-    # For several classes the kinks are rounded, so weights are zero up to the rounding only.
-    assert sizes[0] <= (0 if n_classes == 2 else 1e-4)
+    assert sizes[0] == 0
     if n_classes == 2:
         assert sizes[1] > 1e-3
 

@@ -18,6 +18,7 @@ from sklearn.preprocessing import (
     PowerTransformer,
     StandardScaler,
 )
+from sklearn.svm import SVC
 from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
@@ -71,6 +72,32 @@ def test_no_attack_beats_the_certificate(iris):
         attack = {"attack": "pgd", "attack_params": {"n_restarts": 3}, "random_state": 0}
         attacked = adversarial_accuracy_score(model, X, y, epsilon=epsilon, **attack)
         assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
+
+
+@pytest.mark.parametrize("bounds", [None, (0.5, 1.0)])
+def test_without_a_radius_it_is_the_accuracy_also_where_classes_tie(bounds):
+    # Half of the samples lie on the boundary, where the first class is predicted.
+    X, y = (
+        np.array([[-1.0], [0.0], [0.0], [1.0], [0.1], [0.3]] * 5),
+        np.array([0, 0, 1, 1, 0, 1] * 5),
+    )
+    model = LogisticRegression().fit(X, y)
+    model.coef_, model.intercept_ = np.array([[0.7]]), np.array([-0.35])
+    X[y == 1] = 0.5
+    inside = X if bounds is None else X.clip(*bounds)
+    expected = model.score(inside, y)
+    assert certified_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+    assert adversarial_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_constant_prediction_is_certified_at_any_radius(n_classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), np.arange(60) % n_classes
+    model = AdversarialLogisticRegression(epsilon=100.0).fit(X, y)
+    assert not model.coef_.any()
+    for epsilon in (0, 0.1, 10):
+        assert certified_accuracy_score(model, X, y, epsilon=epsilon) == model.score(X, y)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +208,33 @@ def test_models_without_bounds_are_named(iris):
         certified_accuracy_score(net, X, y, epsilon=0.1)
 
 
+@pytest.mark.parametrize("certify", [robustness_radius, certified_accuracy_score])
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+@pytest.mark.parametrize("model", [RandomForestClassifier(5), SVC()])
+def test_a_refusal_names_the_estimator_and_a_way_that_works(iris, certify, is_in_pipeline, model):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), model) if is_in_pipeline else model
+    radius = {"epsilon": 0.1} if certify is certified_accuracy_score else {}
+    with pytest.raises(TypeError) as refused:
+        certify(model.fit(X, y), X, y, **radius)
+    message, name = str(refused.value), type(model[-1] if is_in_pipeline else model).__name__
+    assert name in message
+    assert "adversarial_accuracy_score" in message
+    assert "Chain" not in message
+    # The way that the message names, with the estimator that was given.
+    if name == "SVC":
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="pgd")
+    else:
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, surrogate=LogisticRegression())
+
+
+def test_the_exact_attack_names_the_estimator_that_is_not_linear(iris):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), SVC()).fit(X, y)
+    with pytest.raises(TypeError, match="Pipeline of SVC that is not linear.*attack='pgd'"):
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="exact")
+
+
 @pytest.mark.parametrize("single", ["X", "weights", None])
 def test_margins_that_single_precision_can_lose_are_not_certified(single):
     n_features, margin = 20_000, 1e-3
@@ -193,7 +247,9 @@ def test_margins_that_single_precision_can_lose_are_not_certified(single):
     if single == "weights":
         model.coef_ = model.coef_.astype(np.float32)
         model.intercept_ = margin - model.coef_.sum(axis=1, dtype=np.float64)
-    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == (single is None)
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=1e-9) == (single is None)
+    # Without a radius the predictions themselves decide.
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == model.score(X, [1, 1])
 
 
 LINEAR = {

@@ -95,6 +95,34 @@ def test_integers_become_floats_rather_than_lose_the_perturbation(container):
     np.testing.assert_array_equal(abs(np.asarray(resampled)[150:] - X).max(axis=1), 0.5)
 
 
+@pytest.mark.parametrize("library", [pd, pl])
+def test_truth_values_become_numbers_where_they_may_change_and_else_stay(library):
+    rng = np.random.default_rng(0)
+    X = library.DataFrame(
+        {"size": rng.normal(size=100), "smokes": rng.random(100) > 0.5, "age": np.arange(100)}
+    )
+    y = (X["size"] + X["smokes"] > 0.5).to_numpy()
+    model = LogisticRegression()
+    for_all, _ = FGSMSampler(model, epsilon=0.25).fit_resample(X, y)
+    assert all("float64" in str(kind).lower() for kind in for_all.dtypes)
+    copies = np.asarray(for_all)[100:]
+    np.testing.assert_allclose(abs(copies - np.asarray(X, dtype=float)), 0.25)
+    for_one, _ = FGSMSampler(model, epsilon={"size": 0.25}).fit_resample(X, y)
+    assert list(for_one.dtypes) == list(X.dtypes)
+    np.testing.assert_array_equal(np.asarray(for_one)[100:, 1:], np.asarray(X)[:, 1:])
+    np.testing.assert_allclose(abs(for_one["size"].to_numpy()[100:] - X["size"].to_numpy()), 0.25)
+
+
+@pytest.mark.parametrize("kind", ["boolean", "Int64", "Float64"])
+def test_columns_of_pandas_own_types_become_plain_numbers(kind):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=100), "count": rng.integers(0, 2, 100)})
+    y = X["size"] + X["count"] > 0.5
+    resampled, _ = FGSMSampler(LogisticRegression()).fit_resample(X.astype({"count": kind}), y)
+    expected, _ = FGSMSampler(LogisticRegression()).fit_resample(X, y)
+    pd.testing.assert_frame_equal(resampled, expected)
+
+
 def test_categories_are_repeated_as_they_are():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"size": rng.normal(size=100), "town": rng.choice(["Bonn", "Ulm"], 100)})
@@ -114,6 +142,7 @@ def test_categories_are_repeated_as_they_are():
     [
         estimator_checks.check_target_type,
         estimator_checks.check_samplers_one_label,
+        estimator_checks.check_samplers_list,
         estimator_checks.check_samplers_pandas,
         estimator_checks.check_samplers_preserve_dtype,
         estimator_checks.check_samplers_2d_target,
