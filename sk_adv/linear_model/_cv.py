@@ -244,7 +244,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             max_iter=self.max_iter,
             device=self.device,
         )
-        scorer = check_scoring(model, scoring=self.scoring)
+        scorer = check_scoring(model, scoring=self.scoring or "accuracy")
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         scores = Parallel(n_jobs=self.n_jobs)(
             delayed(_score_path)(
@@ -290,9 +290,9 @@ def _check_alphas(alphas):
 
 
 def _takes_weights(scorer):
-    if hasattr(scorer, "_accept_sample_weight"):
-        return scorer._accept_sample_weight()
-    return "sample_weight" in signature(scorer).parameters
+    # Each scorer of scikit-learn has the parameter, whether its function does or not.
+    function = getattr(scorer, "_score_func", scorer)
+    return "sample_weight" in signature(function).parameters
 
 
 def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
