@@ -109,6 +109,13 @@ def in_kind_of(X, tensor):
     return to_numpy(tensor)
 
 
+def labels_in_kind_of(X, labels):
+    """Labels, or weights, as a tensor if X is dispatched and they are numbers, else as they are."""
+    if is_dispatched(X) and labels.dtype.kind in "biuf":
+        return torch.as_tensor(labels, device=X.device)
+    return labels
+
+
 def to_tensor(X, **options):
     """Make a tensor of an array without copying it, unless torch can't take it as it lies."""
     # torch warns of read-only memory, which frames give out, and refuses to run backwards.

@@ -57,6 +57,7 @@ def error_rates(y_true, predictions, sample_weight, leading):
             f"predictions must have shape {shapes}, and y_true one label a sample; got "
             f"predictions of shape {predictions.shape} and y_true of shape {y_true.shape}."
         )
+    # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
     unique_labels(y_true, predictions.ravel())
     errors = [
         zero_one_loss(y_true, row, sample_weight=sample_weight)
