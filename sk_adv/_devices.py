@@ -114,6 +114,13 @@ def in_kind_of(X, tensor):
     return to_numpy(tensor)
 
 
+def labels_in_kind_of(X, labels):
+    """Labels, or weights, as a tensor if X is dispatched and they are numbers, else as they are."""
+    if is_dispatched(X) and labels.dtype.kind in "biuf":
+        return torch.as_tensor(labels, device=X.device)
+    return labels
+
+
 def to_tensor(X, **options):
     """Convert an array to a tensor that shares its memory where torch allows it."""
     # torch warns about read-only arrays, which data frames return, and rejects negative strides.

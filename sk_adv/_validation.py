@@ -47,18 +47,18 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
         if classes is not None and class_weight != "balanced":
             known = np.union1d(known, classes)
         try:
-            factors = compute_class_weight(
-                class_weight,
-                classes=known,
-                y=y[used],
-                sample_weight=None if sample_weight is None else weight[used],
-            )
+            factors = compute_class_weight(class_weight, classes=known, y=y[used])
         except ValueError as error:
             raise ValueError(f"class_weight={class_weight!r}: {error}") from error
+        position = np.searchsorted(known, y[used])
+        if isinstance(class_weight, str):
+            # "balanced": scikit-learn below 1.7 counts samples there, and not their weights.
+            total = np.bincount(position, weight[used])
+            factors = total.sum() / (len(total) * total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
         weight = weight.copy()
-        weight[used] *= factors[np.searchsorted(known, y[used])]
+        weight[used] *= factors[position]
     if not np.isfinite(weight.sum()):
         raise ValueError("The sum of the weights overflows float64: pass smaller weights.")
     return weight

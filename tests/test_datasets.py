@@ -290,6 +290,7 @@ def openml_pages(images, labels):
         "status": "active",
         "format": "ARFF",
         "description": "A stand-in.",
+        "file_id": "52667",
         "url": "https://www.openml.org/data/v1/download/52667/mnist_784.arff",
         "md5_checksum": hashlib.md5(arff).hexdigest(),
     }
@@ -302,6 +303,8 @@ def openml_pages(images, labels):
         "/api/v1/json/data/qualities/554": {"data_qualities": {"quality": quality}},
     }
     pages = {path: json.dumps(answer).encode() for path, answer in answers.items()}
+    # scikit-learn below 1.7 asks for the number of the file, later ones for its address.
+    pages["/data/v1/download/52667"] = arff
     return pages | {"/data/v1/download/52667/mnist_784.arff": arff}
 
 

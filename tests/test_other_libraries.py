@@ -142,9 +142,9 @@ def test_foolbox_attacks_a_pipeline_in_raw_units(load, epsilon, dtype, norm):
     expected = fgsm(module, X, y, epsilon, norm=norm, bounds=bounds)
     torch.testing.assert_close(expected, copies)
     # Copies that fool the module also fool the pipeline.
-    accuracy = model.score(copies.numpy(), y)
+    accuracy = model.score(copies.numpy(), y.numpy())
     assert accuracy == pytest.approx(1 - fooled.double().mean().item())
-    assert accuracy < model.score(X.numpy(), y) - 0.05
+    assert accuracy < model.score(X.numpy(), y.numpy()) - 0.05
 
 
 @pytest.mark.parametrize(("norm", "dual"), [(np.inf, 1), (2, 2)])

@@ -5,6 +5,7 @@ import copy
 import torch
 from scipy.special import logit
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
@@ -79,6 +80,8 @@ def plain_module(net):
 
 def network(net):
     """A copy of the module of a net that returns the first of several outputs, as skorch does."""
+    # skorch below 1.3 does not tell by itself whether a net is initialized.
+    check_is_fitted(net, "module_")
     module = copy.deepcopy(plain_module(net))
     # A hook, because a module around it would hide its type.
     module.register_forward_hook(_first)

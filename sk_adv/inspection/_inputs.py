@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import zero_one_loss
+from sklearn.utils.multiclass import unique_labels
 
 
 def named_estimators(estimators):
@@ -56,6 +57,8 @@ def error_rates(y_true, predictions, sample_weight, leading):
             f"predictions must have shape {shapes}, and y_true one label per sample; got "
             f"predictions of shape {predictions.shape} and y_true of shape {y_true.shape}."
         )
+    # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
+    unique_labels(y_true, predictions.ravel())
     errors = [
         zero_one_loss(y_true, row, sample_weight=sample_weight)
         for row in predictions.reshape(-1, len(y_true))

@@ -13,7 +13,14 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_device, to_numpy
+from sk_adv._devices import (
+    floating_types,
+    for_sklearn,
+    in_kind_of,
+    labels_in_kind_of,
+    resolve_device,
+    to_numpy,
+)
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
@@ -59,6 +66,24 @@ class LogisticClassifierMixin(LinearClassifierMixin):
             wᵀx + b for two classes, else W x + b, with columns in the order of `classes_`.
         """
         return super().decision_function(for_sklearn(X))
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The class with the largest logit.
+        """
+        # The method of scikit-learn below 1.9 fails where the scores are a tensor.
+        scores = to_numpy(self.decision_function(X))
+        indices = scores.argmax(axis=1) if scores.ndim > 1 else (scores > 0).astype(int)
+        return labels_in_kind_of(X, self.classes_[indices])
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities.

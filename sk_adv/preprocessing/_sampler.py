@@ -1,14 +1,19 @@
 """A sampler that appends adversarial copies to the data."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import OneToOneFeatureMixin, _fit_context
-from sklearn.utils import _safe_indexing
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import InputTags, Tags, _safe_indexing
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
 
+from sk_adv._devices import to_numpy
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 
@@ -148,8 +153,8 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         X : array-like or frame of shape (n_samples, n_features)
             Training data, dense.
 
-        y : array-like of shape (n_samples,)
-            Class labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a 1 in the column of the class and 0 in the others.
 
         Returns
         -------
@@ -164,7 +169,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
-        self._fit_models(X, y)
+        self._fit_models(X, self._labels(y))
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -176,8 +181,8 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         X : array-like or frame of shape (n_samples, n_features)
             Training data, dense.
 
-        y : array-like of shape (n_samples,)
-            Class labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a 1 in the column of the class and 0 in the others.
 
         Returns
         -------
@@ -185,15 +190,58 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
             X followed by the copies. Columns of numbers or truth values that the attack may change
             hold floating-point numbers; the others keep their type. Frames get a new index that
             starts at 0, as in imbalanced-learn.
-        y_resampled : array, list, series or tensor of shape (2 * n_samples,)
+        y_resampled : array, list, frame, series or tensor of shape (2 * n_samples, ...)
             The labels y, twice.
         """
-        copies = self._copies(X, y, self._fit_models(X, y))
+        labels = self._labels(y)
+        copies = self._copies(X, labels, self._fit_models(X, labels))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
         y_resampled = _safe_indexing(y, self.sample_indices_)
         if hasattr(y_resampled, "reset_index"):
             y_resampled = y_resampled.reset_index(drop=True)
         return _stack(X, copies), y_resampled
+
+    def _labels(self, y):
+        """One label per sample: y itself, or where it is one-hot, the class of its column."""
+        one_hot = np.asarray(to_numpy(y))
+        if type_of_target(one_hot) != "multilabel-indicator" or (one_hot.sum(axis=1) != 1).any():
+            return y
+        columns = one_hot.argmax(axis=1)
+        if not isinstance(self.estimator, FrozenEstimator):
+            return columns
+        check_is_fitted(self.estimator)
+        classes = np.asarray(self.estimator.classes_)
+        if one_hot.shape[1] != len(classes):
+            raise ValueError(
+                f"A one-hot y must have one column per class of the estimator, {classes.tolist()}; "
+                f"got {one_hot.shape[1]} columns."
+            )
+        return classes[columns]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        known = {item.name: getattr(tags, item.name) for item in fields(tags)}
+        known["input_tags"] = _FrameTags(
+            **{item.name: getattr(tags.input_tags, item.name) for item in fields(tags.input_tags)}
+        )
+        return _SamplerTags(**known)
+
+
+# imbalanced-learn reads two tags beyond those of scikit-learn. Its own classes for them can't be
+# used here, as it is an optional package.
+@dataclass
+class _FrameTags(InputTags):
+    dataframe: bool = True
+
+
+@dataclass
+class _SampleIndices:
+    sample_indices: bool = True
+
+
+@dataclass
+class _SamplerTags(Tags):
+    sampler_tags: _SampleIndices = field(default_factory=_SampleIndices)
 
 
 def _stack(X, copies):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.fixes import parse_version
 from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
@@ -72,13 +74,19 @@ def bagging(estimator, **params):
     return BaggingClassifier(estimator, n_estimators=4, random_state=0, **params)
 
 
+# There BaggingClassifier draws samples by weights, which VotingClassifier hands to the pipelines.
+not_in_1_6 = pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="scikit-learn 1.6 can't fit bags of votes of pipelines.",
+)
+
 WITH_PROBABILITIES = [
     VotingClassifier(MEMBERS, voting="soft"),
     SOFT,
     VotingClassifier([*MEMBERS, ("gone", "drop")], voting="soft", weights=[1, 0, 3, 9]),
     bagging(SCALED, max_features=0.5),
     bagging(Prototypes(), bootstrap_features=True),
-    bagging(SOFT),
+    pytest.param(bagging(SOFT), marks=not_in_1_6),
     OneVsRestClassifier(LogisticRegression()),
     OneVsRestClassifier(Prototypes()),
     STACKED,
@@ -260,7 +268,9 @@ def test_votes_of_frozen_members_count_by_their_labels(data):
     [
         lambda members: VotingClassifier(members, voting="soft"),
         lambda members: StackingClassifier(members, SCALED, cv=2, passthrough=True),
-        lambda members: bagging(VotingClassifier(members, voting="soft")),
+        pytest.param(
+            lambda members: bagging(VotingClassifier(members, voting="soft")), marks=not_in_1_6
+        ),
     ],
 )
 def test_members_keep_their_own_precision(meta, data, assert_agrees):
