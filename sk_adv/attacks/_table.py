@@ -135,6 +135,11 @@ class ConfiguredAttack:
     attack: Attack
     params: dict = field(default_factory=dict)
 
+    @property
+    def is_random(self):
+        """Whether two calls on other batches of the same samples differ."""
+        return self.attack.is_random and bool(self.params.get("random_start", True))
+
     def __call__(self, module, X, y, perturbations, **context):
         """Adversarial copies of X.
 

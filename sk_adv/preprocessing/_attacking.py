@@ -1,5 +1,6 @@
 """Base class of the transformer and the sampler: fit a classifier, then attack it."""
 
+from contextlib import suppress
 from numbers import Integral
 
 import numpy as np
@@ -143,4 +144,8 @@ class AttackingEstimator(BaseEstimator):
         tags.target_tags.required = True
         models = [self.estimator] if self.surrogate is None else [self.estimator, self.surrogate]
         tags.input_tags.allow_nan = all(get_tags(model).input_tags.allow_nan for model in models)
+        tags.non_deterministic = any(get_tags(model).non_deterministic for model in models)
+        # Tags are asked for before the parameters are checked.
+        with suppress(TypeError, ValueError):
+            tags.non_deterministic |= self._resolve_attack().is_random
         return tags

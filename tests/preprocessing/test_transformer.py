@@ -19,9 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
-from sk_adv import AdversarialMaxoutClassifier, FGSMTransformer, as_module
+from sk_adv import AdversarialMaxoutClassifier, FGSMSampler, FGSMTransformer, as_module
 from sk_adv.attacks import fgsm, pgd
 
 
@@ -319,3 +320,26 @@ def test_wrong_parameter_is_named_before_the_classifier_is_fitted(cancer, parame
     parameters = {"surrogate": LogisticRegression(), **parameters}
     with pytest.raises((TypeError, ValueError), match=message):
         FGSMTransformer(Untouchable(), **parameters).fit(*cancer)
+
+
+@pytest.mark.parametrize("kind", [FGSMTransformer, FGSMSampler])
+@pytest.mark.parametrize(
+    ("attack", "params", "is_random"),
+    [
+        ("fgsm", None, False),
+        ("pgd", None, True),
+        ("pgd", {"random_start": False}, False),
+        ("uniform_noise", None, True),
+        ("sign_noise", None, True),
+        ("unknown", None, False),
+    ],
+)
+def test_a_random_attack_is_tagged(kind, attack, params, is_random):
+    transformer = kind(LogisticRegression(), attack=attack, attack_params=params)
+    assert get_tags(transformer).non_deterministic is is_random
+
+
+@pytest.mark.parametrize("attack", ["pgd", "uniform_noise"])
+def test_transformers_with_random_attacks_pass_the_checks_of_scikit_learn(attack):
+    transformer = FGSMTransformer(LogisticRegression(), attack=attack)
+    check_estimator(transformer, on_fail="raise", on_skip=None)
