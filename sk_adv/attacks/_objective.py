@@ -28,7 +28,8 @@ def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor of shape (n_samples,)
-        The log-odds of each sample, differentiable. Their softplus is the cross-entropy.
+        The log-odds of each sample, differentiable. Their softplus is the cross-entropy. For logits
+        in float16 or bfloat16 they are in float32.
 
     Examples
     --------
@@ -37,9 +38,14 @@ def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     >>> log_odds_against(torch.tensor([[0.0, 3.0]]), torch.tensor([1]))
     tensor([-3.])
     """
-    index = y.unsqueeze(1)
+    index, logits = y.unsqueeze(1), at_least_single(logits)
     others = logits.scatter(1, index, -torch.inf).logsumexp(1)
     return others - logits.gather(1, index).squeeze(1)
+
+
+def at_least_single(logits: Tensor) -> Tensor:
+    """Logits in float32 if they have half precision, where sums over- and underflow soon."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 class Objective:

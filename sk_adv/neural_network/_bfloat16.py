@@ -3,6 +3,7 @@
 import torch
 from skorch.dataset import unpack_data
 
+from sk_adv.differentiable._networks import overrides
 from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer, is_blockwise
 from sk_adv.neural_network._copies import fgsm_copies
 from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
@@ -18,6 +19,7 @@ def may_be_explicit(net):
         and all(type(layer) is Maxout for layer in module.layers)
         and type(module.output) is torch.nn.Linear
         and not any(_is_extended(part) for part in module.modules())
+        and not any(overrides(net, name) for name in ("infer", "train_step", "train_step_single"))
         and is_blockwise(net.optimizer_)
         and all(
             parameter.requires_grad

@@ -1,33 +1,35 @@
 """Checkpoints, from which an interrupted training can be resumed."""
 
-import functools
-import hashlib
-import io
+import copy
 import json
 import os
-import reprlib
-import types
-import uuid
-from numbers import Integral, Number
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
-from skorch.dataset import get_len
-from torch.utils.data import Dataset
 
-from sk_adv._devices import to_numpy
-from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._batches import WeightedData
-from sk_adv.neural_network._schedules import Schedule
+from sk_adv.differentiable._networks import plain, plain_modules
+from sk_adv.neural_network._checkpoint_file import (
+    FORMAT,
+    disk,
+    raise_if_unreadable,
+    read,
+    try_to_write,
+    write,
+)
+from sk_adv.neural_network._checkpoint_identity import (
+    groups_of,
+    identity_of,
+    parts_with_state,
+    rates_of,
+)
 
-# Rows of a memory map that are hashed to identify it.
-_N_ROWS = 100
 
-# Size of the hash at the end of a file, in bytes.
-_N_DIGEST = hashlib.blake2b().digest_size
+class NotSavedError(OSError):
+    """A checkpoint can't be written after an epoch; the training is in memory."""
 
 
 class Checkpoint(Callback):
@@ -44,6 +46,10 @@ class Checkpoint(Callback):
     The new file is written next to the old one and then replaces it, so there is always one
     complete file. It has a checksum, and loading it runs no code. A process that is killed while
     it writes leaves an unused file behind, whose name ends in ".part".
+
+    Before the first epoch it is tried whether the folder can be written to, and whether the state
+    can be read back. If a later save fails, the training ends with an `OSError`. The estimator is
+    then fitted, with the weights reached so far.
 
     Parameters
     ----------
@@ -129,16 +135,20 @@ class Checkpoint(Callback):
         ValueError
             If `every` is less than 1, or `path` is a folder.
         TypeError
-            If `path` is not a path, or `every` is not an integer.
+            If `path` is not a path, `every` is not an integer, or the state of the optimizer or of
+            a callback can't be read back from a file.
+        OSError
+            If the folder can't be made or written to.
         """
         check_scalar(self.path, "path", (str, os.PathLike))
         check_scalar(self.every, "every", Integral, min_val=1)
         path = Path(self.path)
         if path.is_dir():
             raise ValueError(f"path must name a file; got the folder {path}. Add a file name.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rates_ = _rates(net)
-        self.training_ = {"first epoch": len(net.history) + 1, **_identity(net, X, y)}
+        try_to_write(path)
+        self.rates_ = rates_of(net)
+        self.training_ = {"first epoch": len(net.history) + 1, **identity_of(net, X, y)}
+        raise_if_unreadable(self._state(net))
 
     def on_epoch_end(self, net, **kwargs):
         """Save the state after every `every` epochs.
@@ -150,32 +160,40 @@ class Checkpoint(Callback):
 
         **kwargs : dict
             Not used.
+
+        Raises
+        ------
+        OSError
+            If the file can't be written.
         """
         if net.interrupt_.requested or len(net.history) % self.every:
             return
-        state = {
+        path = Path(self.path)
+        try:
+            state = self._state(net)
+            raise_if_unreadable(state)
+            write(state, path)
+        except (OSError, TypeError, RuntimeError) as error:
+            # torch turns the error of a full disk into a RuntimeError.
+            raise NotSavedError(
+                f"The checkpoint {path} can't be written after epoch {len(net.history)}: {error}. "
+                f"{disk(path)} The training up to this epoch is in memory, and the estimator can "
+                "be used. To train on, mend the cause or set another path, and then call "
+                "partial_fit, or fit with warm_start=True."
+            ) from error
+
+    def _state(self, net):
+        """All that a file holds."""
+        return {
+            "format": FORMAT,
             "training": self.training_,
             "rates": self.rates_,
-            "module": plain_module(net).state_dict(),
-            "optimizer": net.optimizer_.state_dict(),
+            **_trained_state(net),
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            "callbacks": {name: _plain(part.state_dict()) for name, part in _with_state(net)},
+            "callbacks": {name: _plain(part.state_dict()) for name, part in parts_with_state(net)},
         }
-        path = Path(self.path)
-        # A unique name, since another process of a search may save to the same path.
-        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            with open(beside, "x+b") as file:
-                torch.save(state, file)
-                file.seek(0)
-                file.write(hashlib.file_digest(file, "blake2b").digest())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     def restore(self, net):
         """Load the saved state into a net.
@@ -198,8 +216,9 @@ class Checkpoint(Callback):
         path = Path(self.path)
         if not path.exists():
             return 0
+        before = copy.deepcopy(_trained_state(net))
         try:
-            state = _read(path, net.device)
+            state = read(path, net.device)
             saved = state["training"]
             if saved["first epoch"] < self.training_["first epoch"]:
                 # The file is from an earlier call, whose weights this training starts from.
@@ -215,26 +234,28 @@ class Checkpoint(Callback):
             n_epochs = len(history) + 1 - saved["first epoch"]
             if n_epochs > net.max_epochs:
                 raise ValueError(f"{n_epochs} epochs in the file, at most {net.max_epochs} now")
-            plain_module(net).load_state_dict(state["module"])
-            net.optimizer_.load_state_dict(state["optimizer"])
+            _load_trained_state(net, state)
+            rates = zip(groups_of(net), state["rates"], self.rates_, strict=True)
+            for group, saved_rate, rate in rates:
+                if rate != saved_rate:
+                    group["lr"] = rate
+            for name, part in parts_with_state(net):
+                if name in state["callbacks"]:
+                    part.load_state_dict(_with_arrays(state["callbacks"][name]))
+            torch.set_rng_state(state["random"].cpu())
+            if state["cuda"]:
+                torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
         except Exception as error:
+            _load_trained_state(net, before)
             raise ValueError(
                 f"{path} is not a checkpoint of this training: delete it{_other_file(path)}, or "
                 f"pass the data, parameters and random_state of the saved training. ({error})"
             ) from error
-        if state["rates"] != self.rates_:
-            for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
-                group["lr"] = rate
         net.history.clear()
         net.history.extend(history)
-        for name, part in _with_state(net):
-            if name in state["callbacks"]:
-                part.load_state_dict(state["callbacks"][name])
+        for _, part in parts_with_state(net):
             if hasattr(part, "on_resume"):
                 part.on_resume(net)
-        torch.set_rng_state(state["random"].cpu())
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
         return n_epochs
 
 
@@ -249,127 +270,56 @@ def _other_file(path):
     return f" and {other}" if other.exists() else ""
 
 
-def _read(path, device):
-    """Read the state from a file and verify its checksum."""
-    content = memoryview(path.read_bytes())
-    payload, digest = content[:-_N_DIGEST], content[-_N_DIGEST:]
-    if hashlib.blake2b(payload).digest() != digest:
-        raise ValueError("the file is damaged, or was not written by Checkpoint")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+def _trained_state(net):
+    """The states of all modules, criteria and optimizers of a net."""
+    return {
+        "modules": {name: part.state_dict() for name, part in _parts_with_weights(net).items()},
+        "optimizers": {
+            name: _plain(getattr(net, f"{name}_").state_dict()) for name in net._optimizers
+        },
+    }
 
 
-def _with_state(net):
-    """Yield the names and objects of a net's callbacks, or their schedulers, that have a state."""
-    for name, callback in net.callbacks_:
-        part = getattr(callback, "lr_scheduler_", callback)
-        if hasattr(part, "state_dict"):
-            yield name, part
+def _load_trained_state(net, state):
+    for name, part in _parts_with_weights(net).items():
+        part.load_state_dict(state["modules"][name])
+    for name in net._optimizers:
+        getattr(net, f"{name}_").load_state_dict(_with_arrays(state["optimizers"][name]))
 
 
-def _rates(net):
-    return [float(group["lr"]) for group in net.optimizer_.param_groups]
+def _parts_with_weights(net):
+    criteria = {name: plain(getattr(net, f"{name}_")) for name in net._criteria}
+    return plain_modules(net) | {
+        name: part for name, part in criteria.items() if isinstance(part, torch.nn.Module)
+    }
+
+
+# Marks a tensor that stands for an array of NumPy.
+_ARRAY = "array of NumPy"
 
 
 def _plain(value):
-    """Replace NumPy's numbers by Python's, since `weights_only` loading rejects NumPy's."""
+    """Replace NumPy's numbers and arrays, since `weights_only` loading rejects them."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(part) for part in value]
+    if type(value) in (tuple, list):
+        return type(value)(map(_plain, value))
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return {_ARRAY: torch.from_numpy(value.copy())}
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value):
+    """The value that `_plain` replaced; numbers stay Python's."""
+    if isinstance(value, dict) and value.keys() == {_ARRAY}:
+        return value[_ARRAY].numpy(force=True)
+    if type(value) is dict:
+        return {key: _with_arrays(part) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(_with_arrays, value))
+    return value
 
 
 def _plain_figure(value):
     """Convert a value that JSON does not support to numbers, lists of numbers, or text."""
     return value.tolist() if hasattr(value, "tolist") else repr(value)
-
-
-def _identity(net, X, y):
-    """The properties that must agree between a saved training and one that resumes it, as text."""
-    names = ("module", "criterion", "optimizer", "alpha", "attack")
-    names += ("attack_params", "precision", "batch_size", "train_split", "classes")
-    prefixes = ("module__", "criterion__", "optimizer__", "iterator_train__")
-    names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k != "optimizer__lr"))
-    identity = {name: getattr(net, name) for name in names} | dict(net.identity_)
-    perturbations = net.perturbation_.to("cpu", torch.float64)
-    identity |= dict(zip(("epsilon", "norm", "bounds"), perturbations.values(), strict=True))
-    has_state = {name for name, _ in _with_state(net)}
-    for name, callback in net.callbacks_:
-        if name in has_state or isinstance(callback, Schedule):
-            settings = callback.get_params(deep=False)
-            identity |= {f"{key} of the callback {name}": settings[key] for key in settings}
-        if isinstance(callback, Schedule) and callback.learning_rate != "constant":
-            identity["number of epochs of the schedule"] = net.max_epochs
-        if hasattr(callback, "lr_scheduler_"):
-            identity["initial learning rate"] = _rates(net)
-    # A loss stores its class weights in buffers.
-    identity["buffers of the criterion"] = list(net.criterion_.buffers())
-    data = X if y is None else (X, np.asarray(to_numpy(y)))
-    identity |= {"the number of samples": get_len(X), "the data": data}
-    return {name: _as_text(value) for name, value in identity.items()}
-
-
-@reprlib.recursive_repr()
-def _as_text(value):
-    """A text that is equal for equal values, also in another process."""
-    if isinstance(value, WeightedData):
-        parts = (value.X, value.y, value.weight, value.rows)
-        return _as_text([part for part in parts if part is not None])
-    if isinstance(value, functools.partial):
-        return _as_text((value.func, value.args, value.keywords))
-    if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(_as_text, value))})"
-    if isinstance(value, (set, frozenset)):
-        return _as_text(sorted(map(_as_text, value)))
-    if isinstance(value, dict):
-        items = sorted((_as_text(key), _as_text(item)) for key, item in value.items())
-        return f"{{{', '.join(f'{key}: {item}' for key, item in items)}}}"
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return f"array of shape {tuple(value.shape)} with checksum {_checksum(value)}"
-    if isinstance(value, (Number, np.generic)):
-        return str(value.item() if isinstance(value, np.generic) else value).removesuffix(".0")
-    if value is None or isinstance(value, (str, bytes, os.PathLike, torch.dtype)):
-        return str(value)
-    name, content = _content(value)
-    return name if content is None else f"{name} with checksum {_hash(_as_text(content).encode())}"
-
-
-def _content(value):
-    """The name of an object or function, and the content that it is compared by."""
-    if isinstance(value, torch.nn.Module):
-        # Weights and private attributes are left out, since they change in training.
-        settings = [
-            {name: part for name, part in vars(module).items() if _is_setting(name, part)}
-            for module in value.modules()
-        ]
-        return " ".join(str(value).split()), settings
-    if isinstance(value, types.CodeType):
-        return "code", (value.co_code, value.co_consts, value.co_names)
-    named = value if hasattr(value, "__qualname__") else type(value)
-    name = f"{named.__module__}.{named.__qualname__}"
-    if isinstance(value, types.MethodType):
-        return name, (value.__func__, value.__self__)
-    if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return name, (value.__code__, cells, value.__defaults__, value.__kwdefaults__)
-    if isinstance(value, (type, types.ModuleType, Dataset)):
-        return name, None
-    return name, getattr(value, "__dict__", None)
-
-
-def _is_setting(name, value):
-    is_private = name.startswith("_") or name == "training"
-    return not is_private and not isinstance(value, torch.Tensor)
-
-
-def _checksum(values):
-    """A hash of all entries of an array, or of some rows of a memory map."""
-    if isinstance(values, np.memmap):
-        values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]
-    array = np.ascontiguousarray(to_numpy(values))
-    is_object = array.dtype == object
-    return _hash(repr(array.tolist()).encode() if is_object else array.reshape(-1).view(np.uint8))
-
-
-def _hash(content):
-    return hashlib.blake2b(content, digest_size=8).hexdigest()

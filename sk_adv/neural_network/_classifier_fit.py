@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
+from sk_adv.neural_network._checkpoint import NotSavedError
 from sk_adv.neural_network._classifier_data import check_training_data
 from sk_adv.neural_network._classifier_net import (
     choose_precision,
@@ -23,7 +24,7 @@ def fit_network(model, X, y, sample_weight):
 
     Returns
     -------
-    FloatingPointError, KeyboardInterrupt or None
+    FloatingPointError, KeyboardInterrupt, OSError or None
         The error that ended the training early, if any. The classifier is fitted nevertheless.
     """
     _check_sizes(model.hidden_layer_sizes)
@@ -135,7 +136,7 @@ def _train(
     Returns
     -------
     net : AdversarialNet
-    failure : FloatingPointError, KeyboardInterrupt or None
+    failure : FloatingPointError, KeyboardInterrupt, OSError or None
         The error that ended the training early, if any.
     """
     precision = choose_precision(model, data, device, previous)
@@ -165,7 +166,7 @@ def _train(
             continue_from(net, previous)
         try:
             net.partial_fit(data.on(device, dtype), None)
-        except (FloatingPointError, KeyboardInterrupt) as error:
+        except (FloatingPointError, KeyboardInterrupt, NotSavedError) as error:
             failure = error
         finally:
             # After an error skorch does not call `on_train_end`.

@@ -44,7 +44,8 @@ def fgsm_copies(gradient, X, perturbations):
     """Copies by one step of FGSM along a known gradient; `TypeError` if the gradient is None."""
     if gradient is None:
         raise TypeError(NO_GRADIENT)
-    return perturbations.clip(X.detach() + perturbations.step(gradient))
+    # The radii have the precision of the training, the module may have a lower one.
+    return perturbations.clip(X.detach() + perturbations.step(gradient).to(X.dtype))
 
 
 @contextmanager

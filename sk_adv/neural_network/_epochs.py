@@ -14,7 +14,7 @@ from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
 from sk_adv._devices import check_device
-from sk_adv.differentiable._networks import plain_module
+from sk_adv.differentiable._networks import predicting_module
 from sk_adv.neural_network._batches import TensorBatches, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._interrupts import DeferredInterrupt
@@ -140,7 +140,7 @@ class QuietNet(NeuralNetClassifier):
                 # "_routing_method" comes from skorch's fit and is not passed to the module.
                 is_complete = fit_params.keys() <= {"_routing_method"}
                 self.sample_shape_ = check_samples(
-                    self, plain_module(self), X, y, is_complete=is_complete
+                    self, predicting_module(self), X, y, is_complete=is_complete
                 )
                 super().partial_fit(X, y, classes=classes, **fit_params)
             finally:

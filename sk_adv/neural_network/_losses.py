@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid, one_hot, softplus
 
 from sk_adv.attacks import log_odds_against
+from sk_adv.attacks._objective import at_least_single
 
 
 class LogOddsCrossEntropy(nn.CrossEntropyLoss):
@@ -14,6 +15,9 @@ class LogOddsCrossEntropy(nn.CrossEntropyLoss):
     where the probability of the true class rounds to 1; the attack in a training step needs it.
     With `weight`, `label_smoothing` or `ignore_index`, torch's own computation is used, and the
     gradient is lost in such places.
+
+    The loss of logits in float16 or bfloat16 is computed, and returned, in float32. The gradient on
+    logits in float16 is still lost where it is less than 6e-8, the smallest such number.
     """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor):  # noqa: A002 (torch's name)
@@ -38,6 +42,7 @@ class SigmoidCrossEntropy(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor):
         """Loss of logits (n_samples, n_classes) with class indices (n_samples,)."""
+        logits = at_least_single(logits)
         signs = 2 * one_hot(target, logits.shape[1]).to(logits.dtype) - 1
         return _reduce(_softplus(-signs * logits).sum(1), self.reduction)
 
@@ -50,7 +55,7 @@ def is_softmax_cross_entropy(criterion):
 
 def scaled_sigmoids(logits):
     """Class probabilities from independent sigmoids, scaled to the sum 1."""
-    return logsigmoid(logits).softmax(1)
+    return logsigmoid(at_least_single(logits)).softmax(1).to(logits.dtype)
 
 
 def _has_options(criterion):

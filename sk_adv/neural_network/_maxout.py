@@ -344,6 +344,9 @@ class AdversarialMaxoutClassifier(
             with the weights of the previous epoch, or of the best epoch with `early_stopping`.
         MemoryError
             If the device runs out of memory.
+        OSError
+            If a `Checkpoint` can't be written. After an epoch the estimator is then fitted, with
+            the weights reached so far.
         KeyboardInterrupt
             At the second Ctrl-C. The estimator is then fitted, with the weights reached so far.
         """

@@ -14,7 +14,7 @@ from sk_adv._perturbations import as_perturbation_set
 from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._networks import network
+from sk_adv.differentiable._networks import network, predicting_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._copies import craft, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
@@ -348,7 +348,8 @@ class AdversarialNet(QuietNet):
             loss = log_odds_against
         else:
             loss = self._loss_of_each if hasattr(self.criterion_, "reduction") else self.get_loss
-        return craft(attack or self.attack_, self.module_, X, labels, self.perturbation_, loss=loss)
+        module = predicting_module(self)
+        return craft(attack or self.attack_, module, X, labels, self.perturbation_, loss=loss)
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its current mode."""
@@ -447,7 +448,7 @@ class AdversarialNet(QuietNet):
         return to_numpy(super().predict(X))
 
 
-@as_module.register(AdversarialNet)
+@as_module.register(AdversarialNet, refuse=refuse_other_predictions)
 def _(estimator):
     # For plain skorch nets the criterion decides whether outputs are logits; here they always are.
     return network(estimator)
