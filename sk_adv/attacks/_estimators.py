@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
@@ -266,15 +267,18 @@ def _attack_error(estimator):
     return error_of(estimator, exempt=ColumnTransformer)
 
 
-def check_classifier(estimator, X, y):
-    """Check that y and the shape of X fit a fitted classifier.
+def check_classifier(estimator, X, y, *, accept_sparse=False):
+    """Check that y and the shape of X fit a fitted classifier, and that X is dense.
+
+    With `accept_sparse`, a SciPy matrix passes too.
 
     Returns
     -------
     classes : ndarray of shape (n_classes,)
     y : ndarray of shape (n_samples,)
     """
-    check_dense(X, "An attack")
+    if not (accept_sparse and sparse.issparse(X)):
+        check_dense(X, "An attack")
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(
@@ -305,7 +309,7 @@ def check_classifier(estimator, X, y):
         raise ValueError(
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
         )
-    classes = classes_of(estimator, X)
+    classes = classes_of(estimator, X.tocsr() if sparse.issparse(X) else X)
     if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
         raise ValueError(
             f"y must hold labels of the type that {type(estimator).__name__} was fitted to, such "
