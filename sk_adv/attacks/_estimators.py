@@ -16,7 +16,7 @@ from torch import nn
 from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import check_dense, name_of
+from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
@@ -199,7 +199,7 @@ def _warn_of_fixed_columns(split, perturbations):
         )
 
 
-def fit_surrogate(surrogate, estimator, X):
+def fit_surrogate(surrogate, estimator, X, **weights):
     """Fit a differentiable classifier to the predictions of another classifier on X.
 
     Parameters
@@ -212,6 +212,9 @@ def fit_surrogate(surrogate, estimator, X):
         The fitted classifier.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+
+    **weights : dict
+        `sample_weight`, for the surrogate's fit.
 
     Returns
     -------
@@ -236,7 +239,7 @@ def fit_surrogate(surrogate, estimator, X):
             "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
             "around a fitted surrogate."
         )
-    return clone(surrogate).fit(X, predicted)
+    return clone(surrogate).fit(X, predicted, **weights)
 
 
 def is_attackable(estimator):
@@ -305,6 +308,7 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
+    check_labels_present(y)
     if len(y) != _num_samples(X):
         raise ValueError(
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."

@@ -13,7 +13,14 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_device, to_numpy
+from sk_adv._devices import (
+    floating_types,
+    for_sklearn,
+    in_kind_of,
+    resolve_device,
+    to_numpy,
+    to_tensor,
+)
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
@@ -92,7 +99,7 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
 
 def _apply_to_logits(function, decision):
-    logits = with_zero(torch.as_tensor(decision).reshape(len(decision), -1))
+    logits = with_zero(to_tensor(decision).reshape(len(decision), -1))
     result = function(logits, dim=1)
     return result if isinstance(decision, torch.Tensor) else result.numpy()
 
