@@ -140,7 +140,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         )
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the classifier, and the surrogate if there is one.
 
         Parameters
@@ -150,6 +150,10 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
         y : array-like of shape (n_samples,)
             Class labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
@@ -164,11 +168,13 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
-        self._fit_models(X, y)
+        self._fit_models(X, y, sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    def fit_resample(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[ArrayLike, ArrayLike]:
         """Fit the classifier, then return the samples followed by their adversarial copies.
 
         Parameters
@@ -179,6 +185,10 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         y : array-like of shape (n_samples,)
             Class labels.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
+
         Returns
         -------
         X_resampled : array, list, frame or tensor of shape (2 * n_samples, n_features)
@@ -188,7 +198,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         y_resampled : array, list, series or tensor of shape (2 * n_samples,)
             The labels y, twice.
         """
-        copies = self._copies(X, y, self._fit_models(X, y))
+        copies = self._copies(X, y, self._fit_models(X, y, sample_weight))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
         y_resampled = _safe_indexing(y, self.sample_indices_)
         if hasattr(y_resampled, "reset_index"):
