@@ -2,6 +2,23 @@
 
 import numpy as np
 
+# Entries of a block of rows; 8 MiB in float64.
+_BLOCK_ENTRIES = 2**20
+
+
+def row_blocks(X):
+    """Iterate over the positions of blocks of rows, so that a dense copy of each is small."""
+    size = max(1, _BLOCK_ENTRIES // max(int(np.prod(X.shape[1:])), 1))
+    for start in range(0, X.shape[0], size):
+        yield slice(start, start + size)
+
+
+def dense_blocks(X):
+    """Iterate over blocks of rows of a sparse matrix: their positions, and the rows as an array."""
+    X = X.tocsr()
+    for rows in row_blocks(X):
+        yield rows, X[rows].toarray()
+
 
 def in_container_of(X, copies, free=None):
     """Put the copies into a frame like X, with its columns and index, if X is a frame.

@@ -1,5 +1,7 @@
 """The device of a computation, and the conversion of arrays and tensors."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from sklearn import get_config
@@ -77,11 +79,19 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
 def to_numpy(X):
     """Convert a tensor to a NumPy array on the host; return anything else as it is.
 
+    NumPy has no bfloat16, so such a tensor becomes float32.
+
     Raises
     ------
     TypeError
-        If X is a sparse tensor.
+        If X is a sparse tensor or a dict.
     """
+    # Some sparse matrices of SciPy are mappings.
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        raise TypeError(
+            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
+            "columns by name, pass pandas.DataFrame(X)."
+        )
     if not isinstance(X, torch.Tensor):
         return X
     if X.layout != torch.strided:
@@ -89,7 +99,8 @@ def to_numpy(X):
             f"Sparse tensors are not supported; got one of layout {X.layout}. Pass a SciPy CSR or "
             "CSC matrix, or X.to_dense()."
         )
-    return np.asarray(X.detach().cpu())
+    X = X.detach().cpu()
+    return np.asarray(X.float() if X.dtype == torch.bfloat16 else X)
 
 
 def is_dispatched(X):
@@ -126,4 +137,7 @@ def to_tensor(X, **options):
     # torch warns about read-only arrays, which data frames return, and rejects negative strides.
     if isinstance(X, np.ndarray) and (not X.flags.writeable or min(X.strides, default=0) < 0):
         X = X.copy()
+    if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
+        # torch has no wider floating type than float64.
+        X = X.astype(np.float64)
     return torch.as_tensor(X, **options)

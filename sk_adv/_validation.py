@@ -73,6 +73,17 @@ def check_dense(X, who):
         )
 
 
+def check_labels_present(y):
+    """Raise `ValueError` if y holds NaT, which is no class."""
+    y = np.asarray(y)
+    missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(0, dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"y holds NaT, a missing time, in {missing.sum()} of {len(y)} samples: leave these "
+            "samples out, or give them a label."
+        )
+
+
 def name_of(estimator):
     """The type of an estimator, and of a pipeline's last step, as a message names it."""
     name = type(estimator).__name__

@@ -19,6 +19,7 @@ from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_o
 _NUMBERS_PER_BATCH = 2**22
 
 
+@torch.inference_mode(False)
 def perturb_batches(
     module: nn.Module,
     X: ArrayLike | Tensor,
@@ -57,6 +58,9 @@ def perturb_batches(
         )
     device, dtype = module_device_and_dtype(module)
     clean = as_numbers(X, "X").detach()
+    if clean.is_inference():
+        # Gradients can't be taken through a tensor of torch.inference_mode.
+        clean = clean.clone()
     if not clean.is_floating_point():
         clean = clean.to(dtype)
     if clean.ndim < 2 or not len(clean):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
@@ -15,7 +16,7 @@ from torch import nn
 from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import check_dense, name_of
+from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
@@ -198,7 +199,7 @@ def _warn_of_fixed_columns(split, perturbations):
         )
 
 
-def fit_surrogate(surrogate, estimator, X):
+def fit_surrogate(surrogate, estimator, X, **weights):
     """Fit a differentiable classifier to the predictions of another classifier on X.
 
     Parameters
@@ -211,6 +212,9 @@ def fit_surrogate(surrogate, estimator, X):
         The fitted classifier.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+
+    **weights : dict
+        `sample_weight`, for the surrogate's fit.
 
     Returns
     -------
@@ -235,7 +239,7 @@ def fit_surrogate(surrogate, estimator, X):
             "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
             "around a fitted surrogate."
         )
-    return clone(surrogate).fit(X, predicted)
+    return clone(surrogate).fit(X, predicted, **weights)
 
 
 def is_attackable(estimator):
@@ -266,15 +270,18 @@ def _attack_error(estimator):
     return error_of(estimator, exempt=ColumnTransformer)
 
 
-def check_classifier(estimator, X, y):
-    """Check that y and the shape of X fit a fitted classifier.
+def check_classifier(estimator, X, y, *, accept_sparse=False):
+    """Check that y and the shape of X fit a fitted classifier, and that X is dense.
+
+    With `accept_sparse`, a SciPy matrix passes too.
 
     Returns
     -------
     classes : ndarray of shape (n_classes,)
     y : ndarray of shape (n_samples,)
     """
-    check_dense(X, "An attack")
+    if not (accept_sparse and sparse.issparse(X)):
+        check_dense(X, "An attack")
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(
@@ -301,11 +308,12 @@ def check_classifier(estimator, X, y):
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
+    check_labels_present(y)
     if len(y) != _num_samples(X):
         raise ValueError(
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
         )
-    classes = classes_of(estimator, X)
+    classes = classes_of(estimator, X.tocsr() if sparse.issparse(X) else X)
     if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
         raise ValueError(
             f"y must hold labels of the type that {type(estimator).__name__} was fitted to, such "

@@ -113,7 +113,8 @@ class Objective:
         """The gradient of the objective on X."""
         X = X.detach().requires_grad_(True)
         with torch.enable_grad():
-            total = self.value(self.logits(X)).sum()
+            # A copy, as the module's first operation may be in place.
+            total = self.value(self.logits(X.clone())).sum()
         if not total.requires_grad:
             raise TypeError(NO_GRADIENT)
         (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
@@ -135,6 +136,11 @@ def checked_logits(module, X, *, n_classes):
         ) from error
     # The first of several outputs holds the logits, as in skorch.
     logits = logits[0] if isinstance(logits, tuple) else logits
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            "module must return a tensor of logits, or a tuple that begins with one; got a "
+            f"{type(logits).__name__}. Put it into a module that returns the tensor."
+        )
     if logits.isnan().any():
         if X.isnan().any():
             raise ValueError(

@@ -15,6 +15,7 @@ from sk_adv._devices import module_device_and_dtype, resolve_device, to_tensor
 from sk_adv.differentiable._composition import casting_its_input
 
 
+@torch.inference_mode(False)
 def as_module(
     estimator: object,
     *,

@@ -90,6 +90,7 @@ def is_affine(module):
     return getattr(module, "is_affine", False)
 
 
+@torch.inference_mode(False)
 def fold_linear(module, n_features):
     """Weights and offsets of the decision values of a module that is linear from end to end.
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 
-from sk_adv._validation import joint_weight
+from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
@@ -81,6 +81,7 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
         zero.
     """
     check_classification_targets(y)
+    check_labels_present(y)
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y must hold at least two classes; got one class: {classes.tolist()}.")

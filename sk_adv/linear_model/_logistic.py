@@ -20,6 +20,7 @@ from sk_adv._devices import (
     labels_in_kind_of,
     resolve_device,
     to_numpy,
+    to_tensor,
 )
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
@@ -117,7 +118,7 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
 
 def _apply_to_logits(function, decision):
-    logits = with_zero(torch.as_tensor(decision).reshape(len(decision), -1))
+    logits = with_zero(to_tensor(decision).reshape(len(decision), -1))
     result = function(logits, dim=1)
     return result if isinstance(decision, torch.Tensor) else result.numpy()
 

@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._devices import to_numpy
+from sk_adv._containers import dense_blocks, row_blocks
+from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._perturbations import (
     PerturbationSet,
     as_perturbation_set,
@@ -25,9 +27,6 @@ from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
 from sk_adv.differentiable._linear import NotLinearError, decision_module
-
-# Number of samples per batch.
-_BATCH = 1000
 
 
 def certified_accuracy_score(
@@ -62,8 +61,10 @@ def certified_accuracy_score(
         `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
         `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. They are first clipped to `bounds`.
+    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
+            or (n_samples, ...)
+        Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
+        The samples are first clipped to `bounds`.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -91,8 +92,8 @@ def certified_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` has no rule for the estimator, or `enclose` has no rule for one
-        of its modules.
+        If X is a sparse tensor, `as_module` has no rule for the estimator, or `enclose` has no rule
+        for one of its modules.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -119,37 +120,42 @@ def certified_accuracy_score(
     >>> 0.5 < certified <= adversarial_accuracy_score(model, X, y, epsilon=0.3, attack="pgd")
     True
     """
-    classes, y = check_classifier(estimator, X, y)
+    classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     check_certifiable(estimator, "certified_accuracy_score")
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    clean, module, perturbations = _numbers(estimator, X, perturbations)
-    spacing = _spacing([clean, *module.parameters(), *module.buffers()])
-    decision = decision_module(module.double())
     known, labels = _indices(classes, y)
-    certified = []
-    for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
-        region = Enclosure.of(batch, perturbations, rounding=spacing)
-        try:
-            certified.append(enclose(decision, region).is_led_by(index))
-        except NoBoundsError as error:
-            raise NoBoundsError(
-                f"There is no certificate for this {name_of(estimator)}. "
-                "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
-                f"from above. The reason: {error}"
-            ) from error
-    certified = torch.cat(certified).numpy() & known
-    if not perturbations.epsilon.any():
+    certified = np.zeros(len(y), dtype=bool)
+    try:
+        for rows, batch, module, allowed, spacing in _batches(estimator, X, perturbations):
+            region = Enclosure.of(batch, allowed, rounding=spacing)
+            values = enclose(decision_module(module), region)
+            certified[rows] = values.is_led_by(labels[rows]).numpy()
+    except NoBoundsError as error:
+        raise NoBoundsError(
+            f"There is no certificate for this {name_of(estimator)}. "
+            "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
+            f"from above. The reason: {error}"
+        ) from error
+    if not allowed.epsilon.any():
         # Nothing can change, so that the predictions decide, also where two classes are equal.
-        certified = estimator.predict(_clipped(estimator, X, y, bounds)) == y
-    return float(np.average(certified, weights=weight))
+        certified = np.asarray(_predicted_inside(estimator, X, y, perturbations) == y)
+    return float(np.average(certified & known, weights=weight))
 
 
-def _clipped(estimator, X, y, bounds):
-    """X brought into the bounds."""
-    if bounds is None:
-        return X
-    return perturb(estimator, X, y, epsilon=0.0, attack="uniform_noise", bounds=bounds)
+def _predicted_inside(estimator, X, y, perturbations):
+    """The predictions at X, brought into the bounds."""
+    if perturbations.bounds is None:
+        return estimator.predict(X)
+    options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise"}
+    if not sparse.issparse(X):
+        return estimator.predict(perturb(estimator, X, y, **options))
+    return np.concatenate(
+        [
+            estimator.predict(perturb(estimator, block, y[rows], **options))
+            for rows, block in dense_blocks(X)
+        ]
+    )
 
 
 def robustness_radius(
@@ -174,8 +180,9 @@ def robustness_radius(
         A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear
         transformers and such a classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
+            or (n_samples, ...)
+        Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
 
     y : array-like of shape (n_samples,), default=None
         True labels. The radius of a misclassified sample is 0. None uses the predictions as
@@ -199,7 +206,7 @@ def robustness_radius(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, the estimator is not linear, or `as_module` has no rule for it.
+        If X is a sparse tensor, the estimator is not linear, or `as_module` has no rule for it.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -215,12 +222,18 @@ def robustness_radius(
     True
     """
     check_is_fitted(estimator)
-    classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
+    predicted = estimator.predict(X) if y is None else y
+    classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
     check_certifiable(estimator, "robustness_radius")
-    clean, module, unit = _numbers(estimator, X, unit_set(scale, norm, None, X))
     known, labels = _indices(classes, y)
+    radii = np.zeros(len(y))
     try:
-        region = enclose_linear(module.double(), Enclosure.of(clean.double(), unit))
+        for rows, batch, module, unit, _ in _batches(estimator, X, unit_set(scale, norm, None, X)):
+            region = enclose_linear(module, Enclosure.of(batch, unit))
+            rivals = region.rivals(labels[rows])
+            # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
+            ratios = torch.stack([-gap / gain for gap, gain, _ in rivals]).amin(0)
+            radii[rows] = np.fmax(ratios.numpy(), 0)
     except NotLinearError as error:
         raise TypeError(
             "robustness_radius is known for linear models, and pipelines of linear maps before "
@@ -228,9 +241,7 @@ def robustness_radius(
             "with attack='pgd', at several radii, bounds its accuracy from above; "
             "certified_accuracy_score bounds that of many networks from below."
         ) from error
-    # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
-    ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
-    return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)
+    return np.where(known, radii, 0.0)
 
 
 def unit_set(scale, norm, bounds, X):
@@ -238,6 +249,22 @@ def unit_set(scale, norm, bounds, X):
     shape, columns = sample_shape(X), column_names(X)
     radius = check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
     return PerturbationSet(radius, norm, bounds, like=X)
+
+
+def _batches(estimator, X, perturbations):
+    """Iterate over batches of X in float64, each with the estimator's module for it.
+
+    Yields the positions of the rows, the rows, the module in float64, the perturbation set, and
+    the largest spacing around 1 of the numbers in which the model computes.
+    """
+    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
+    for rows, block in blocks:
+        clean, module, allowed = _numbers(estimator, block, perturbations)
+        spacing = _spacing([clean, *module.parameters(), *module.buffers()])
+        module = module.double()
+        for part in row_blocks(clean):
+            position = slice(rows.start + part.start, rows.start + part.stop)
+            yield position, clean[part].double(), module, allowed, spacing
 
 
 def _numbers(estimator, X, perturbations):
@@ -252,7 +279,7 @@ def _numbers(estimator, X, perturbations):
         check_fixed_columns(split, perturbations)
         module, values = split.module.cpu(), split.values
         perturbations = perturbations.restricted_to(split.free)
-    return torch.from_numpy(np.array(to_numpy(values))), module, perturbations
+    return to_tensor(to_numpy(values)), module, perturbations
 
 
 def _indices(classes, y):

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from sk_adv._perturbations import as_perturbation_set, check_radius
+from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import (
     check_classifier,
     fit_surrogate,
@@ -37,6 +38,7 @@ def adversarial_report(
     scale: ArrayLike | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
     surrogate: object = None,
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
@@ -80,6 +82,9 @@ def adversarial_report(
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in all shares and means.
 
     surrogate : estimator, default=None
         For models without gradients, as in `adversarial_accuracy_score`.
@@ -135,6 +140,7 @@ def adversarial_report(
     # All arguments are checked before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
     _, y = check_classifier(estimator, X, y)
+    weight = joint_weight(y, sample_weight, None)
     unit = unit_set(scale, norm, bounds, X)
     named = resolve_attacks(attacks, attack_params)
     if surrogate is not None:
@@ -147,10 +153,9 @@ def adversarial_report(
         for name, attack in named.items():
             copies = perturb(estimator, X, y, epsilon=perturbations, attack=attack, **options)
             if certified_error is None:
-                certified_error = _certified_error(estimator, X, y, perturbations)
-            rows.append(
-                (epsilon, name, *error_and_confidence(estimator, copies, y), certified_error)
-            )
+                certified_error = _certified_error(estimator, X, y, perturbations, weight)
+            found = error_and_confidence(estimator, copies, y, weight)
+            rows.append((epsilon, name, *found, certified_error))
     return pd.DataFrame(
         rows, columns=["epsilon", "attack", "error", "confidence", "certified_error"]
     )
@@ -288,18 +293,21 @@ def check_radii(epsilons):
     return check_radius(radii, name="epsilons")
 
 
-def error_and_confidence(estimator, X, y):
+def error_and_confidence(estimator, X, y, sample_weight=None):
     """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
-    error = 1 - accuracy_score(y, estimator.predict(X))
-    has_proba = hasattr(estimator, "predict_proba")
-    return error, confidence_on_errors(estimator, X, y) if has_proba else np.nan
+    error = 1 - accuracy_score(y, estimator.predict(X), sample_weight=sample_weight)
+    if not hasattr(estimator, "predict_proba"):
+        return error, np.nan
+    return error, confidence_on_errors(estimator, X, y, sample_weight)
 
 
-def _certified_error(estimator, X, y, perturbations):
+def _certified_error(estimator, X, y, perturbations, sample_weight):
     """One minus the certified accuracy, or NaN for a model without bounds."""
     if not is_attackable(estimator):
         return np.nan
     try:
-        return 1 - certified_accuracy_score(estimator, X, y, epsilon=perturbations)
+        return 1 - certified_accuracy_score(
+            estimator, X, y, epsilon=perturbations, sample_weight=sample_weight
+        )
     except NoBoundsError:
         return np.nan

@@ -9,8 +9,8 @@ from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
 from sk_adv._perturbations import PerturbationSet
-from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._table import resolve_attack
+from sk_adv.metrics._scores import attack_all
 
 
 def make_adversarial_scorer(
@@ -69,7 +69,7 @@ def make_adversarial_scorer(
     -------
     callable
         A scorer `(estimator, X, y, sample_weight=None) -> float` for `GridSearchCV`,
-        `cross_validate` and similar functions.
+        `cross_validate` and similar functions. With `attack="exact"`, X may be a SciPy matrix.
 
     Raises
     ------
@@ -133,9 +133,8 @@ class _AdversarialScorer(_BaseScorer):
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):
         # `method_caller` is not used: it may return cached predictions for the clean X.
-        return self._scorer(
-            estimator, perturb(estimator, X, y_true, **self._attack), y_true, **kwargs
-        )
+        attacked, copies = attack_all(estimator, X, y_true, **self._attack)
+        return self._scorer(attacked, copies, y_true, **kwargs)
 
     def __repr__(self):
         attack = ", ".join(

@@ -2,15 +2,21 @@
 
 import warnings
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
 
+from sk_adv._containers import dense_blocks
+from sk_adv._devices import to_numpy
+from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, perturb
+from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
 
 
@@ -46,7 +52,7 @@ def adversarial_accuracy_score(
         classifier, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -95,9 +101,9 @@ def adversarial_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not accept one of the arguments, or `attack="exact"` is used on a model that is
-        not linear.
+        If X is sparse and the attack not exact, `as_module` has no rule for the estimator and there
+        is no surrogate, the attack does not accept one of the arguments, or `attack="exact"` is
+        used on a model that is not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -115,9 +121,10 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
-    _, labels = check_classifier(estimator, X, y)
+    accept_sparse = can_be_sparse(attack, surrogate)
+    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
     weight = joint_weight(labels, sample_weight, None)
-    copies = perturb(
+    attacked, copies = attack_all(
         estimator,
         X,
         labels,
@@ -131,7 +138,64 @@ def adversarial_accuracy_score(
         random_state=random_state,
         device=device,
     )
-    return float(accuracy_score(labels, estimator.predict(copies), sample_weight=weight))
+    return float(accuracy_score(labels, attacked.predict(copies), sample_weight=weight))
+
+
+def can_be_sparse(attack, surrogate):
+    """Whether an attack takes a sparse X: the exact one needs dense copies of few rows at a time.
+
+    Others could be run in the same way, but would take long.
+    """
+    return surrogate is None and resolve_attack(attack).attack.is_exact
+
+
+def attack_all(estimator, X, y, **options):
+    """A classifier and samples, such that its answers to them are those to adversarial copies.
+
+    For a dense X they are the estimator and the copies, for a sparse X an `UnderAttack` and X.
+    """
+    if sparse.issparse(X) and can_be_sparse(options["attack"], options["surrogate"]):
+        radius = {name: options.pop(name) for name in ("epsilon", "norm", "bounds")}
+        return UnderAttack(estimator, y, as_perturbation_set(**radius, X=X), options), X
+    return estimator, perturb(estimator, X, y, **options)
+
+
+class UnderAttack:
+    """A fitted classifier whose answers are those to adversarial copies of a sparse X.
+
+    The copies of a sparse matrix are dense, so they are made for a block of rows at a time.
+    """
+
+    def __init__(self, estimator, y, perturbations, options):
+        self._estimator, self._y = estimator, np.asarray(to_numpy(y))
+        self._perturbations, self._options = perturbations, options
+
+    def __getattr__(self, name):
+        value = getattr(self._estimator, name)
+        if name not in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            return value
+
+        # Scorers read the name of the method.
+        @wraps(value)
+        def answer(X):
+            return self._ask(value, X)
+
+        return answer
+
+    def _ask(self, method, X):
+        answers = [
+            method(
+                perturb(
+                    self._estimator,
+                    block,
+                    self._y[rows],
+                    epsilon=self._perturbations,
+                    **self._options,
+                )
+            )
+            for rows, block in dense_blocks(X)
+        ]
+        return np.concatenate(answers)
 
 
 def adversarial_confidence(
@@ -144,6 +208,7 @@ def adversarial_confidence(
     attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
     target: object = None,
     surrogate: object = None,
     random_state: int | np.random.RandomState | None = None,
@@ -158,7 +223,7 @@ def adversarial_confidence(
         with `predict_proba`, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -180,6 +245,9 @@ def adversarial_confidence(
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in the mean.
 
     target : label, default=None
         Class to move the samples towards, instead of away from the true class.
@@ -206,8 +274,8 @@ def adversarial_confidence(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, the estimator has no `predict_proba`, or `as_module` has no rule for it
-        and there is no surrogate.
+        If X is sparse and the attack not exact, the estimator has no `predict_proba`, or
+        `as_module` has no rule for it and there is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -227,8 +295,10 @@ def adversarial_confidence(
             f"{type(estimator).__name__}, which has none. Use "
             "adversarial_accuracy_score instead."
         )
-    _, labels = check_classifier(estimator, X, y)
-    copies = perturb(
+    accept_sparse = can_be_sparse(attack, surrogate)
+    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
+    weight = joint_weight(labels, sample_weight, None)
+    attacked, copies = attack_all(
         estimator,
         X,
         labels,
@@ -242,7 +312,7 @@ def adversarial_confidence(
         random_state=random_state,
         device=device,
     )
-    confidence = confidence_on_errors(estimator, copies, labels)
+    confidence = confidence_on_errors(attacked, copies, labels, weight)
     if np.isnan(confidence):
         warnings.warn(
             "No adversarial copy is misclassified, so the confidence on errors is undefined and "
@@ -253,9 +323,9 @@ def adversarial_confidence(
     return confidence
 
 
-def confidence_on_errors(estimator, X, y):
+def confidence_on_errors(estimator, X, y, sample_weight=None):
     """Mean probability of the predicted class over misclassified samples; NaN without any."""
     probability = np.asarray(estimator.predict_proba(X))
     predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
-    wrong = predicted != np.asarray(y)
-    return float(probability[wrong].max(axis=1).mean()) if wrong.any() else float("nan")
+    weight = (predicted != np.asarray(y)) * (1.0 if sample_weight is None else sample_weight)
+    return float(np.average(probability.max(axis=1), weights=weight)) if weight.any() else np.nan

@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
-from sk_adv._validation import joint_weight
+from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.neural_network._batches import WeightedData, check_finite
 
 # Rows of a memory map that are checked at once.
@@ -93,6 +93,7 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
+    check_labels_present(y)
     # A class whose samples all have weight 0 stays a class.
     known = np.unique(y if classes is None else classes)
     weight = joint_weight(y, sample_weight, model.class_weight, known)

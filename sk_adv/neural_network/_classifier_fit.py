@@ -119,6 +119,7 @@ def _has_same_layers(model, old):
     )
 
 
+@torch.inference_mode(False)
 def _train(
     model,
     data,

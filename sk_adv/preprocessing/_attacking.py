@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
-from sk_adv._validation import unchanged_on_error
+from sk_adv._validation import check_labels_present, unchanged_on_error
 from sk_adv.attacks._estimators import (
     check_attackable,
     fit_surrogate,
@@ -71,7 +71,7 @@ class AttackingEstimator(BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def _fit_models(self, X, y):
+    def _fit_models(self, X, y, sample_weight=None):
         """Check all parameters and the data, then fit the classifier and any surrogate.
 
         Returns
@@ -91,6 +91,7 @@ class AttackingEstimator(BaseEstimator):
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True
             )
             check_classification_targets(labels)
+            check_labels_present(labels)
             perturbations = self._perturbation_set(X)
             classes = np.unique(labels)
             if isinstance(self.estimator, FrozenEstimator):
@@ -102,11 +103,12 @@ class AttackingEstimator(BaseEstimator):
                 )
             if self.target is not None:
                 index_of_target(self.target, classes)
-            self.estimator_ = clone(self.estimator).fit(X, y)
+            weights = {} if sample_weight is None else {"sample_weight": to_numpy(sample_weight)}
+            self.estimator_ = clone(self.estimator).fit(X, y, **weights)
             self.classes_ = classes_of(self.estimator_, X)
             self.surrogate_ = None
             if self.surrogate is not None:
-                self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X)
+                self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X, **weights)
         return perturbations
 
     def _copies(self, X, y, perturbations):

@@ -145,7 +145,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         )
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the classifier, and the surrogate if there is one.
 
         Parameters
@@ -155,6 +155,10 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Class labels, or a 1 in the column of the class and 0 in the others.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
@@ -169,11 +173,13 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
-        self._fit_models(X, self._labels(y))
+        self._fit_models(X, self._labels(y), sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_resample(self, X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    def fit_resample(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[ArrayLike, ArrayLike]:
         """Fit the classifier, then return the samples followed by their adversarial copies.
 
         Parameters
@@ -183,6 +189,10 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
 
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Class labels, or a 1 in the column of the class and 0 in the others.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
@@ -194,7 +204,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
             The labels y, twice.
         """
         labels = self._labels(y)
-        copies = self._copies(X, labels, self._fit_models(X, labels))
+        copies = self._copies(X, labels, self._fit_models(X, labels, sample_weight))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
         y_resampled = _safe_indexing(y, self.sample_indices_)
         if hasattr(y_resampled, "reset_index"):

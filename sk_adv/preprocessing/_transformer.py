@@ -182,7 +182,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         self.stage = stage
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the classifier, and the surrogate if there is one.
 
         Parameters
@@ -192,6 +192,10 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
 
         y : array-like of shape (n_samples,)
             Class labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
@@ -206,7 +210,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
-        self._fit_models(X, y)
+        self._fit_models(X, y, sample_weight)
         return self
 
     def transform(self, X: ArrayLike, y: ArrayLike | None = None) -> ArrayLike:
@@ -234,7 +238,9 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         return self._copies(X, y, self._perturbation_set(X))
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X: ArrayLike, y: ArrayLike) -> ArrayLike:
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ArrayLike:
         """Fit the classifier, then return adversarial copies of the same samples.
 
         Parameters
@@ -245,12 +251,16 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         y : array-like of shape (n_samples,)
             Class labels. The copies move away from them if `labels="true"`.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
+
         Returns
         -------
         array, frame or tensor of the type of X
             The copies, or X itself if `stage="test"`.
         """
-        perturbations = self._fit_models(X, y)
+        perturbations = self._fit_models(X, y, sample_weight)
         return X if self.stage == "test" else self._copies(X, y, perturbations)
 
     def get_metadata_routing(self) -> MetadataRequest:

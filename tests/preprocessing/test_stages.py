@@ -171,4 +171,4 @@ def test_request_survives_cloning_and_is_off_unless_asked_for(routing):
     attack.set_transform_request(y="y_true")
     for request in (attack.get_metadata_routing(), get_routing_for_object(attack)):
         assert request.transform.requests == {"y": "y_true"}
-        assert request.fit_transform.requests == request.fit.requests == {}
+        assert request.fit_transform.requests == request.fit.requests == {"sample_weight": None}
