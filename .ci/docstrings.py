@@ -1,7 +1,7 @@
 """Validate the docstring of every public class, function and method with numpydoc.
 
-What is public is what the modules without a leading underscore name in `__all__`. Run it in the
-repository root: `python .ci/docstrings.py`. It prints each fault and exits with 1 if there is one.
+Public are the names in `__all__` of modules without a leading underscore. Run it in the repository
+root: `python .ci/docstrings.py`. It prints each fault and exits with 1 if there is one.
 """
 
 import importlib
@@ -15,12 +15,12 @@ import sk_adv
 
 NOT_ASKED = {
     "ES01",  # a one-line summary can say it all
-    "RT02",  # a returned value may bear a name, as in scikit-learn
-    "SA01",  # "See Also" where there is something to see
+    "RT02",  # a returned value may have a name, as in scikit-learn
+    "SA01",  # "See Also" is optional
     "SS05",  # takes "Log-odds" for a verb in the third person
 }
 EXAMPLE_MISSING = "EX01"  # asked of classes and functions, not of methods
-CALLED_BY_TORCH = {"forward", "extra_repr"}  # the class itself says what its module computes
+CALLED_BY_TORCH = {"forward", "extra_repr"}  # documented in the class
 
 
 def public_modules():
@@ -46,7 +46,7 @@ def public_objects():
 
 
 def own_methods(item):
-    """Public methods and properties that the class defines itself; scikit-learn's are its own."""
+    """Public methods and properties that the class defines itself, without inherited ones."""
     if not inspect.isclass(item):
         return []
     kinds = (property, classmethod, staticmethod)

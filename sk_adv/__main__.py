@@ -114,7 +114,7 @@ def _require(command, packages, extra):
     if missing:
         sys.exit(
             f"python -m sk_adv {command} needs {' and '.join(missing)}, which can't be found: "
-            f'run pip install "sk-adv[{extra}]".'
+            f'run pip install -e ".[{extra}]" in the checkout.'
         )
 
 

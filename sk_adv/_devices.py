@@ -1,4 +1,6 @@
-"""Where a computation runs: one rule for every estimator."""
+"""The device of a computation, and the conversion of arrays and tensors."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,14 +13,14 @@ def resolve_device(device, X=None, *, prefer_accelerator=False):
     Parameters
     ----------
     device : str or torch.device
-        `"auto"`, or anything that `torch.device` takes.
+        `"auto"`, or anything that `torch.device` accepts.
 
     X : object, default=None
-        The data. With `device="auto"` a tensor stays where it is.
+        The data. With `device="auto"` the device of a tensor is taken.
 
     prefer_accelerator : bool, default=False
-        With `device="auto"` and data that is no tensor: take CUDA, then MPS, then the CPU
-        (networks); else the CPU (linear models).
+        With `device="auto"` and data that is not a tensor: True takes CUDA, else MPS, else the CPU
+        (networks); False takes the CPU (linear models).
 
     Returns
     -------
@@ -41,26 +43,31 @@ def resolve_device(device, X=None, *, prefer_accelerator=False):
 
 
 def check_device(device, choices=("'cpu'",)):
-    """The `torch.device` of that name, or a `ValueError` that names those of this machine."""
+    """Return the `torch.device` of this name.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown or not available on this machine. The message lists the available ones.
+    """
     try:
         resolved = torch.device(device)
-        # A tensor that is read back is the cheapest proof that the device is really there.
+        # The cheapest proof that the device exists is to read a tensor back from it.
         torch.zeros(1, device=resolved).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         available = list(choices)
         available += ["'cuda'"] if torch.cuda.is_available() else []
         available += ["'mps'"] if torch.backends.mps.is_available() else []
         raise ValueError(
-            f"device={device!r} can't be used on this machine; "
-            f"available here: {', '.join(available)}."
+            f"device={device!r} can't be used on this machine; use one of {', '.join(available)}."
         ) from error
     return resolved
 
 
 def module_device_and_dtype(module, default_dtype=torch.float32):
-    """Device and floating dtype of a module's first parameter or buffer.
+    """Device and dtype of a module's first floating-point parameter, else of its first such buffer.
 
-    A module that has neither computes wherever its input is: `(None, default_dtype)`.
+    A module without either runs on the device of its input: `(None, default_dtype)`.
     """
     for tensors in (module.parameters(), module.buffers()):
         for tensor in tensors:
@@ -70,51 +77,70 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
 
 
 def to_numpy(X):
-    """Bring a tensor to the host as a NumPy array; anything else is returned as it is.
+    """Convert a tensor to a NumPy array on the host; return anything else as it is.
+
+    NumPy has no bfloat16, so such a tensor becomes float32.
 
     Raises
     ------
     TypeError
-        If it is a sparse tensor.
+        If X is a sparse tensor or a dict.
     """
+    # Some sparse matrices of SciPy are mappings.
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        raise TypeError(
+            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
+            "columns by name, pass pandas.DataFrame(X)."
+        )
     if not isinstance(X, torch.Tensor):
         return X
     if X.layout != torch.strided:
         raise TypeError(
-            f"Sparse tensors are not taken; got one of layout {X.layout}. Pass a CSR or CSC matrix "
-            "of SciPy, or X.to_dense()."
+            f"Sparse tensors are not supported; got one of layout {X.layout}. Pass a SciPy CSR or "
+            "CSC matrix, or X.to_dense()."
         )
-    return np.asarray(X.detach().cpu())
+    X = X.detach().cpu()
+    return np.asarray(X.float() if X.dtype == torch.bfloat16 else X)
 
 
 def is_dispatched(X):
-    """Whether X is a tensor that scikit-learn takes as it is (`array_api_dispatch=True`)."""
+    """Whether X is a tensor that scikit-learn handles itself (`array_api_dispatch=True`)."""
     return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
 
 
 def for_sklearn(X):
-    """X as scikit-learn takes it: tensors as arrays, unless its array API dispatch is on."""
+    """Convert a tensor to an array for scikit-learn, unless array API dispatch is on."""
     return X if is_dispatched(X) else to_numpy(X)
 
 
 def floating_types(X):
-    """The floating types of X's library that an estimator computes with, the widest first."""
+    """The floating-point dtypes that an estimator accepts for X, the widest first."""
     return [torch.float64, torch.float32] if is_dispatched(X) else [np.float64, np.float32]
 
 
 def in_kind_of(X, tensor):
-    """A result as a tensor in X's device and precision if X is dispatched, else as an array."""
+    """Convert a result to X's device and dtype if X is dispatched, else to an array."""
     if is_dispatched(X):
         return tensor.to(X.device, X.dtype if X.is_floating_point() else torch.float64)
     return to_numpy(tensor)
 
 
+def labels_in_kind_of(X, labels):
+    """Labels, or weights, as a tensor if X is dispatched and they are numbers, else as they are."""
+    if is_dispatched(X) and labels.dtype.kind in "biuf":
+        return torch.as_tensor(labels, device=X.device)
+    return labels
+
+
 def to_tensor(X, **options):
-    """Make a tensor of an array without copying it, unless torch can't take it as it lies."""
-    # torch warns of read-only memory, which frames give out, and refuses to run backwards, or
-    # through bytes in another machine's order.
+    """Convert an array to a tensor that shares its memory where torch allows it."""
+    # torch warns about read-only arrays, which data frames return, and rejects negative strides and
+    # the byte order of other machines.
     if isinstance(X, np.ndarray) and not X.dtype.isnative:
         X = X.astype(X.dtype.newbyteorder("="))
     if isinstance(X, np.ndarray) and (not X.flags.writeable or min(X.strides, default=0) < 0):
         X = X.copy()
+    if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
+        # torch has no wider floating type than float64.
+        X = X.astype(np.float64)
     return torch.as_tensor(X, **options)

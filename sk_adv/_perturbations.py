@@ -1,4 +1,4 @@
-"""The set of allowed perturbations: one object that holds radius, norm and bounds."""
+"""The set of allowed perturbations: radius, norm and bounds in one object."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -18,13 +18,13 @@ PERTURBATION_CONSTRAINTS = {
 class PerturbationSet:
     """The perturbations η of a sample x with ‖η / ε‖ <= 1 and low <= x + η <= high.
 
-    Features of radius 0 never move. The object is frozen: methods that change it return another.
+    Features of radius 0 never change. The object is immutable: its methods return new sets.
 
     Parameters
     ----------
     epsilon : float, array-like, mapping or Series
-        Radius of the perturbation in the units of X: one number, numbers that broadcast to the
-        shape of one sample, or one number per column, by name.
+        Radius of the perturbation in the units of X: one number, an array that broadcasts to the
+        shape of one sample, or one number per column name.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds η / ε.
@@ -33,8 +33,7 @@ class PerturbationSet:
         Valid range of X; each end is given like `epsilon`.
 
     like : array-like, frame or torch.Tensor of shape (n_samples, ...), default=None
-        The data. It gives the shape of one sample, and the names of the columns. None skips the
-        checks that need them.
+        The data, for the shape of one sample and the column names. Without it neither is checked.
 
     Attributes
     ----------
@@ -67,7 +66,7 @@ class PerturbationSet:
 
     @classmethod
     def unchecked(cls, epsilon, norm, bounds):
-        """A set of tensors, or numbers, that are known to be valid; radii may differ per sample."""
+        """Make a set from valid tensors or numbers; the radii may differ between samples."""
         new = object.__new__(cls)
         new._epsilon, new._norm, new._bounds = torch.as_tensor(epsilon), norm, bounds
         return new
@@ -83,14 +82,14 @@ class PerturbationSet:
         )
 
     def _with(self, epsilon=None, bounds=None):
-        """Another set, of values that need no check."""
+        """A copy of the set with other radii or bounds, which are not checked."""
         epsilon = self._epsilon if epsilon is None else epsilon
         return self.unchecked(epsilon, self._norm, self._bounds if bounds is None else bounds)
 
-    # Other sets that come from this one.
+    # Sets derived from this one.
 
     def to(self, device=None, dtype=None):
-        """The same set on a device and in a floating type."""
+        """The set on another device or in another floating-point dtype."""
         bounds = self.bounds and tuple(
             bound.to(device, dtype) if isinstance(bound, torch.Tensor) else bound
             for bound in self.bounds
@@ -98,7 +97,7 @@ class PerturbationSet:
         return self._with(self.epsilon.to(device, dtype), bounds)
 
     def scaled(self, factor):
-        """The set whose radii are `factor` times these."""
+        """The set with all radii multiplied by `factor`."""
         return self._with(self.epsilon * factor)
 
     def without_bounds(self):
@@ -106,11 +105,11 @@ class PerturbationSet:
         return self.unchecked(self._epsilon, self._norm, None)
 
     def with_radius(self, epsilon):
-        """The set of another radius, a checked tensor."""
+        """The set with other radii, a valid tensor."""
         return self._with(epsilon.to(self.epsilon))
 
     def flattened(self, shape):
-        """The set for samples of a shape that are laid out as rows of numbers."""
+        """The set for samples of this shape that have been flattened to rows."""
 
         def flat(values):
             is_array = isinstance(values, torch.Tensor) and values.ndim
@@ -119,7 +118,7 @@ class PerturbationSet:
         return self._with(flat(self.epsilon), self.bounds and tuple(map(flat, self.bounds)))
 
     def restricted_to(self, free):
-        """The set in which only some features move, and only these have bounds.
+        """The set in which only the features in `free` may change; the others have no bounds.
 
         Parameters
         ----------
@@ -137,13 +136,16 @@ class PerturbationSet:
         return self.epsilon, self.norm, self.bounds
 
     def check_fits(self, shape):
-        """Raise `ValueError` unless radius and bounds fit samples of a shape."""
+        """Raise `ValueError` unless radius and bounds fit samples of this shape."""
         check_shape(self.epsilon, shape, "epsilon")
         for name, bound in zip(("low", "high"), self.bounds or (), strict=False):
             check_shape(torch.as_tensor(bound), shape, f"bounds: {name}")
 
     def as_given(self, X):
-        """Radius, norm and bounds as an attack outside of this library takes them, for data X."""
+        """Radius, norm and bounds as tensors if X is a tensor, else as arrays.
+
+        A user's own attack function receives them in this form.
+        """
         if isinstance(X, torch.Tensor):
             allowed = self.to(X.device, X.dtype)
             return allowed.epsilon, self.norm, allowed.bounds
@@ -153,7 +155,7 @@ class PerturbationSet:
     # Geometry.
 
     def step(self, gradient):
-        """The perturbation of full radius that raises the linearised loss most.
+        """The perturbation in the set that increases the linearised loss most, without `bounds`.
 
         max-norm: ε sign(g); Euclidean: ε ∘ (ε ∘ g) / ‖ε ∘ g‖₂. A zero gradient gives a zero step.
         Source: Goodfellow, Shlens and Szegedy (2015), section 4.
@@ -165,14 +167,14 @@ class PerturbationSet:
         return torch.where(length > 0, self.epsilon * scaled / length, torch.zeros_like(scaled))
 
     def project(self, perturbation):
-        """The nearest perturbation of the set, in the units of ε; `bounds` are left out."""
+        """Project onto ‖η / ε‖ <= 1, ignoring `bounds`; distances are measured in units of ε."""
         if self.norm == np.inf:
             return torch.clamp(perturbation, -self.epsilon, self.epsilon)
         scaled = self._in_radii(perturbation)
         return self.epsilon * scaled / torch.clamp(euclidean_norm(scaled), min=1.0)
 
     def clip(self, X, out=None):
-        """X brought into `bounds`."""
+        """Clip X to `bounds`."""
         if self.bounds is None:
             return X
         low, high = self.bounds
@@ -181,11 +183,11 @@ class PerturbationSet:
         return torch.clamp(X, low, high, out=out)
 
     def box(self, X):
-        """The ends of the smallest box that holds all perturbed copies of X."""
+        """Lower and upper ends of the smallest box that contains all perturbed copies of X."""
         return self.clip(X - self.epsilon), self.clip(X + self.epsilon)
 
     def uniform_sample(self, shape, *, generator, dtype):
-        """Perturbations drawn uniformly from the set, in the units of X; `bounds` are left out."""
+        """Perturbations drawn uniformly from ‖η / ε‖ <= 1, ignoring `bounds`."""
         options = {"generator": generator, "dtype": dtype, "device": generator.device}
         if self.norm == np.inf:
             return self.epsilon * (2 * torch.rand(shape, **options) - 1)
@@ -210,7 +212,7 @@ class PerturbationSet:
         return self.epsilon * signs / max(self._dimension(shape), 1) ** 0.5
 
     def norm_of(self, perturbation):
-        """‖η / ε‖ of each sample, with the feature axes kept; features of radius 0 don't count."""
+        """‖η / ε‖ per sample, with the feature axes kept; features of radius 0 don't count."""
         scaled = self._in_radii(perturbation)
         return euclidean_norm(scaled) if self.norm == 2 else largest_entry(scaled)
 
@@ -223,28 +225,28 @@ class PerturbationSet:
 
 
 def as_perturbation_set(epsilon, norm, bounds, X):
-    """A set that is one already, or a new one for the data X from a user's parameters."""
+    """Return `epsilon` if it is a `PerturbationSet`, else make one for the data X."""
     if isinstance(epsilon, PerturbationSet):
         return epsilon
     return PerturbationSet(epsilon, norm, bounds, like=X)
 
 
 def euclidean_norm(tensor):
-    """Euclidean norm of each sample, with the feature axes kept for broadcasting."""
+    """Euclidean norm per sample, with the feature axes kept for broadcasting."""
     norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1)
     return norms.reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def largest_entry(tensor):
-    """Largest absolute value of each sample, with the feature axes kept for broadcasting."""
+    """Largest absolute value per sample, with the feature axes kept for broadcasting."""
     return tensor.abs().flatten(1).amax(1).reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def by_largest(gradient):
-    """Each sample's gradient over its largest entry, so that no square underflows.
+    """Divide each sample's gradient by its largest absolute entry, so that no square underflows.
 
-    A zero gradient stays zero. Infinite entries become ±1 and all others 0, as they are the
-    largest there are.
+    A zero gradient stays zero. If a gradient has infinite entries, these become ±1 and all others
+    become 0.
     """
     largest = largest_entry(gradient)
     if largest.isinf().any():
@@ -265,17 +267,20 @@ def dual_norm(weights, epsilon, norm):
 
 
 def steepest_step_within(gradient, epsilon, norm, room):
-    """The step within the set, and within `room`, that raises the linearised loss most.
+    """The step η with ‖η / ε‖ <= 1, and within `room`, that increases the linearised loss most.
 
-    `room` is None or a pair of tensors (lowest <= 0, highest >= 0), and samples are rows; radii
-    may differ between samples. In the Euclidean norm, with v = |η| / ε, g = ε ∘ |gradient| and k
-    the room for v, the conditions of Karush, Kuhn and Tucker give v = min(τ g, k), where τ makes
-    ‖v‖ = 1, or v = k if ‖k‖ <= 1. For each set S of features
+    `room` is None or a pair of tensors (lowest <= 0, highest >= 0) that limit η. Samples are rows,
+    and radii may differ between samples.
+
+    Write v = |η| / ε, g = ε ∘ |gradient| and k for the upper limit of v. In the Euclidean norm the
+    Karush-Kuhn-Tucker conditions give v = k if ‖k‖ <= 1, and else v = min(τ g, k) with τ such that
+    ‖v‖ = 1. For each set S of features
 
         Σ_S k² + τ² Σ_{not S} g²  >=  ‖min(τ g, k)‖² ,
 
-    with equality where S holds what is capped: so τ is the largest of those that make the left
-    side 1, and S need only run over the features in the order in which growing τ caps them.
+    with equality if S is the set of capped features, those with τ g >= k. Hence τ is the largest of
+    the values that make the left side 1. It is enough to try the sets S that the features form in
+    the order of k / g, in which growing τ caps them.
     """
     if norm == np.inf:
         step = gradient.sign() * epsilon
@@ -295,7 +300,7 @@ def steepest_step_within(gradient, epsilon, norm, room):
     return epsilon * torch.minimum(tau * g, k) * gradient.sign()
 
 
-# Checks of what a user gives.
+# Checks of the user's values.
 
 
 def sample_shape(X):
@@ -310,7 +315,7 @@ def column_names(X):
 
 
 def check_norm(norm):
-    """Return `norm` if it is one of the two supported norms, else raise `ValueError`."""
+    """Return `norm` if it is 2 or infinity, else raise `ValueError`."""
     if not isinstance(norm, Real) or norm not in (2, np.inf):
         raise ValueError(f"norm must be numpy.inf or 2; got {norm!r}.")
     return norm
@@ -324,11 +329,11 @@ def check_radius(epsilon, shape=None, columns=None, name="epsilon"):
     epsilon : float, array-like, mapping or Series
         The radius in the units of X.
     shape : tuple of int or None, default=None
-        The shape of one sample; None where it is not known yet.
+        The shape of one sample. None skips the check of the shape.
     columns : list or None, default=None
-        The names of the columns, where X is a frame.
+        The column names, if X is a frame.
     name : str, default="epsilon"
-        The parameter's name in messages.
+        The parameter's name in error messages.
 
     Returns
     -------
@@ -340,7 +345,7 @@ def check_radius(epsilon, shape=None, columns=None, name="epsilon"):
         If an entry is negative, NaN or infinite, a shape does not fit, or a column name is unknown
         or missing.
     TypeError
-        If it is not numeric.
+        If the radius is not numeric.
     """
     values = by_position(epsilon, shape, columns, name, default=0.0)
     try:
@@ -368,8 +373,8 @@ def check_bounds(bounds, shape=None, columns=None):
     Raises
     ------
     ValueError
-        If it is no pair, a shape is wrong, an entry is NaN, low lies above high, or a column name
-        is unknown or missing.
+        If `bounds` is not a pair, a shape is wrong, an entry is NaN, low exceeds high, or a column
+        name is unknown or missing.
     """
     if bounds is None:
         return None
@@ -393,23 +398,26 @@ def check_bounds(bounds, shape=None, columns=None):
         if np.isnan(bound).any():
             raise ValueError(f"bounds: {name} must not be NaN; got {bounds!r}.")
     if low.ndim and high.ndim and low.shape != high.shape:
-        raise ValueError(f"bounds: low and high differ in shape, {low.shape} and {high.shape}.")
+        raise ValueError(
+            "bounds: low and high must have the same shape, or one of them be a number; got shapes "
+            f"{low.shape} and {high.shape}."
+        )
     if (low > high).any():
         raise ValueError(f"bounds must be (low, high) with low <= high; got {bounds!r}.")
-    # torch clamps to numbers in an eighth of the time that it takes with tensors.
+    # torch.clamp is eight times as fast with numbers as with tensors.
     if not low.ndim and not high.ndim:
         return float(low), float(high)
-    return tuple(to_tensor(end) for end in np.broadcast_arrays(low, high))
+    return tuple(to_tensor(end.copy()) for end in np.broadcast_arrays(low, high))
 
 
 def check_shape(values, shape, name):
-    """Raise `ValueError` unless values are one number, or broadcast to the shape of one sample."""
+    """Raise `ValueError` unless `values` is a scalar or broadcasts to the shape of one sample."""
     if shape is None or not values.ndim or tuple(values.shape) == tuple(shape):
         return
     can_broadcast = len(shape) > 1 and values.ndim == len(shape)
     if can_broadcast and all(n in (1, m) for n, m in zip(values.shape, shape, strict=True)):
         return
-    hint = f", or 1 in some of its places such as {(shape[0], *[1] * (len(shape) - 1))}"
+    hint = f", or a shape that broadcasts to it, such as {(shape[0], *[1] * (len(shape) - 1))}"
     raise ValueError(
         f"{name} must be a single number or have one entry per feature, "
         f"shape {tuple(shape)}{hint if len(shape) > 1 else ''}; got shape {tuple(values.shape)}."
@@ -421,11 +429,11 @@ class ColumnError(ValueError):
 
 
 def by_position(values, shape, columns, name, default):
-    """Values by column name in the order of the columns; anything else as it is.
+    """Arrange values that have names in the order of the columns; return other values as they are.
 
-    A mapping gives `default` to the columns that it does not name. A pandas Series, a frame of one
-    row, or a polars Series of one struct has to name all columns. Where the shape of a sample is
-    not known yet, the values are taken in their own order.
+    Columns that a mapping does not name get `default`. A pandas Series, a frame of one row, or a
+    polars Series of one struct must name all columns. If `shape` is None, the values keep their
+    own order.
 
     Raises
     ------
@@ -442,8 +450,8 @@ def by_position(values, shape, columns, name, default):
         if not is_mapping and list(named) == list(range(len(named))):
             return list(named.values())
         raise ColumnError(
-            f"{name} has names, {_some(named)}, but X has none: pass X as a frame, or {name} as "
-            "an array in the order of the columns."
+            f"{name} has column names, {_some(named)}, but X has none: pass X as a frame, or "
+            f"{name} as an array in the order of the columns."
         )
     unknown = [key for key in named if key not in columns]
     if unknown:
@@ -454,28 +462,31 @@ def by_position(values, shape, columns, name, default):
     if missing and not is_mapping:
         raise ColumnError(
             f"{name} has no entry for the columns {_some(missing)}: add them, or pass a dict, "
-            "which leaves the columns that it does not name as they are."
+            "which leaves columns without an entry as they are."
         )
     return [named.get(column, default) for column in columns]
 
 
 def _by_name(values):
-    """A dict of values by name, or None if they have no names."""
+    """The values as a dict by name, or None if they have no names."""
     if isinstance(values, Mapping):
         return dict(values)
     if hasattr(values, "columns") and len(values) == 1:
         return {column: values[column].to_numpy()[0] for column in values.columns}
     if hasattr(values, "index") and hasattr(values, "to_dict") and hasattr(values, "iloc"):
         if not values.index.is_unique:
-            raise ColumnError("A Series of radii or bounds must have labels that differ.")
+            raise ColumnError(
+                "A Series of radii or bounds must have unique labels; got "
+                f"{_some(values.index[values.index.duplicated()])} more than once."
+            )
         return values.to_dict()
-    # A Series of structs, as polars makes of a frame.
+    # A polars frame becomes a Series of structs.
     if hasattr(values, "struct") and getattr(values.dtype, "fields", None) and len(values) == 1:
         return values.to_list()[0]
     return None
 
 
 def _some(names, n=10):
-    """The first names of several."""
+    """The first n names as text, and how many more there are."""
     names = list(names)
     return f"{names[:n]}" if len(names) <= n else f"{names[:n]} and {len(names) - n} more"

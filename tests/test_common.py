@@ -1,4 +1,4 @@
-"""What scikit-learn asks of every estimator."""
+"""scikit-learn's checks of every estimator."""
 
 import copy
 import functools
@@ -116,7 +116,7 @@ def test_bad_data_is_explained_and_leaves_the_fit_as_it_was(estimator, spoil, me
     assert vars(estimator) == before
 
 
-# A sampler takes no X but that of its fit.
+# A sampler has no method that accepts another X than that of its fit.
 @pytest.mark.parametrize(
     "estimator", [one for one in ESTIMATORS if not isinstance(one, FGSMSampler)]
 )

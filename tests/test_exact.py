@@ -29,7 +29,7 @@ EPSILON = np.array([0.5, 0.0, 1.0, 0.2, 0.7])
 
 @pytest.fixture(scope="module", params=[2, 3, 4], ids="{} classes".format)
 def task(request):
-    """60 samples of 5 features, at every other margin as probable as not."""
+    """60 samples of 5 features whose classes overlap."""
     X, y = make_classification(
         60, 5, n_informative=5, n_redundant=0, n_classes=request.param, class_sep=0.7,
         n_clusters_per_class=1, random_state=request.param,
@@ -108,7 +108,7 @@ def test_exact_copies_within_bounds_are_those_of_a_conic_solver(task):
         free = epsilon > 0
         assert np.linalg.norm((found - x)[free] / epsilon[free]) <= 1 + 1e-9
         assert found[1] == x[1]
-    # The bounds are in the way of some samples and some features, not of all.
+    # The bounds restrict some samples and some features, but not all.
     at_bounds = (copies == low) | (copies == high)
     assert 0 < at_bounds.mean() < 0.5
 
@@ -127,7 +127,7 @@ def test_exact_is_fgsm_for_two_classes_without_bounds(norm):
 def test_no_attack_beats_the_exact_one_which_the_certificate_equals(norm, bounds, dtype):
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X, y)
-    # Of another precision than the model, and partly outside of the bounds.
+    # X has another dtype than the model, and is partly outside of the bounds.
     X = X.astype(dtype)
     options = {"norm": norm, "bounds": bounds, "epsilon": np.array([0.4, 0.2, 0.6, 0.3])}
     worst = adversarial_accuracy_score(model, X, y, attack="exact", **options)
@@ -141,7 +141,7 @@ def test_exact_knows_one_against_the_rest_by_its_decision_values():
     X, y = load_iris(return_X_y=True)
     linear = RidgeClassifier().fit(X, y)
     copies = perturb(linear, X, y, epsilon=0.2, attack="exact")
-    # The same boundaries under another link.
+    # The same decision boundaries with another link function.
     rest = as_module(linear)
     top = torch.nn.Sequential(rest, torch.nn.LogSigmoid(), torch.nn.LogSoftmax(1))
     np.testing.assert_array_equal(exact(top, X, y, 0.2), copies)
@@ -166,7 +166,7 @@ def test_exact_goes_through_imputers_and_around_categories(bounds):
     assert (copies["colour"] == frame["colour"]).all()
     assert copies.isna().equals(frame.isna())
 
-    # In closed form: what is missing can't move, and the others no further than the bounds.
+    # In closed form: missing entries stay, and the other features move up to the bounds.
     weights = model[-1].coef_[0, :4] / model[0].transformers_[0][1][-1].scale_
     sign = np.where(y == 1, 1, -1)
     low, high = (-np.inf, np.inf) if bounds is None else (bounds[0][[0, 2, 3, 4]], bounds[1])
@@ -220,7 +220,9 @@ def test_steps_may_differ_in_precision():
     X, y = make_classification(random_state=0)
     X = X.astype(np.float32)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
-    assert model[-1].coef_.dtype == np.float32
+    # In scikit-learn below 1.9 they are in double precision.
+    model[-1].coef_ = model[-1].coef_.astype(np.float32)
+    model[-1].intercept_ = model[-1].intercept_.astype(np.float32)
     copies = perturb(model, X, y, epsilon=0.3, attack="exact")
     assert copies.dtype == np.float32
     step = 0.3 * np.where(y == 1, -1, 1)[:, None] * np.sign(model[-1].coef_)

@@ -47,7 +47,9 @@ def runtime(path):
 
 
 def run(session, X):
-    (probabilities,) = session.run(None, {"X": X.astype(np.float32)})
+    dtype = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+    (given,) = session.get_inputs()
+    (probabilities,) = session.run(None, {"X": X.astype(dtype[given.type])})
     return probabilities
 
 
@@ -58,8 +60,8 @@ def test_onnx_gives_the_probabilities_for_raw_inputs_and_any_number_of_samples(c
     to_onnx(model, tmp_path / "model.onnx")
     session = runtime(tmp_path / "model.onnx")
     (given,), (result,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type) == ("X", "tensor(float)")
-    assert (result.name, result.type) == ("probabilities", "tensor(float)")
+    assert (given.name, given.type) == ("X", "tensor(double)")
+    assert (result.name, result.type) == ("probabilities", "tensor(double)")
     assert given.shape == ["n_samples", X.shape[1]]
     # Inputs far outside the data as well, where scalers clip and probabilities are extreme.
     for samples in (X, X[:1], X[:0], 3 * X - 2 * X.mean(0)):

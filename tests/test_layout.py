@@ -1,4 +1,4 @@
-"""The house is as CONTRIBUTING.md draws it, and its doors open without optional packages."""
+"""Imports follow the layout in CONTRIBUTING.md, and need no optional packages."""
 
 import ast
 import re
@@ -52,7 +52,7 @@ def imported(path):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sk_adv."):
             names.append(node.module.split(".")[1])
-    # What `sk_adv` itself exports is left to the rooms that it comes from.
+    # Names that `sk_adv` itself exports are not counted.
     return (set(names) | {f"{name}.py" for name in names}) & ROOMS
 
 

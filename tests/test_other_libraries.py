@@ -1,4 +1,4 @@
-"""Other libraries as oracles of our attacks, and as attackers of scikit-learn's estimators."""
+"""Attacks against those of other libraries, which also attack scikit-learn's estimators here."""
 
 import warnings
 
@@ -16,7 +16,7 @@ from sk_adv.attacks import fgsm, pgd
 from sk_adv.neural_network import MaxoutNet
 
 with warnings.catch_warnings():
-    # They import what SciPy and NumPy are about to rename.
+    # They import names that SciPy and NumPy have deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     import foolbox
     from art.attacks.evasion import FastGradientMethod
@@ -35,7 +35,7 @@ EPSILON = 0.3
 # Foolbox always has bounds; these clip no copy.
 WIDE = (-100.0, 100.0)
 TIGHT = (-1.0, 1.0)
-# A rounding or two of numbers up to 4 in float32.
+# One or two rounding errors of numbers up to 4 in float32.
 ROUNDING = {"rtol": 0, "atol": 1e-6}
 
 
@@ -118,14 +118,14 @@ def test_targeted_attacks_make_the_copies_of_foolbox(images_and_modules, norm):
     expected = foolbox_pgd_towards(targets, module, X, norm, 0.1, n_steps=5)
     params |= {"step_size": 0.1, "n_steps": 5, "random_start": False}
     copies = pgd(module, X, targets, EPSILON, **params)
-    # Each step adds its rounding.
+    # Each step adds a rounding error.
     torch.testing.assert_close(copies, expected, rtol=0, atol=1e-5)
 
 
 def fitted_pipeline(load):
     """A pipeline that takes raw units, and its data."""
     X, y = load(return_X_y=True)
-    # Foolbox shortens its step where the model is so sure that the cross-entropy is flat.
+    # Foolbox takes shorter steps where the model is so confident that the cross-entropy is flat.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
     return model.fit(X, y), X, y
 
@@ -141,10 +141,10 @@ def test_foolbox_attacks_a_pipeline_in_raw_units(load, epsilon, dtype, norm):
     _, copies, fooled = FOOLBOX_FGSM[norm]()(attacked, X, y, epsilons=epsilon)
     expected = fgsm(module, X, y, epsilon, norm=norm, bounds=bounds)
     torch.testing.assert_close(expected, copies)
-    # What the module is fooled by fools the pipeline.
-    accuracy = model.score(copies.numpy(), y)
+    # Copies that fool the module also fool the pipeline.
+    accuracy = model.score(copies.numpy(), y.numpy())
     assert accuracy == pytest.approx(1 - fooled.double().mean().item())
-    assert accuracy < model.score(X.numpy(), y) - 0.05
+    assert accuracy < model.score(X.numpy(), y.numpy()) - 0.05
 
 
 @pytest.mark.parametrize(("norm", "dual"), [(np.inf, 1), (2, 2)])

@@ -189,7 +189,7 @@ def test_bounds_by_name(frame, model):
 
 
 def of_every_entry(X, y, model, radii):
-    """Calls of every public entry that takes a radius, with radii by name."""
+    """Yield a call of every public function that takes a radius, with radii by column name."""
     fitted_radii = {"epsilon": radii}
     yield "perturb", lambda: perturb(model, X, y, **fitted_radii)
     for score in (adversarial_accuracy_score, adversarial_confidence, certified_accuracy_score):
@@ -266,7 +266,7 @@ def test_names_for_data_without_names_are_refused(frame, model):
     model = LogisticRegression(max_iter=5000).fit(X.to_numpy(), y)
     with pytest.raises(ValueError, match="X has none: pass X as a frame"):
         adversarial_accuracy_score(model, X.to_numpy(), y, epsilon=X.std())
-    # Labels that only count say nothing.
+    # The default labels 0, 1, ... of a Series are no column names.
     numbered = pd.Series(X.std().to_numpy())
     scores = [
         adversarial_accuracy_score(model, X.to_numpy(), y, epsilon=given)

@@ -32,7 +32,7 @@ def experiments(monkeypatch):
 
 @pytest.fixture
 def network(experiments):
-    """What stands before EfficientNet-Lite0, and itself."""
+    """EfficientNet-Lite0 after its preprocessing."""
     return experiments("_lab.pretrained").pretrained("efficientnet-lite0")
 
 
@@ -46,7 +46,7 @@ def subject(experiments, network):
 def test_pixels_are_normalised_inside_the_module(network):
     levels = np.arange(256).reshape(1, 1, 16, 16).repeat(3, axis=1)
     inside = network.module[0](torch.from_numpy((levels / 255).astype(np.float32)))
-    # The network's own formula for a pixel of 8 bits.
+    # The network's preprocessing of an 8-bit pixel.
     np.testing.assert_allclose(inside, (levels - 127) / 128, atol=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_copy_follows_the_sign_of_the_gradient_of_the_cross_entropy(subject):
     labels = torch.from_numpy(subject.label)
     loss = torch.nn.functional.cross_entropy(subject.network.module(pixels), labels)
     (gradient,) = torch.autograd.grad(loss, pixels)
-    # Where the gradient is zero but for rounding its sign is anyone's.
+    # Where the gradient is zero up to rounding, its sign is arbitrary.
     clear = gradient.abs().numpy() > 1e-4 * gradient.abs().max().item()
     assert clear.mean() > 0.9
     expected = gradient.sign().numpy()
@@ -91,7 +91,7 @@ def test_png_differs_from_the_copy_by_at_most_half_a_level(experiments, subject)
     read = module.read_png(file)
     np.testing.assert_array_equal(255 * read, np.rint(255 * read))
     assert np.abs(read - copy).max() <= 0.5 / 255 + 1e-6
-    # A photograph has 8 bits: a step of 1/255 has nothing to be rounded.
+    # A photograph has 8 bits, so a step of 1/255 needs no rounding.
     whole = subject.copies["copy at ε = 1/255"]
     np.testing.assert_allclose(module.read_png(module.written_png(whole)), whole, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Convolutional networks on images of shape (channels, height, width), at every door."""
+"""Convolutional networks on images of shape (channels, height, width), in every function."""
 
 import matplotlib as mpl
 import numpy as np
@@ -201,5 +201,5 @@ def test_a_sample_of_another_shape_is_named(net, images):
     X, y = images
     with pytest.raises(ValueError, match="module can't take X in batches of shape"):
         adversarial_accuracy_score(net, X[:, :1], y, epsilon=0.1)
-    with pytest.raises(ValueError, match=r"one entry per feature, shape \(3, 8, 8\), or 1 in some"):
+    with pytest.raises(ValueError, match=r"one entry per feature, shape \(3, 8, 8\), or a shape"):
         adversarial_accuracy_score(net, X, y, epsilon=np.ones(3))

@@ -32,7 +32,7 @@ def noisy_maxout(lab, seed, distribution):
     note=NOTE,
 )
 def sign_noise(lab, seed):
-    """In place of the adversarial copies, which make half of the loss."""
+    """Errors after training with noise in place of the adversarial copies."""
     model = noisy_maxout(lab, seed, "sign")
     return lab.figures(model, lab.digits)
 
@@ -44,6 +44,6 @@ def sign_noise(lab, seed):
     verdict=verdict,
 )
 def uniform_noise(lab, seed):
-    """In place of the adversarial copies, which make half of the loss."""
+    """Errors after training with noise in place of the adversarial copies."""
     model = noisy_maxout(lab, seed, "uniform")
     return lab.figures(model, lab.digits)

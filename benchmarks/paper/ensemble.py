@@ -1,4 +1,4 @@
-"""A5: an ensemble of twelve networks falls as one does. Section 8 of the paper."""
+"""A5: an ensemble of twelve networks is as vulnerable as one. Section 8 of the paper."""
 
 from _lab.lab import error_under
 from _lab.models import maxout
@@ -26,11 +26,11 @@ N_FOR_PGD = 1000
     "test digits.",
 )
 def ensemble(lab, seed):
-    """Twelve members, each with a seed of its own."""
+    """Twelve members, each with its own seed."""
     n_members, n_epochs = (3, 12) if lab.quick else (12, 5)
     seeds = range(n_members * seed, n_members * (seed + 1))
     members = [maxout(lab, member, max_iter=n_epochs) for member in seeds]
-    # Frozen members are not fitted again: fit only looks at the classes.
+    # Frozen members are not fitted again: fit only reads the classes.
     voting = VotingClassifier(
         [(f"member {i}", FrozenEstimator(member)) for i, member in enumerate(members)],
         voting="soft",

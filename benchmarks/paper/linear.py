@@ -1,6 +1,6 @@
 """Linear models: L1 to L5. Sections 4 and 5 of the paper.
 
-For a linear model the worst case is computed, so that no stronger attack has to stand beside FGSM.
+For a linear model the worst case is computed, so no stronger attack is needed beside FGSM.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def plain(lab):
     n_seeds=1,
 )
 def logistic_regression(lab, seed):
-    """There is nothing random in it."""
+    """Logistic regression on 3 versus 7; nothing in it is random."""
     return lab.figures(plain(lab), lab.threes_and_sevens, exact=True)
 
 
@@ -56,7 +56,7 @@ def logistic_regression(lab, seed):
     n_seeds=1,
 )
 def share_of_signs(lab, seed):
-    """Every step is ε sign(w), or its negative: the share of pixels it changes."""
+    """The share of pixels that FGSM changes: each step is ε sign(w) or its negative."""
     return {"pixels that move": float((plain(lab).coef_ != 0).mean())}
 
 
@@ -68,7 +68,7 @@ def share_of_signs(lab, seed):
     "as images of 28 × 28 pixels.",
 )
 def draw_weights(lab):
-    """Left the weights, right their signs."""
+    """The weights on the left, their signs on the right."""
     weights = plain(lab).coef_
     figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
     shown = {"weights": weights, "signs of the weights": np.sign(weights)}
@@ -109,7 +109,7 @@ def draw_copies(lab):
     "the confidence passes the paper's 79.3 % where the clean error is somewhat larger.",
 )
 def softmax(lab, seed):
-    """Logistic regression on all digits; there is nothing random in it."""
+    """Logistic regression on all digits; nothing in it is random."""
     found = lab.figures(lab.fitted(PLAIN, lab.digits), lab.digits, exact=True)
     for C in (1e-2, 1e-3):
         model = lab.fitted(clone(PLAIN).set_params(C=C), lab.digits)
@@ -122,8 +122,8 @@ def softmax(lab, seed):
 def tuned(lab, data, epsilon):
     """Plain logistic regression, and three penalties, each chosen by its worst case at epsilon.
 
-    By cross-validation in three parts, on the training images. No choice should lie on the edge of
-    its grid.
+    The choice is by cross-validation in three parts, on the training images. It should not lie on
+    the edge of its grid.
     """
     if len(np.unique(data.y_train)) == 2:
         # liblinear penalises the intercept, which a large scaling makes cheap.
@@ -153,12 +153,12 @@ def tuned(lab, data, epsilon):
 
 
 def some_of_ten(lab):
-    """Ten classes, on so many training images that four searches take minutes."""
+    """Ten classes, on few enough training images that four searches take minutes."""
     return lab.digits.trained_on(1000 if lab.quick else 10_000)
 
 
 def judge_penalties(ours):
-    """Whether the pull fades, and how the best weight decay compares."""
+    """Compare the pull before and after, and our errors with those of the best weight decay."""
     fades = ours["pull, weights × 4"] < 0.75 * ours["pull"]
     verdict = f"the pull {'fades' if fades else 'does not fade'}"
     for task in ("3 versus 7", "ten classes"):
@@ -177,18 +177,19 @@ def judge_penalties(ours):
     verdict=judge_penalties,
     n_seeds=1,
     numbers=tuple(f"{name}, 3 versus 7: pixels" for name in SPARSE),
-    note="The worst case is computed, not attacked. The pull of the penalty ε‖w‖₁ inside the loss "
-    "on ‖w‖₁, in units of ε, is the mean of σ(ε‖w‖₁ - m) over the training digits with margins m, "
-    "at the radius ε of the training, which the search chose: 1/2 at w = 0, where that of an L1 "
-    "penalty beside the loss is its constant coefficient whatever the weights. As the weights "
-    "grow, it falls to 0 on digits whose margins hold in the worst case and rises to 1 on those "
-    "that do not, so that on the whole it falls towards their share and no further: at such radii "
-    "this is the case of underfitting that the paper describes. The three penalties were tuned "
-    "for the worst case by cross-validation, the plain model was not. So well tuned, L1 weight "
-    "decay is a strong rival; untuned, it would flatter ours.",
+    note="The worst case is computed, not attacked. The pull of the penalty is the derivative of "
+    "the loss in ‖w‖₁, in units of ε: the mean of σ(ε‖w‖₁ - m) over the training digits with "
+    "margins m, at the radius ε of the training, which the search chose. At w = 0 it is 1/2. "
+    "The pull of an L1 penalty beside the loss is constant, whatever the weights. As the "
+    "weights grow, our pull falls to 0 on digits that are right in the worst case, and rises "
+    "to 1 on digits that are not. So its mean falls no further than the share of the latter. "
+    "At such radii this is the underfitting that the paper describes. The three penalties "
+    "were tuned for the worst case by cross-validation, the plain model was not. Tuned in "
+    "this way, L1 weight decay is a strong rival. A comparison with untuned L1 weight decay "
+    "would flatter ours.",
 )
 def penalties(lab, seed):
-    """Models tuned for the attack that they are measured by; and what is left of the penalty."""
+    """Models tuned for the attack in the test, and the remaining pull of the penalty."""
     found = {}
     two, ten = lab.threes_and_sevens, some_of_ten(lab)
     for task, data, epsilon in (("3 versus 7", two, EPSILON), ("ten classes", ten, 0.1)):
@@ -215,7 +216,7 @@ def penalties(lab, seed):
     "line.",
 )
 def draw_curves(lab):
-    """The figure that the paper does not have."""
+    """Curves for 3 versus 7, a figure that the paper does not have."""
     data = lab.threes_and_sevens
     return curves(tuned(lab, data, EPSILON), data, np.linspace(0, 0.35, 15), EPSILON)
 
@@ -228,7 +229,7 @@ def draw_curves(lab):
     "cross-validation at ε = 0.1, the dotted line.",
 )
 def draw_curves_of_ten(lab):
-    """All ten classes."""
+    """Curves for all ten classes."""
     data = some_of_ten(lab)
     return curves(tuned(lab, data, 0.1), data, np.linspace(0, 0.2, 11), 0.1)
 
@@ -239,7 +240,7 @@ def curves(models, data, epsilons, tuned_for):
         models, data.X_test, data.y_test, epsilons=epsilons, attacks="exact"
     )
     display.ax_.axvline(tuned_for, color="grey", linestyle=":", zorder=0)
-    # Beside the curves, of which some run through every corner.
+    # Beside the axes, as the curves run through every corner.
     display.ax_.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return display.figure_
 
@@ -258,9 +259,10 @@ def curves(models, data, epsilons, tuned_for):
         else "differs"
     ),
     numbers=tuple(f"{prefix}{n} pixels" for n in N_PIXELS for prefix in ("", "m, ", "ε·m·n, ")),
-    note="For a vector of n given weights of mean size m, ε·m·n is an identity; in trained models "
-    "m depends on n. A change counts by what it has to overcome, so the first figure of each n is "
-    "ε·m·n over the standard deviation of wᵀx over the test digits.",
+    note="For given weights of mean size m, FGSM changes the activation by exactly ε·m·n. In "
+    "trained models m depends on n. The change matters only in comparison with the spread of "
+    "the activation, so the first figure of each n is ε·m·n over the standard deviation of "
+    "wᵀx over the test digits.",
 )
 def growth(lab, seed):
     """ε‖w‖₁ over the spread of wᵀx, with ‖w‖₁ = m·n."""
@@ -284,7 +286,7 @@ def growth(lab, seed):
     "draws.",
 )
 def draw_growth(lab):
-    """One line a draw."""
+    """One line per draw."""
     figure, ax = plt.subplots(layout="constrained")
     for seed in range(3):
         found = growth(lab, seed)

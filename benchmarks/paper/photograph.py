@@ -1,4 +1,4 @@
-"""F1: a change that nobody sees makes a network name another thing. Figure 1 of the paper."""
+"""F1: an invisible change makes a network predict another class. Figure 1 of the paper."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,22 +16,22 @@ from sk_adv.attacks import fgsm, pgd, sign_noise
 
 EPSILON = 0.007
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-# Columns of the pictures; the row's figures bear the same names.
+# Columns of the pictures; the row's figures have the same names.
 PHOTOGRAPH, SIGN, COPY, PNG = "photograph", "sign of the gradient", "copy", "copy as PNG"
 BIT, STRONGER, CONTROL = "copy at ε = 1/255", "PGD", "random signs"
 
 
 @dataclass
 class Subject:
-    """A photograph, and all that is made of it against one network.
+    """A photograph, and the copies of it against one network.
 
     Attributes
     ----------
     name : str
-        Of scikit-learn's sample images.
+        The name of a sample image of scikit-learn.
     network : Pretrained
     pgd_params : dict
-        Of the stronger attack.
+        Arguments of the stronger attack.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Subject:
 
     @cached_property
     def label(self) -> np.ndarray:
-        """What the network itself says of the photograph: a true label is not known."""
+        """The network's own prediction for the photograph: the true label is not known."""
         return np.array([self.says(self.photograph)[0]])
 
     @cached_property
     def sign(self) -> np.ndarray:
-        """sign(∇ₓ J): a step of length 1 within no bounds, less where it began."""
+        """sign(∇ₓ J): the change by a step of length 1 without bounds."""
         step = fgsm(self.network.module, self.photograph, self.label, 1.0)
         return np.rint(step - self.photograph)
 
     @cached_property
     def panels(self) -> dict[str, np.ndarray]:
-        """What the pictures show, by the names of their columns."""
+        """The panels of the picture, by the names of their columns."""
         copy = self._attacked(fgsm, EPSILON)
         return {
             PHOTOGRAPH: self.photograph,
@@ -67,7 +67,7 @@ class Subject:
 
     @cached_property
     def copies(self) -> dict[str, np.ndarray]:
-        """What the network is shown, by the names of the row's figures."""
+        """The inputs of the network, by the names of the row's figures."""
         return self.panels | {
             BIT: self._attacked(fgsm, 1 / 255),
             STRONGER: self._attacked(pgd, EPSILON, **self.pgd_params),
@@ -79,7 +79,7 @@ class Subject:
         return attack(module, self.photograph, self.label, epsilon, bounds=(0, 1), **params)
 
     def says(self, pixels: np.ndarray) -> tuple[int, str, float]:
-        """The class that the network sees, its name, and its probability."""
+        """The predicted class, its name, and its probability."""
         with torch.no_grad():
             probabilities = self.network.module(torch.as_tensor(pixels)).softmax(1)[0]
         index = int(probabilities.argmax())
@@ -87,7 +87,7 @@ class Subject:
 
 
 def square(image: np.ndarray) -> np.ndarray:
-    """The middle of an image of 8 bits, scaled to the network's size; still of 8 bits."""
+    """The middle of an image of 8 bits, scaled to the network's size, with 8 bits."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -96,12 +96,12 @@ def square(image: np.ndarray) -> np.ndarray:
 
 
 def as_picture(sign: np.ndarray) -> np.ndarray:
-    """-1, 0 and 1 of each colour as none, half and all of it."""
+    """An image of signs: -1, 0 and 1 become no, half and full colour."""
     return (sign + 1) / 2
 
 
 def written_png(pixels: np.ndarray) -> bytes:
-    """A file of 8 bits: each number becomes the nearest of 256 levels."""
+    """A PNG file of 8 bits: each number is rounded to the nearest of 256 levels."""
     file = BytesIO()
     levels = np.rint(255 * pixels[0].transpose(1, 2, 0)).astype(np.uint8)
     Image.fromarray(levels).save(file, "PNG")
@@ -118,7 +118,7 @@ def _as_batch(image):
 
 
 def subjects(lab) -> list[Subject]:
-    """Both photographs, and the network written down among the settings."""
+    """Both photographs; the network is recorded among the settings."""
     network = pretrained(lab.photo_model)
     lab.used[lab.photo_model] = {
         "model": network.description,
@@ -164,7 +164,7 @@ def judge(ours):
     "steps of PGD, within the same ε, end at a far higher confidence.",
 )
 def photograph(lab, seed):
-    """Confidence in what the network sees on each of the copies; their names tell what."""
+    """Confidence in the predicted class of each copy; the names of the figures hold the class."""
     found, changes = {}, {}
     for subject in subjects(lab):
         for name, pixels in subject.copies.items():
@@ -183,7 +183,7 @@ def photograph(lab, seed):
     "its confidence. ε = 0.007.",
 )
 def draw(lab):
-    """As the paper's figure: a sum."""
+    """The paper's figure: photograph + sign = copy."""
     subject = subjects(lab)[0]
     figure, axes = plt.subplots(1, 3, figsize=(6.2, 2.25), layout="compressed")
     figure.get_layout_engine().set(wspace=0.15)
@@ -203,7 +203,7 @@ def draw(lab):
     "bits for each colour, and read again. ε = 0.007.",
 )
 def draw_png(lab):
-    """One photograph a row."""
+    """One photograph per row."""
     figure, axes = plt.subplots(2, 4, figsize=(7.5, 4.5), layout="constrained")
     for line, subject in zip(axes, subjects(lab), strict=True):
         for ax, name in zip(line, (PHOTOGRAPH, SIGN, COPY, PNG), strict=True):
@@ -215,7 +215,7 @@ def draw_png(lab):
 
 def _show(ax, subject, name):
     _, seen, confidence = subject.says(subject.panels[name])
-    # The sign has three values: between two pixels nothing is mixed.
+    # The sign has three values: do not interpolate between pixels.
     interpolation = "nearest" if name == SIGN else None
     ax.imshow(subject.panels[name][0].transpose(1, 2, 0), interpolation=interpolation)
     ax.set(xticks=[], yticks=[], xlabel=f"“{seen}”\n{100 * confidence:.1f} %")

@@ -69,7 +69,7 @@ def rbf(lab, seed):
 
 
 def confidence(model, X):
-    """The model's class for each sample, and its probability for it."""
+    """The predicted class of each sample, and its probability."""
     with torch.no_grad():
         probabilities = as_module(model, device="cpu")(torch.from_numpy(X)).sigmoid().numpy()
     return probabilities.argmax(1), probabilities.max(1)
@@ -90,16 +90,17 @@ def confidence(model, X):
         + " under random noise; the error "
         + ("agrees" if abs(ours["FGSM error"] - 0.554) < 0.05 else "differs")
     ),
-    note="One unit a class, with a precision of its own for each pixel, trained by "
-    "`AdversarialNet` with `alpha=1` on the sum of the classes' cross-entropies. FGSM climbs the "
-    "loss that the network was trained on; PGD climbs the log-odds of the rivals, which aims at "
-    "the class. Training makes the precisions large at pixels that are hardly ever inked, so that "
-    "a step of ε at every pixel, in a random direction too, leaves hardly a unit active, and the "
-    "class is decided among tiny probabilities: hence more errors, at less confidence, than the "
-    "paper's. PGD finds an error for every digit at more confidence: unsure is not robust.",
+    note="One unit per class, with one precision per pixel, trained by `AdversarialNet` with "
+    "`alpha=1` on the sum of the classes' cross-entropies. FGSM raises the loss that the "
+    "network was trained on; PGD raises the log-odds against the true class. Training makes "
+    "the precisions large at pixels that are hardly ever inked. So after a step of ε at every "
+    "pixel, also in a random direction, hardly any unit is active, and the prediction "
+    "compares tiny probabilities. Hence there are more errors, at less confidence, than in "
+    "the paper. PGD finds an error for every digit, at more confidence: a network of low "
+    "confidence is not robust for that.",
 )
 def shallow_rbf(lab, seed):
-    """Beside the attacks random noise of the same size."""
+    """Errors under attacks, and under random noise of the same size."""
     model, X, y = rbf(lab, seed), lab.digits.X_test, lab.digits.y_test
     module = as_module(model, device="cpu")
     attacks = {
@@ -120,7 +121,7 @@ def shallow_rbf(lab, seed):
 
 
 def agreement(first, second, X, y):
-    """Of the errors of both, the share on which they name the same class."""
+    """The share of the samples on which both err that both give the same class."""
     first, second = first(X), second(X)
     both = (first != y) & (second != y)
     return float((first == second)[both].mean())
@@ -136,12 +137,12 @@ def agreement(first, second, X, y):
         if ours["softmax"] > max(ours["RBF"], ours["RBF with softmax"])
         else "differs"
     ),
-    note="Where two models that both err agree by chance, they do so on one ninth of the digits. "
-    "The RBF network's agreement is about two and a half to three times that, far below the linear "
-    "model's: its class that far off the data is decided among tiny probabilities (see A3).",
+    note="Two models that both err would agree by chance on one ninth of the digits. The RBF "
+    "network's agreement is about two and a half to three times that, far below the linear "
+    "model's: that far from the data its prediction compares tiny probabilities (see A3).",
 )
 def shared_mistakes(lab, seed):
-    """On copies made against M1."""
+    """Agreement of models on copies made against M1."""
     M1, X, y = plain_maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
     shallow, quadratic = lab.fitted(PLAIN, lab.digits), rbf(lab, seed)
 

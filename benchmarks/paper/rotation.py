@@ -12,7 +12,7 @@ ANGLES = (5, 10, 20, 30)
 
 
 def judge(ours):
-    """Do 10 degrees suffice? The paper names no angle."""
+    """Check that 10 degrees suffice; the paper names no angle."""
     reliably = ours["10°"] > 0.5 and ours["10°, random direction"] < 0.1
     return (
         f"{'agrees' if reliably else 'differs'}: 10 degrees fool M1 on {100 * ours['10°']:.0f} % "
@@ -32,7 +32,7 @@ def judge(ours):
     "by smaller angles still; it differs from M1 in more than what dropout does.",
 )
 def rotation(lab, seed):
-    """Each digit by the same angle, in the plane of itself and a direction; its length stays."""
+    """Errors on rotated digits: the same angle for all, in the plane of digit and direction."""
     X, y = lab.digits.X_test.astype(np.float64), lab.digits.y_test
     M1 = plain_maxout(lab, seed)
     noise = np.random.default_rng(seed).normal(size=X.shape)
@@ -44,7 +44,7 @@ def rotation(lab, seed):
 
 
 def _errors(model, X, y, direction, suffix=""):
-    """Of digits rotated by each angle towards a direction."""
+    """Errors on digits rotated by each angle towards a direction."""
     quarter, found = _quarter_turn(X, direction), {}
     for angle in ANGLES:
         turn = np.deg2rad(angle)
@@ -54,7 +54,7 @@ def _errors(model, X, y, direction, suffix=""):
 
 
 def _towards_gradient(model, X, y):
-    """Each digit rotated by a right angle, as far as it goes with no limit on the radius."""
+    """Each digit rotated by a right angle, the furthest that the attack goes without a radius."""
     module = as_module(model, device="cpu", dtype=torch.float64)
     far = 2 * np.linalg.norm(X, axis=1).max()
     return rotate_towards_gradient(module, X, y, far, norm=2)

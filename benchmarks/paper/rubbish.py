@@ -1,4 +1,4 @@
-"""A2: networks are sure of what they see in noise. Section 7 of the paper."""
+"""A2: networks give noise a class with confidence. Section 7 of the paper."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sk_adv import as_module
 def sure_of_noise(probabilities, suffix=""):
     """Share of inputs given a class with a probability over 0.5, and the mean probability there.
 
-    The suffix goes to the names of both figures.
+    The suffix is added to the names of both figures.
     """
     largest = probabilities.max(1)
     sure = largest > 0.5
@@ -40,7 +40,7 @@ def noise(lab, seed):
     "which drops to black too, and differs from M1 in more than that.",
 )
 def softmax(lab, seed):
-    """With the softmax on top; of M1, and of a network that drops pixels to black."""
+    """Networks with a softmax: M1, and a network that drops pixels to black."""
     inputs = noise(lab, seed)
     found = sure_of_noise(plain_maxout(lab, seed).predict_proba(inputs))
     return found | sure_of_noise(maxout(lab, seed).predict_proba(inputs), f", M2, {CLEAN}")

@@ -14,7 +14,7 @@ RADII = np.linspace(-10, 10, 401)
 
 
 def judge(ours):
-    """Each of the three claims by itself."""
+    """Check each of the three claims separately."""
     word = {True: "agrees", False: "differs"}
     straight = ours["straight steps beyond |ε| = 2"] > 0.5
     extreme = ours["confidence beyond |ε| = 2"] > 0.9
@@ -32,15 +32,15 @@ def judge(ours):
     "values off the data",
     verdict=judge,
     numbers=("upper end of the band, median ε",),
-    note="Shares of the ε from -10 to 10 in steps of 0.05. A step is straight if the logits at "
-    "its ε and both its neighbours lie on a line to a millionth of the largest logit. The upper "
+    note="Shares of the ε from -10 to 10 in steps of 0.05. A step is straight if the logits at its "
+    "ε and both its neighbours lie on a line to a millionth of the largest logit. The upper "
     "end of the band is the smallest ε > 0, to 0.005, at which a digit that was classified "
-    "correctly no longer is. Towards ε < 0 the step raises the logit of the true class while it "
-    "leaves the data, and the network goes on in straight pieces: the values are extreme, "
-    "but M1 is right at most of these ε. The paper shows one digit.",
+    "correctly is misclassified. For ε < 0 the step raises the logit of the true class, and "
+    "leaves the data along straight pieces of the network. The logits are extreme, but M1 is "
+    "right at most of these ε. The paper shows one digit.",
 )
 def sweep(lab, seed):
-    """Where the class is right, and how straight the logits run."""
+    """The range of ε with the right class, and the share of straight steps of the logits."""
     model, data = plain_maxout(lab, seed), lab.digits.first(100)
     X, y = data.X_test.astype(np.float64), np.searchsorted(model.classes_, data.y_test)
     module = as_module(model, device="cpu", dtype=torch.float64)
@@ -53,7 +53,7 @@ def sweep(lab, seed):
 
     logits = logits_at(RADII)
     right = logits.argmax(2) == y[:, None]
-    # A piecewise linear function has no second difference, but where a piece ends.
+    # The second difference of a piecewise linear function is 0, except where a piece ends.
     bends = np.abs(np.diff(logits, n=2, axis=1)).max(2) > 1e-6 * np.abs(logits).max((1, 2))[:, None]
     off_the_data = np.abs(RADII) > 2
     near = np.linspace(0, 1, 201)
@@ -77,7 +77,7 @@ def sweep(lab, seed):
     "of digits run from 0 to 1. The shaded ε are those at which it is classified correctly.",
 )
 def draw(lab):
-    """The first test digit."""
+    """The logits of the first test digit."""
     data = lab.digits.first(1)
     display = EpsilonSweepDisplay.from_estimator(
         plain_maxout(lab, 0), data.X_test, data.y_test[0], epsilons=RADII

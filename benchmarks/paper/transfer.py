@@ -1,4 +1,4 @@
-"""M4: copies made on one network fool the other. Sections 6 and 8 of the paper."""
+"""M4: copies made against one network fool the other. Sections 6 and 8 of the paper."""
 
 from _lab.lab import EPSILON
 from _lab.models import both_maxouts
@@ -9,7 +9,7 @@ from sk_adv.metrics import transfer_error_matrix
 
 
 def judge(ours):
-    """Is M2 hurt less than M1, under each of the attacks?"""
+    """Check that M2 errs less often than M1 under each attack."""
     less, more = [], []
     for name, suffix in (("FGSM", ""), ("clipped FGSM", ", clipped"), ("PGD", ", PGD")):
         is_less = ours[f"M1 to M2{suffix}"] < ours[f"M2 to M1{suffix}"]
@@ -32,7 +32,7 @@ def judge(ours):
     "not know why M1's copies fool M2 more often than in the paper.",
 )
 def transfer(lab, seed):
-    """FGSM in both directions, and PGD beside it."""
+    """Transfer in both directions, by FGSM and by PGD."""
     found = {}
     clipped = {"bounds": (0, 1)}
     attacks = {"": {}, ", clipped": clipped, ", PGD": lab.pgd}
@@ -51,7 +51,7 @@ def transfer(lab, seed):
     "against each (rows), ε = 0.25, seed 0.",
 )
 def draw(lab):
-    """As a matrix."""
+    """The errors as a matrix."""
     display = TransferMatrixDisplay.from_estimators(
         both_maxouts(lab, 0), lab.digits.X_test, lab.digits.y_test, epsilon=EPSILON
     )

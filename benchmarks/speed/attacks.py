@@ -92,7 +92,7 @@ def batches_section(options):
     for size in sizes:
         calls["sk_adv", size] = peers.ours(problem, size)
         calls["bare loop", size] = peers.bare(problem, size)
-    # Starts the threads, and takes memory that is used again later; elsewhere the check does.
+    # Starts the threads, and takes memory that is used again later. Elsewhere the check does that.
     alternate(calls, repeats=1)
     rounds = timed_rounds(calls, options)
     rows = []
@@ -108,10 +108,10 @@ def batches_section(options):
 
 
 def comparison(problem, options, targets):
-    """A table of all sides, with what was met of the targets."""
+    """A table of all sides, which says which targets were met."""
     default = peers.default_batch_size(problem)
     same = f"batches of {default:,}"
-    # Each side with the target that it sets.
+    # Each side with the target for our ratio to it.
     sides = {
         f"sk_adv, its default, {same}": (peers.ours(problem), None),
         f"bare loop, {same}": (peers.bare(problem, default), "bare"),

@@ -147,7 +147,7 @@ def shapes_section(options):
 
 
 def rows_section(options):
-    """What ten times the rows cost."""
+    """The time for ten times the rows."""
     n_samples = 20_000 if options.quick else 200_000
     X, y = dense_problem(n_samples, 100)
     epsilon = epsilon_max(X, y) / 3
@@ -156,7 +156,7 @@ def rows_section(options):
         "few": lambda: peers.fit_ours(X[:few], y[:few], epsilon),
         "many": lambda: peers.fit_ours(X, y, epsilon),
     }
-    # The first call of a process pays for starting its threads.
+    # The first call of a process also starts its threads.
     quietly(sides["few"])
     timings = alternate(sides, options.repeats)
     rows = [
@@ -176,7 +176,7 @@ def path_section(options):
         start = time.perf_counter()
         quietly(lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon))
         cold.append(time.perf_counter() - start)
-    # One timing each can't tell which is hardest: the slowest few are timed again.
+    # A single timing can't tell which fit is hardest: the slowest few are timed again.
     slowest = path.epsilons[np.argsort(cold)[-5:]]
     sides = {"path": lambda: adversarial_logistic_path(X, y)}
     sides |= {epsilon: lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon) for epsilon in slowest}
@@ -264,7 +264,7 @@ def measure_memory(*problem):
 
 def _memory_of_fit(make, n_samples, n_features, share, threads):
     limit_threads(threads)
-    # What any fit loads, whatever the size of X, is not memory that X costs.
+    # Memory that every fit takes, whatever the size of X, does not count.
     small, labels = make(1000, 100 if make is dense_problem else 1000)
     quietly(lambda: peers.fit_ours(small, labels, epsilon_max(small, labels) / 2))
     X, y = make(n_samples, n_features)
@@ -280,7 +280,7 @@ def n_bytes(X):
 
 
 def quietly(call):
-    """The result of a call, without warnings: tables say what did not converge."""
+    """The result of a call, without warnings: the tables name the fits that did not converge."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return call()

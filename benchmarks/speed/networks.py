@@ -58,7 +58,7 @@ weights, bit for bit."""
 
 @dataclass(frozen=True)
 class Side:
-    """A side of the comparison: how to make it, what it multiplies, what it is measured by.
+    """A side of the comparison: its maker, its matrix products, and its bare loop.
 
     Attributes
     ----------
@@ -100,17 +100,17 @@ OUR_FIT = "AdversarialMaxoutClassifier(alpha=1)"
 
 
 def multiplications(problem, passes):
-    """Multiplications that the matrix products of a training step take, for each sample.
+    """Multiplications per sample in the matrix products of a training step.
 
     A layer from n to m numbers takes n m of them in each of the passes:
 
     - "forward": z = W x;
     - "weights": the gradient on W, δ xᵀ, summed over the batch;
-    - "inner": the gradient on x, Wᵀ δ, in all layers but the first, which has nothing below it;
+    - "inner": the gradient on x, Wᵀ δ, in all layers but the first;
     - "input": the same in the first layer, which only the attack needs.
 
-    A maxout layer has `n_pieces` rows of W for each unit. The products with the weights of pieces
-    that were not the largest are counted too: they are zeros, but they are multiplied.
+    A maxout layer has `n_pieces` rows of W for each unit. The gradients of pieces that were not the
+    largest are zero. Their products are counted too, as they are computed.
     """
     widths = problem.hidden_layer_sizes
     n_inputs = (problem.X.shape[1], *widths)
@@ -148,7 +148,7 @@ def mnist_section(options, input_dropout=0.0, hidden_dropout=0.0):
 
 
 def digits_section(options):
-    """scikit-learn's digits: small steps, where overhead shows, and whole fits."""
+    """scikit-learn's digits: small steps, in which overhead counts, and whole fits."""
     X, y = load_digits(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     problem = peers.Problem(X.astype(np.float32), y, batch_size=200, epsilon=0.25)
@@ -226,11 +226,11 @@ def epochs_table(problem, options, targets, n_epochs):
     made = {name: side.make(problem) for name, side in SIDES.items()}
     calls = {name: partial(side, n_epochs) for name, side in made.items() if callable(side)}
     calls["product"] = partial(peers.matrix_product(MATRIX_SIZE), 1)
-    # The first round pays for the starting of threads and for memory that is used again later.
+    # The first round starts the threads and takes memory that is used again later.
     alternate(calls, repeats=1)
     rounds = []
     for _ in range(options.repeats):
-        # Each side reads a clock of its own, which leaves its preparations out.
+        # Each side reads its own clock, so that its preparations are not timed.
         timings = alternate(calls, repeats=1)
         rounds.append({name: timing.result for name, timing in timings.items()})
 
@@ -311,7 +311,7 @@ def n_weights(model):
 
 
 def verdict(value, target):
-    """What stands in brackets after a figure that has a target."""
+    """The text in brackets after a figure that has a target."""
     if target is None:
         return ""
     return f" ({'met' if value <= target else 'missed'}: ≤ {target:g})"

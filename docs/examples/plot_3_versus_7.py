@@ -24,8 +24,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 # %%
 # Three models
 # ------------
-# The adversary may darken or lighten each pixel by up to ``epsilon``. One model has never met it,
-# one is trained for small changes and one for large.
+# The adversary may darken or lighten each pixel by up to ``epsilon``. One model is trained as
+# usual, one against small changes and one against large.
 
 from sklearn.linear_model import LogisticRegression
 

@@ -30,7 +30,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 # Five ways to train
 # ------------------
 # Each batch is mixed, half and half, with copies of it in which each pixel has moved by up to
-# ``epsilon=0.2``. The noise moves each pixel by ε in a random direction and knows nothing of the
+# ``epsilon=0.2``. The noise moves each pixel by ε up or down at random and does not depend on the
 # network: it is the control experiment. The fast gradient sign method (FGSM) moves each by ε along
 # the sign of the gradient. Projected gradient descent (PGD) does so in several small steps from a
 # random start. The last network sees FGSM copies alone (``alpha=0``).
@@ -62,9 +62,10 @@ networks = {
 # Error against the radius
 # ------------------------
 # The adversary of the left panel takes a single step, that of the right panel twenty. Copies are
-# not clipped to the range from 0 to 1, in training or here. Where a network's curve is lower on the
-# left than on the right, the single step has missed what a few more find. The error under the worst
-# perturbation is at least the higher of the two. The dotted line is the radius of the training.
+# not clipped to the range from 0 to 1, in training or here. If a network's curve is lower on the
+# left than on the right, the single step has missed perturbations that more steps find. The error
+# under the worst perturbation is at least the higher of the two. The dotted line is the radius of
+# the training.
 
 import matplotlib.pyplot as plt
 
@@ -92,16 +93,16 @@ axes[1].set_ylabel("")
 # %%
 # What the figure shows
 # ---------------------
-# - Noise is hardly better than plain training. Its random directions have little to do with the
-#   one that does harm.
+# - Noise is hardly better than plain training. Its random directions have little in common with
+#   the harmful one.
 # - Training on FGSM and clean digits helps against FGSM. Against PGD it helps at small radii, but
 #   at the radius of its training nearly all digits fall.
 # - Trained on FGSM copies alone, the network makes *fewer* errors under that attack than on clean
 #   digits. It has learned what an FGSM copy of each digit looks like: the sign of the gradient is
 #   computed with the true label, and the network reads the label from it. PGD gets past that.
 # - Training on PGD copies takes longer, and costs some clean accuracy. Its curves in the two panels
-#   nearly agree: what it has learned against a few steps holds against many. Robust it is not yet.
-#   A network this small, with this few digits to learn from, still loses most of them at ε = 0.2.
+#   nearly agree: a defence learned against a few steps holds against many. But it is not robust
+#   yet. A network this small, trained on so few digits, still gets most of them wrong at ε = 0.2.
 #
 # The same in numbers, at the radius of the training:
 

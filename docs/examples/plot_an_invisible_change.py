@@ -65,7 +65,7 @@ X = as_batch(middle.resize((224, 224), Image.Resampling.BICUBIC))
 
 
 def look(pixels):
-    """What the network sees: the index of the class, its name and the confidence."""
+    """The network's prediction: the index of the class, its name and the confidence."""
     with torch.no_grad():
         probabilities = module(torch.as_tensor(pixels)).softmax(dim=1)[0].numpy()
     index = probabilities.argmax()
@@ -124,7 +124,7 @@ print(f"random signs: {noisy_name}, {noisy_confidence:.1%}")
 # Saved as a file
 # ---------------
 # A file has 8 bits for each colour: 256 levels, 1/255 apart. The change of 0.007 is 1.8 levels, so
-# saving the copy as PNG rounds it to 2. What is read from the file fools the network, too:
+# saving the copy as PNG rounds it to 2. The image in the file fools the network, too:
 
 from io import BytesIO
 

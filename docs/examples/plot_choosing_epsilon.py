@@ -2,9 +2,8 @@
 Choosing ε and alpha by cross-validation
 ========================================
 
-How much an adversary may change is given by the problem. The radius and the mixture that a model is
-best *trained* with are another matter, and a score under attack lets ``GridSearchCV`` find them, as
-it finds any other parameter.
+The problem says how much an adversary may change. The best radius and mixture for *training* are
+another matter. With a score under attack, ``GridSearchCV`` finds them like any other parameter.
 """
 
 # %%
@@ -13,7 +12,7 @@ it finds any other parameter.
 # Threes and eights of scikit-learn's digits, with pixels from 0 to 16. The adversary may darken or
 # lighten each by 1.6. Every candidate is scored on clean digits and on attacked ones:
 # :func:`~sk_adv.metrics.make_adversarial_scorer` makes the second score. With ``attack="exact"`` it
-# is the accuracy under the worst change there is, which linear models let us compute.
+# is the accuracy under the worst change, which is known exactly for linear models.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -34,11 +33,10 @@ search = GridSearchCV(
 print("chosen:", search.best_params_)
 
 # %%
-# What each candidate gives
-# -------------------------
-# Training with no adversary leaves next to nothing of the accuracy under attack. The clean accuracy
-# that robustness costs can be read off the other panel, so that the choice need not be left to one
-# number.
+# The scores of all candidates
+# ----------------------------
+# Without an adversary in training, the accuracy under attack is hardly better than chance. The left
+# panel shows how much clean accuracy robustness costs, so the choice need not rest on one number.
 
 import matplotlib.pyplot as plt
 

@@ -40,10 +40,10 @@ for name, model in models.items():
 # Along the sign of the gradient
 # ------------------------------
 # One test digit is moved along the direction of the fast gradient sign method, forwards and
-# backwards, and each line is the logit of a class. Where the true class wins, the ground is grey.
-# The perceptron's logits bend little, and that is what the method counts on: a step along the
-# gradient at one point does its work far from that point, too. The maxout network keeps the true
-# class ahead for longer.
+# backwards, and each line is the logit of a class. The background is grey where the true class has
+# the largest logit. The perceptron's logits are almost straight, and the method relies on that: the
+# gradient at one point tells the direction far from that point, too. With the maxout network the
+# true class stays ahead for longer.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,11 +63,11 @@ for ax, name in zip(axes, ("perceptron", "robust maxout"), strict=True):
 # %%
 # From model to model
 # -------------------
-# Row by row, copies of all test digits are made against one model, and every model classifies them.
-# On the diagonal stands the attack on the model itself, beside it what an adversary can do who has
-# trained a model of their own and never saw the target. The first need not be the larger: a single
-# step is not the worst attack. The forest has no gradient, so no copies are made against it (the
-# hatched row), but it falls to those of the others.
+# In each row, copies of all test digits are made against one model, and every model classifies
+# them. The diagonal is the attack on the model itself. The other entries are attacks by an
+# adversary who has trained another model and never saw the target. They can exceed the diagonal,
+# as a single step is not the worst attack. The forest has no gradient, so no copies are made
+# against it (the hatched row), but copies against the other models fool it.
 
 from sk_adv.inspection import TransferMatrixDisplay
 

@@ -27,8 +27,8 @@ from sk_adv.linear_model import adversarial_logistic_path
 path = adversarial_logistic_path(X, y, n_epsilons=100, epsilon_min_ratio=0.03)
 
 # %%
-# The L1 penalty has such a point too, at the smallest ``C`` for which the gradient at zero weights
-# reaches the penalty in no feature. The path is walked with warm starts from there.
+# The L1 penalty has such a point too: the ``C`` below which no entry of the gradient at zero
+# weights exceeds the penalty. The path starts there, and each fit starts from the one before it.
 
 import numpy as np
 from sklearn import __version__
@@ -46,8 +46,7 @@ lasso_coefs = np.array([lasso.set_params(C=1 / s).fit(X, y).coef_[0] for s in st
 # -----------
 # Each line is the weight of one feature, from strong regularisation on the left to weak on the
 # right. Both paths begin with the same features. The adversary's penalty stands inside the loss,
-# where it fades for samples that are right by a wide margin; so the few features that it trusts
-# get larger weights.
+# where it fades for samples with a large margin. So the few features in use get larger weights.
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
@@ -66,10 +65,10 @@ for ax in axes:
 # %%
 # Sparsity and size
 # -----------------
-# At the same number of features, the adversarial weights are the larger ones. Where that matters
-# less than which features are picked, an L1 penalty with a well-chosen ``C`` can be as robust. What
-# it lacks is the meaning of its number: ``epsilon`` is the change to be withstood, in the units of
-# the data, and ``C`` has to be found by trial.
+# At the same number of features, the adversarial weights are larger. An L1 penalty with a
+# well-chosen ``C`` can be as robust if the choice of features matters more than the size of the
+# weights. But ``epsilon`` is the change to withstand, in the units of the data, while ``C`` has to
+# be found by trial.
 
 figure, ax = plt.subplots(layout="constrained")
 for name, coefs in {"adversarial": path.coefs[:, 0], "L1": lasso_coefs}.items():

@@ -2,15 +2,15 @@
 Four uses of an attack in a pipeline
 ====================================
 
-Adversarial copies can stand before a classifier when it predicts, when it is trained, or both, or
-beside the clean samples in training. Each use answers another question, and only one number tells
-whether a model is robust: its accuracy under an attack on the model itself.
+Adversarial copies can replace the samples when a classifier predicts, when it is trained, or both,
+or they can be added to the clean samples in training. Each use answers another question, and only
+one number tells whether a model is robust: its accuracy under an attack on the model itself.
 """
 
 # %%
-# The data are the 8 by 8 digits of scikit-learn, with pixels from 0 to 1. The classifier that the
-# copies are made against is a network that has never met an adversary. It is fitted once; a
-# ``FrozenEstimator`` hands it to all pipelines as it is.
+# The data are the 8 by 8 digits of scikit-learn, with pixels from 0 to 1. The copies are made
+# against a network that was trained without an adversary. It is fitted once, and a
+# ``FrozenEstimator`` passes it to all pipelines as it is.
 
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
@@ -27,9 +27,8 @@ attack = {"epsilon": 0.1, "bounds": (0, 1)}
 # %%
 # Four pipelines
 # --------------
-# The transformer stands before a new network of the same kind. imbalanced-learn's pipelines call
-# the sampler when they are fitted and leave it out when they predict; here its one call is written
-# out.
+# The transformer comes before a new network of the same kind. imbalanced-learn's pipelines call
+# the sampler in ``fit`` and skip it in ``predict``; here that call is written out.
 
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -75,13 +74,13 @@ accuracies = {
 # %%
 # The framed bar is the one that the pipeline's own ``score`` reports.
 #
-# - ``stage="test"`` reports an attack on the plain network. Here what comes after is the same
-#   network, so the attack is aimed right; PGD, with many steps, finds a little more.
-# - ``stage="train"`` and ``stage="both"`` train the same network and differ in what they report.
-#   It sees through the copies that it was trained on, and is worse than the plain network under an
-#   attack on itself: it has learned the traces of *that* attack.
-# - The sampler's clean half gives back the accuracy on clean digits, and nothing else.
-# - Copies that follow the network as it learns are what hardens it.
+# - ``stage="test"`` reports an attack on the plain network. Here the next classifier is the same
+#   network, so the attack meets its target; PGD, with many steps, finds a little more.
+# - ``stage="train"`` and ``stage="both"`` train the same network and report different scores.
+#   The network is right on copies like those that it was trained on, and worse than the plain
+#   network under an attack on itself: it has learned the traces of *that* attack.
+# - The sampler's clean half restores the accuracy on clean digits, and nothing else.
+# - A network is hardened by copies that are made against it as it learns.
 
 import matplotlib.pyplot as plt
 import numpy as np

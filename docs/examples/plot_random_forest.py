@@ -2,18 +2,18 @@
 A random forest, attacked and hardened through a surrogate
 ==========================================================
 
-A forest has no gradient to follow: its output is constant but for jumps. It falls to adversarial
-examples all the same, because those that fool one model tend to fool others that learned the same
-task. So a differentiable *surrogate* is taught to say what the forest says, the attack follows the
-surrogate's gradient, and the copies are handed to the forest.
+A forest has no gradient to follow: its output is constant except for jumps. Adversarial examples
+fool it all the same, because those that fool one model tend to fool others that learned the same
+task. So a differentiable *surrogate* learns the forest's predictions, the attack follows the
+surrogate's gradient, and the forest classifies the copies.
 """
 
 # %%
 # Attack
 # ------
-# Each measurement of the breast cancer data may move by a share of its standard deviation. A small
-# network stands in for the forest. It learns from the forest's verdicts, on the training samples
-# and on noisy versions of them: an adversary may ask the forest as often as they like.
+# Each measurement of the breast cancer data may move by a share of its standard deviation. The
+# surrogate is a small network. It learns the forest's predictions on the training samples and on
+# noisy versions of them, as an adversary may ask the forest as often as they like.
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -33,7 +33,7 @@ asked = np.concatenate([X_train, *(X_train + noise)])
 
 
 def imitate(model):
-    """A differentiable model that has learned what another says."""
+    """A differentiable model that has learned the predictions of another."""
     network = MLPClassifier((64,), alpha=1.0, max_iter=2000, random_state=0)
     return FrozenEstimator(network.fit(asked, model.predict(asked)))
 
@@ -44,7 +44,7 @@ agreement = surrogate.score(X_test, forest.predict(X_test))
 print(f"the surrogate agrees with the forest on {agreement:.0%} of the test samples")
 
 # %%
-# ``surrogate=`` hands it to every attack. Noise of the same size is the control.
+# Every attack takes it as ``surrogate=``. Noise of the same size is the control.
 
 from sk_adv.inspection import RobustnessCurveDisplay
 
@@ -61,42 +61,32 @@ RobustnessCurveDisplay.from_estimator(
 # %%
 # Harden
 # ------
-# :class:`~sk_adv.preprocessing.FGSMSampler` puts adversarial copies beside the samples, with the
-# true labels, and a forest is trained on both. Is it hardened? Against copies made with the old
-# surrogate it is. But an adversary who asks the *new* forest, and teaches a new surrogate, finds it
-# weaker than before. What helps is to do as they do: several rounds, each with a surrogate of the
-# forest as it is by then.
+# :func:`~sk_adv.attacks.perturb` makes adversarial copies of the training samples, and a forest is
+# trained on both, with the true labels. It withstands copies made with the old surrogate. But an
+# adversary who asks the *new* forest, and trains a new surrogate, finds it weaker than before.
+# Several rounds help, each with a surrogate of the newest forest.
 
-from sk_adv import FGSMSampler
+from sk_adv.attacks import perturb
 from sk_adv.metrics import adversarial_accuracy_score
 
-
-def copies_against(model, surrogate):
-    """Adversarial copies of the training samples."""
-    sampler = FGSMSampler(
-        FrozenEstimator(model), surrogate=surrogate, epsilon=0.5, attack="pgd", random_state=0
-    )
-    X_both, _ = sampler.fit_resample(X_train, y_train)
-    return X_both[len(X_train) :]
-
-
+attack = {"epsilon": 0.5, "attack": "pgd", "random_state": 0}
 n_rounds = 5
 hardened, X_seen = [forest], X_train
 for _ in range(n_rounds):
     newest = hardened[-1]
-    X_seen = np.concatenate([X_seen, copies_against(newest, imitate(newest))])
+    copies = perturb(newest, X_train, y_train, surrogate=imitate(newest), **attack)
+    X_seen = np.concatenate([X_seen, copies])
     y_seen = np.tile(y_train, len(X_seen) // len(X_train))
     hardened.append(RandomForestClassifier(random_state=0).fit(X_seen, y_seen))
 
 # %%
-# Only the last column of bars may be read as robustness, and only as an upper bound: another
-# surrogate may find more.
+# Only the last bar of each forest measures robustness, and it is an upper bound: another surrogate
+# may find more.
 
 import matplotlib.pyplot as plt
 
 shown = {"plain": forest, "one round": hardened[1], f"{n_rounds} rounds": hardened[-1]}
 accuracy = {"clean": [], "attacked through the first surrogate": [], "through one of its own": []}
-attack = {"epsilon": 0.5, "attack": "pgd", "random_state": 0}
 for model in shown.values():
     scores = [model.score(X_test, y_test)]
     for stand_in in (surrogate, imitate(model)):

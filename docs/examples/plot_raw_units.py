@@ -2,10 +2,10 @@
 An attack in the units of the measurements
 ==========================================
 
-A pipeline scales its input before it classifies. Someone who wants to change its verdict does not
-touch scaled numbers, though: they change what is measured, in millimetres and square millimetres,
-and some measurements can be changed more easily than others. Attacks here go through the whole
-pipeline, with one radius a feature.
+A pipeline scales its input before it classifies. But an adversary does not change scaled numbers.
+They change the measurements, in millimetres and square millimetres, and some measurements can be
+changed more easily than others. Attacks here go through the whole pipeline, with one radius per
+column.
 """
 
 # %%
@@ -24,35 +24,31 @@ X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 y = y.map({0: "malignant", 1: "benign"})
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X_train, y_train)
-print(f"{model.score(X_test, y_test):.1%} of the test samples are classified rightly")
+print(f"{model.score(X_test, y_test):.1%} of the test samples are classified correctly")
 
 # %%
-# What may change, and by how much
-# --------------------------------
+# The radii, column by column
+# ---------------------------
 # Suppose that every mean over the nuclei can be off by 3 % of its median, that the standard errors
-# can't be tampered with, and that the worst values are off by 5 %. A radius of 0 marks what can't
-# be changed.
+# can't be changed, and that the worst values are off by 5 %. A radius of 0 marks a column that
+# can't be changed. The radii are a Series, which belongs to the columns by its labels.
 
 import pandas as pd
 
 share = pd.Series(0.03, index=X.columns)
 share[X.columns.str.contains("error")] = 0.0
 share[X.columns.str.startswith("worst")] = 0.05
-epsilon = (share * X_train.median()).to_numpy()
+epsilon = share * X_train.median()
 
 # %%
 # The copies
 # ----------
-# :class:`~sk_adv.preprocessing.FGSMTransformer` gives adversarial copies of a frame as a frame.
-# Around a ``FrozenEstimator`` it attacks the model as it is. Here is one tumour before and after,
-# where the radius is not 0:
+# :func:`~sk_adv.attacks.perturb` makes adversarial copies of a frame as a frame. Here is one tumour
+# before and after, in columns whose radius is not 0:
 
-from sklearn.frozen import FrozenEstimator
+from sk_adv.attacks import perturb
 
-from sk_adv import FGSMTransformer
-
-attack = FGSMTransformer(FrozenEstimator(model), epsilon=epsilon, labels="true")
-copies = attack.fit(X_train, y_train).transform(X_test, y_test)
+copies = perturb(model, X_test, y_test, epsilon=epsilon)
 
 turned = (model.predict(X_test) == y_test) & (model.predict(copies) != y_test)
 tumour = turned[turned].index[0]
@@ -61,20 +57,20 @@ print(f"a {y_test[tumour]} tumour, taken for {model.predict(copies.loc[[tumour]]
 print(before_and_after[epsilon > 0].round(3).head(8))
 
 # %%
-# How much that costs
-# -------------------
-# The same attack as a score, against the exact value: for a linear model and two classes no change
-# within the radii does worse than FGSM, and the certificate says so.
+# The accuracy under attack
+# -------------------------
+# For a linear model and two classes no change within the radii is worse than FGSM. So the accuracy
+# under attack is the certified accuracy.
 
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
 attacked = adversarial_accuracy_score(model, X_test, y_test, epsilon=epsilon)
 certified = certified_accuracy_score(model, X_test, y_test, epsilon=epsilon)
-print(f"right under attack: {attacked:.1%}; certified: {certified:.1%}")
+print(f"correct under attack: {attacked:.1%}; certified: {certified:.1%}")
 
 # %%
-# Twice, three times the radii? The curve gives the error for all multiples of ``epsilon``. Noise of
-# the same size does next to nothing: what counts is the direction.
+# With ``scale=epsilon`` the curve shows the error for multiples of these radii. Noise of the same
+# size hardly matters, because its direction is random.
 
 import numpy as np
 

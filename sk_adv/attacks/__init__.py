@@ -1,13 +1,13 @@
 """Attacks: functions of a torch module and data that return adversarial copies of the data.
 
-Each attack maximises, over ‖η / ε‖ ≤ 1, a loss; by default the log-odds against the true class,
+Each attack maximises a loss of the module's logits z over ‖η / ε‖ ≤ 1. The default loss is the
+log-odds against the true class y,
 
     t(x) = log((1 - p_y) / p_y) = log Σ_{k≠y} exp z_k - z_y ,
 
-of the module's logits z. The cross-entropy is ζ(t), an increasing function of t, so its gradient
-is that of t times a positive number; this drops out of the sign and of the normalised gradient.
-Working on t keeps the direction exact where p_y rounds to 1 and the gradient of the
-cross-entropy is lost in floating point.
+where p is the softmax of z. The cross-entropy is the softplus of t, an increasing function, so both
+losses have gradients of the same direction. The direction of t stays exact where p_y rounds to 1
+and the gradient of the cross-entropy is lost in floating point.
 """
 
 from sk_adv.attacks._estimators import perturb

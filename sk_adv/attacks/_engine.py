@@ -1,4 +1,4 @@
-"""The frame of every attack: checks, batches of bounded memory, precision, bounds."""
+"""The steps that all attacks share: checks, batches of bounded memory, precision, bounds."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -14,11 +14,12 @@ from sk_adv._perturbations import PerturbationSet, as_perturbation_set
 from sk_adv._validation import check_dense
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against
 
-# Numbers that a batch may hold in all layers of the module together: 16 MiB of float32. Far larger
-# batches leave the processor's caches, far smaller ones do not fill it.
-_NUMBERS_A_BATCH = 2**22
+# Numbers per batch, in all layers of the module together: 16 MiB of float32. Much larger batches
+# don't fit into the processor's caches, much smaller ones leave the processor idle.
+_NUMBERS_PER_BATCH = 2**22
 
 
+@torch.inference_mode(False)
 def perturb_batches(
     module: nn.Module,
     X: ArrayLike | Tensor,
@@ -32,9 +33,20 @@ def perturb_batches(
     loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
     targeted: bool = False,
 ) -> np.ndarray | Tensor:
-    """Validate, run `attack(objective, clean, allowed) -> perturbation` by batches, add and clip.
+    """Validate the arguments, run an attack on each batch of X, and return the adversarial copies.
 
-    `clean` lies within the bounds; `allowed` is the perturbation set where `clean` is.
+    Parameters
+    ----------
+    module, X, y, epsilon, norm, bounds, batch_size, loss, targeted : see sk_adv.attacks.fgsm
+
+    attack : callable
+        Called as `attack(objective, clean, allowed)` with an `Objective`, the samples of a batch,
+        clipped to the bounds, and the `PerturbationSet` in their dtype and on their device. It
+        returns the perturbation of the batch. The copies are then clipped to the bounds.
+
+    Returns
+    -------
+    ndarray or torch.Tensor of the shape of X
     """
     if batch_size is not None:
         check_count(batch_size, "batch_size")
@@ -46,6 +58,9 @@ def perturb_batches(
         )
     device, dtype = module_device_and_dtype(module)
     clean = as_numbers(X, "X").detach()
+    if clean.is_inference():
+        # Gradients can't be taken through a tensor of torch.inference_mode.
+        clean = clean.clone()
     if not clean.is_floating_point():
         clean = clean.to(dtype)
     if clean.ndim < 2 or not len(clean):
@@ -54,7 +69,7 @@ def perturb_batches(
             f"got {tuple(clean.shape)}."
         )
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    # A finite sum proves it in a tenth of the time, without temporaries of the size of X.
+    # A finite sum proves all entries finite in a tenth of the time, without temporaries.
     has_missing = not (clean.sum().isfinite() or clean.isfinite().all())
     if has_missing and clean.isinf().any():
         raise ValueError("X must be finite; it contains infinity.")
@@ -67,40 +82,42 @@ def perturb_batches(
     size = batch_size or _bounded_batch_size(module, clean)
     for start in range(0, len(clean), size):
         rows = slice(start, start + size)
-        # The radius is that around the samples as they lie within the bounds.
+        # The perturbation set is centred on the clipped samples.
         copies = adversarial[rows]
         inside = own.clip(clean[rows], out=copies)
         batch, missing = inside.to(device, dtype), None
         if has_missing:
-            # The module sees NaN there; the perturbation is computed, and dropped, as of 0.
+            # Attacks compute with 0 in place of NaN; the objective puts NaN back for the module.
             missing = batch.isnan()
             batch = batch.masked_fill(missing, 0)
         objective = Objective(module, labels[rows].to(device), loss, targeted, missing, n_classes)
         perturbation = attack(objective, batch, allowed).to(clean)
         if clean.dtype != dtype:
-            # In X's own precision, if finer than the module's, the radius is another number.
+            # The radius, rounded to the module's precision, may exceed that in X's precision.
             perturbation = own.project(perturbation)
-        # NaN stays NaN.
         torch.add(inside, perturbation, out=copies)
         own.clip(copies, out=copies)
     return adversarial if isinstance(X, Tensor) else to_numpy(adversarial)
 
 
 def _bounded_batch_size(module, X):
-    """Samples whose inputs and layers, as wide as the weights have rows, fit into the memory."""
+    """Samples per batch, by the size of a sample plus the outputs of all layers.
+
+    The rows of the weights are counted as outputs.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     rows = sum(tensor.numel() // tensor.shape[-1] for tensor in tensors if tensor.ndim > 1)
-    return max(1, _NUMBERS_A_BATCH // (X[0].numel() + rows))
+    return max(1, _NUMBERS_PER_BATCH // (X[0].numel() + rows))
 
 
 def check_count(value, name):
-    """Raise `ValueError` unless it is an integer of at least 1."""
+    """Raise `ValueError` unless `value` is an integer of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
 
 
 def seeded_generators(random_state: int | np.random.RandomState | None) -> Callable:
-    """A function from a device to its random generator, seeded once for the whole attack."""
+    """Return a function that gives the random generator of a device, seeded once per attack."""
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     generators = {}
 

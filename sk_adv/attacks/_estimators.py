@@ -1,10 +1,11 @@
-"""Attacks on fitted estimators: labels and containers in, adversarial copies out."""
+"""Attacks on fitted estimators, with class labels and arrays, frames or tensors."""
 
 import warnings
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
@@ -15,11 +16,13 @@ from torch import nn
 from sk_adv._containers import in_container_of
 from sk_adv._devices import to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import check_dense
+from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._as_module import error_of
+from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
+from sk_adv.differentiable._intervals import NoBoundsError
+from sk_adv.differentiable._linear import NotLinearError
 
 
 def perturb(
@@ -43,21 +46,21 @@ def perturb(
     ----------
     estimator : object
         A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
-        together with a `surrogate`.
+        classifier, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. NaN is passed on to the estimator, and stays
-        NaN. Columns that do not reach the classifier by differentiable steps stay as they are,
-        and a warning names them.
+        Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
+        Columns that reach the classifier only through steps that are not differentiable stay
+        unperturbed, and a warning names them.
 
     y : array-like of shape (n_samples,)
-        Labels to move away from. Samples with a label that the estimator has never seen stay
-        clean: they are misclassified already.
+        Labels, whose loss the attack increases. Samples with a label that the estimator has never
+        seen stay clean, as they are misclassified already.
 
     epsilon : float, array-like, dict or Series
-        Radius of the perturbation in the units of X: one number, one per feature, or numbers that
-        broadcast to one sample. By column name for a frame: columns that a dict does not name
-        stay as they are.
+        Radius of the perturbation in the units of X: one number, one number per feature, or an
+        array that broadcasts to one sample. For a frame also one number per column name; columns
+        that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
         Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
@@ -73,23 +76,23 @@ def perturb(
         Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     target : label, default=None
-        The class to move towards, in place of away from y.
+        Class to move the samples towards, instead of away from y.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows. It is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
     array, frame or torch.Tensor of the shape and type of X
-        The copies.
+        The adversarial copies.
 
     Raises
     ------
@@ -97,8 +100,8 @@ def perturb(
         If a parameter, X or y is invalid.
     TypeError
         If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
-        linear.
+        attack does not accept one of the arguments, or `attack="exact"` is used on a model that is
+        not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -119,7 +122,7 @@ def perturb(
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     if surrogate is not None:
         estimator = fit_surrogate(surrogate, estimator, X)
-        classes = np.asarray(estimator.classes_)
+        classes = classes_of(estimator, X)
     attacked = np.isin(y, classes)
     indices = np.searchsorted(classes, y[attacked])
     context = {"random_state": random_state}
@@ -135,43 +138,83 @@ def perturb(
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
     else:
         values, module = split.values, split.module.to(device=device)
+        if attack.attack.is_exact:
+            check_fixed_columns(split, perturbations)
         _warn_of_fixed_columns(split, perturbations)
         perturbations = perturbations.restricted_to(split.free)
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
-    if attacked.any():
+    # Where no column can change, there is nothing to attack.
+    if attacked.any() and (split is None or split.free.any()):
         rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
-        copies[rows] = attack(module, values[rows], indices, perturbations, **context)
-    return in_container_of(X, copies, free=None if split is None else split.free)
+        try:
+            copies[rows] = attack(module, values[rows], indices, perturbations, **context)
+        except NotLinearError as error:
+            raise NotLinearError(name_of(estimator)) from error
+    free = None if split is None else split.free
+    if hasattr(X, "columns"):
+        # The other columns of a frame keep their types.
+        may_change = _may_change(values, copies, perturbations)
+        free = may_change if free is None else free & may_change
+    return in_container_of(X, copies, free=free)
+
+
+def _may_change(values, copies, perturbations):
+    """Which columns have a positive radius, or have changed, as `bounds` change them too."""
+    radii = perturbations.epsilon.expand(values.shape[1]).numpy()
+    same = (copies == values) | (np.isnan(copies) & np.isnan(values))
+    return (radii > 0) | ~same.all(axis=0)
+
+
+def check_fixed_columns(split, perturbations):
+    """Raise an error if numbers that may change are held fixed: no worst case is known then."""
+    fixed = _fixed_columns(split, perturbations, split.is_number)
+    if fixed:
+        raise NoBoundsError(
+            f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
+            "for which as_module has no rule, so that nothing is known of the worst case of a "
+            "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
+            "by as_module.register; adversarial_accuracy_score with attack='pgd' perturbs the "
+            "other columns."
+        )
+
+
+def _fixed_columns(split, perturbations, among):
+    """Names of columns that a perturbation of this radius should change, but can't."""
+    radii = perturbations.epsilon.expand(len(split.free)).numpy()
+    fixed = ~split.free & (radii > 0) & among
+    return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
 
 
 def _warn_of_fixed_columns(split, perturbations):
-    """Warn of columns that a perturbation of this radius should change, but can't."""
-    radii = perturbations.epsilon.expand(len(split.free)).numpy()
-    fixed = ~split.free & (radii > 0)
-    if fixed.any():
-        names = [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+    """Warn about columns with a positive radius that can't be perturbed."""
+    names = _fixed_columns(split, perturbations, among=True)
+    if names:
         through = f" ({', '.join(split.transformers)})" if split.transformers else ""
         warnings.warn(
-            f"The columns {names} stay unperturbed: they are no numbers, or reach the classifier "
-            f"through steps without a gradient{through}. A radius of 0 for them silences this.",
+            f"The columns {names} stay unperturbed: they are not numeric, or reach the classifier "
+            f"through steps without a gradient{through}. Give them a radius of 0 to silence this "
+            "warning.",
             UserWarning,
             stacklevel=4,
         )
 
 
-def fit_surrogate(surrogate, estimator, X):
-    """A differentiable classifier that has learned a fitted one's own predictions on X.
+def fit_surrogate(surrogate, estimator, X, **weights):
+    """Fit a differentiable classifier to the predictions of another classifier on X.
 
     Parameters
     ----------
     surrogate : object
-        A classifier for which `as_module` has a rule. It is cloned and fitted; a `FrozenEstimator`
-        around a fitted one is used as it is.
+        A classifier for which `as_module` has a rule. A clone of it is fitted. A `FrozenEstimator`
+        around a fitted classifier is used as it is.
 
     estimator : object
         The fitted classifier.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+
+    **weights : dict
+        `sample_weight`, for the surrogate's fit.
 
     Returns
     -------
@@ -183,7 +226,7 @@ def fit_surrogate(surrogate, estimator, X):
     TypeError
         If `as_module` has no rule for the surrogate.
     ValueError
-        If the classifier predicts a single class on X.
+        If the classifier predicts only one class on X.
     """
     check_attackable(surrogate)
     if isinstance(surrogate, FrozenEstimator):
@@ -196,7 +239,7 @@ def fit_surrogate(surrogate, estimator, X):
             "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
             "around a fitted surrogate."
         )
-    return clone(surrogate).fit(X, predicted)
+    return clone(surrogate).fit(X, predicted, **weights)
 
 
 def is_attackable(estimator):
@@ -211,20 +254,34 @@ def check_attackable(estimator):
         raise error
 
 
+def check_certifiable(estimator, who):
+    """Raise a `TypeError` unless `as_module` takes an estimator, for a function of this name."""
+    part = refused_part(estimator, exempt=ColumnTransformer)
+    if part is not None:
+        raise TypeError(
+            f"{who} needs a rule of as_module for {name_of(part)}, and there is none. "
+            "adversarial_accuracy_score takes any classifier together with a `surrogate`, such as "
+            "LogisticRegression(), and bounds the accuracy under attack from above."
+        ) from _attack_error(estimator)
+
+
 def _attack_error(estimator):
     # Columns behind a ColumnTransformer that have no rule stay unperturbed.
     return error_of(estimator, exempt=ColumnTransformer)
 
 
-def check_classifier(estimator, X, y):
-    """Validate labels, and the shape of the samples of X, against a fitted classifier.
+def check_classifier(estimator, X, y, *, accept_sparse=False):
+    """Check that y and the shape of X fit a fitted classifier, and that X is dense.
+
+    With `accept_sparse`, a SciPy matrix passes too.
 
     Returns
     -------
     classes : ndarray of shape (n_classes,)
     y : ndarray of shape (n_samples,)
     """
-    check_dense(X, "An attack")
+    if not (accept_sparse and sparse.issparse(X)):
+        check_dense(X, "An attack")
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(
@@ -233,8 +290,8 @@ def check_classifier(estimator, X, y):
         )
     if isinstance(estimator.classes_, list):
         raise ValueError(
-            f"An attack takes one label per sample; got a {type(estimator).__name__} fitted with "
-            "several. Attack one of its estimators_, a classifier of one of the labels."
+            f"An attack needs one label per sample; got a {type(estimator).__name__} fitted to "
+            "several. Attack one of its `estimators_`, each of which predicts one label."
         )
     shape = sample_shape(X)
     if not shape:
@@ -251,21 +308,22 @@ def check_classifier(estimator, X, y):
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
+    check_labels_present(y)
     if len(y) != _num_samples(X):
         raise ValueError(
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
         )
-    classes = np.asarray(estimator.classes_)
+    classes = classes_of(estimator, X.tocsr() if sparse.issparse(X) else X)
     if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
         raise ValueError(
-            f"y must hold labels of the kind that {type(estimator).__name__} was fitted to, such "
+            f"y must hold labels of the type that {type(estimator).__name__} was fitted to, such "
             f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."
         )
     return classes, y
 
 
 def numeric(X):
-    """X as an array, or tensor, of floating point numbers or NaN."""
+    """X as an array or tensor of floating-point numbers; NaN is allowed."""
     if isinstance(X, torch.Tensor):
         return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
     if isinstance(X, list):
@@ -283,14 +341,14 @@ def numeric(X):
         if not others:
             raise
         raise ValueError(
-            f"X must hold real numbers; its columns {others} do not. They can stay as they are, "
-            "unperturbed, where the model, or its `surrogate`, is a Pipeline whose first step is a "
-            "ColumnTransformer."
+            f"X must hold real numbers; its columns {others} do not. Encode them, or make the "
+            "model, or its `surrogate`, a Pipeline that begins with a ColumnTransformer: such "
+            "columns then stay unperturbed."
         ) from error
 
 
 def index_of_target(target, classes):
-    """The position of a target among the classes, or `ValueError`."""
+    """Return the position of a target among the classes; raise `ValueError` if it is not there."""
     found = np.flatnonzero(classes == target) if np.ndim(target) == 0 else []
     if len(found) != 1:
         raise ValueError(f"target must be one of the classes {classes.tolist()}; got {target!r}.")

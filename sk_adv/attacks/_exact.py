@@ -1,4 +1,4 @@
-"""The exact worst case of linear models, as an attack."""
+"""The exact worst-case attack on linear models."""
 
 import numpy as np
 import torch
@@ -9,24 +9,24 @@ from sk_adv.differentiable._intervals import enclose_linear
 
 
 def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, batch_size=None):
-    """The worst perturbation of a linear model, for any number of classes.
+    """Worst-case perturbation of a linear model with any number of classes.
 
-    For the rival k of a sample's class y the worst case is linear: η maximises (w_k - w_y)ᵀη over
-    ‖η / ε‖ <= 1 and `bounds`, in closed form. Among the rivals, the one whose z_k - z_y is then
-    the largest is taken.
+    For each rival class k, the η that maximises z_k - z_y, that is (w_k - w_y)ᵀη, over
+    ‖η / ε‖ <= 1 and `bounds` has a closed form. The attack returns the η of the rival with the
+    largest maximum.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Linear in its input, up to functions that keep the order of the logits.
+        Linear in its input, up to functions that preserve the order of the logits.
 
     X : array-like or torch.Tensor of shape (n_samples, n_features)
-        Samples outside of `bounds` are first brought into them.
+        The clean data, which is first clipped to `bounds`.
 
     y, epsilon, norm, bounds, batch_size : see sk_adv.attacks.fgsm
 
     targeted : bool, default=False
-        Whether y are the classes to move towards; for two classes only.
+        Whether y holds the classes to move towards. This needs two classes.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
     TypeError
         If the module is not linear.
     ValueError
-        If a parameter is invalid, or `targeted` with more than two classes.
+        If a parameter is invalid, or `targeted` is True with more than two classes.
     """
 
     @torch.no_grad()
@@ -49,8 +49,8 @@ def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, ba
             n_classes = objective.logits(clean[:1]).shape[1]
             if n_classes > 2:
                 raise ValueError(
-                    "attack='exact' takes a target for two classes only: with more, several rivals "
-                    f"have to be overcome at once. Got {n_classes} classes; use 'pgd'."
+                    "attack='exact' supports a target only with two classes; got "
+                    f"{n_classes} classes. Use attack='pgd'."
                 )
             labels = 1 - labels
         region = enclose_linear(module, Enclosure.of(clean, allowed))

@@ -1,4 +1,4 @@
-"""Attacks along the gradient of the loss: one step, and many."""
+"""Gradient attacks: the fast gradient sign method and projected gradient descent."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,40 +33,40 @@ def fgsm(
         η = ε ∘ (ε ∘ ∇ₓJ) / ‖ε ∘ ∇ₓJ‖₂               for the Euclidean norm,
 
     and x + η is returned. A zero gradient gives η = 0. For two-class models that are linear in x
-    this is the exact worst case, for samples within `bounds` (with `norm=2`, as long as these clip
-    no copy).
+    and samples within `bounds`, this is the exact worst case; with `norm=2` only if `bounds` clip
+    no copy.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Maps (n_samples, ...) to logits of shape (n_samples, n_classes). It is called in the mode
-        it is in: call `module.eval()` first if dropout or batch statistics must not act.
-        `as_module` makes one of a scikit-learn estimator.
+        Maps (n_samples, ...) to logits of shape (n_samples, n_classes). It is called in its current
+        mode: call `module.eval()` first to switch off dropout and batch statistics. `as_module`
+        turns a scikit-learn estimator into a module.
 
     X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        The clean data. Integers become the module's floating type; NaN stays NaN, and is seen by
-        the module.
+        The clean data. Integers are converted to the module's floating-point dtype. NaN is passed
+        to the module and stays NaN.
 
     y : array-like or torch.Tensor of shape (n_samples,)
         Class indices from 0 to n_classes - 1 to move away from.
 
     epsilon : float or array-like of the shape of one sample
-        Radius in the units of X, one for all features or one a feature; 0 marks a feature that
-        can't be changed.
+        Radius in the units of X, one for all features or one per feature. Features of radius 0
+        stay unperturbed.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation, ‖η / ε‖ ≤ 1.
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, scalars or arrays of the shape of one sample, to which the copies are
-        clipped. Samples outside of it are brought into it before they are attacked.
+        clipped. The samples are clipped too, before the attack.
 
     targeted : bool, default=False
-        Whether y holds the classes to move towards; the loss is then lowered.
+        Whether y holds the classes to move towards; the loss is then decreased.
 
     batch_size : int or None, default=None
-        Samples that go through the module at once. None: as many as keep memory bounded, by the
-        sizes of a sample and of the module's weights.
+        Number of samples per batch. None bounds the memory, by the sizes of a sample and of the
+        module's weights.
 
     loss : callable, default=log_odds_against
         A function of logits and class indices that gives the loss J of each sample. The default
@@ -75,16 +75,15 @@ def fgsm(
     Returns
     -------
     ndarray or torch.Tensor of the shape of X
-        A tensor, on X's device, if X is one; else an array.
+        The adversarial copies: a tensor on X's device if X is a tensor, else an array.
 
     Raises
     ------
     ValueError
         If `epsilon`, `norm`, `bounds` or `batch_size` is invalid, X holds infinity, or NaN that
-        the module does not take, or y
-        does not fit X and the module.
+        the module does not support, or y does not fit X and the module.
     TypeError
-        If X is sparse, or the module's output does not depend on X by torch operations.
+        If X is sparse, or the module's output does not depend on X through torch operations.
 
     References
     ----------
@@ -100,22 +99,23 @@ def fgsm(
     >>> fgsm(module, [[1.0, 0.0]], [1], epsilon=0.5)
     array([[0.5, 0.5]])
     """
-
-    def attack(objective, clean, allowed):
-        return allowed.step(objective.gradient(clean))
-
     return perturb_batches(
         module,
         X,
         y,
         epsilon,
-        attack,
+        _one_step,
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
         loss=loss,
         targeted=targeted,
     )
+
+
+def _one_step(objective, clean, allowed):
+    """η = ε sign(∇ₓ J(x, y)), or its counterpart in the Euclidean norm."""
+    return allowed.step(objective.gradient(clean))
 
 
 def pgd(
@@ -135,11 +135,15 @@ def pgd(
     batch_size: int | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
 ) -> np.ndarray | Tensor:
-    """Projected gradient descent: small steps of `fgsm`, kept within the radius ε of X.
+    """Projected gradient descent: small steps of `fgsm`, each projected back to the radius ε.
 
-    Each step is x ← clip(Π(x + s sign(∇ₓJ(x, y)))), with Π the projection on ‖η / ε‖ ≤ 1; with
-    `norm=2` the normalised gradient takes the place of the sign. With one step of size ε and no
-    random start it is `fgsm`.
+    The perturbation η of x is updated by
+
+        η ← clip(x + Π(η + s sign(∇ₓJ(x + η, y)))) - x ,
+
+    with s the step size, Π the projection onto ‖η / ε‖ ≤ 1 and clip the restriction to `bounds`.
+    With `norm=2` the normalised gradient replaces the sign. One step of size ε without a random
+    start is `fgsm`.
 
     Parameters
     ----------
@@ -150,39 +154,39 @@ def pgd(
         The clean data.
 
     y : array-like or torch.Tensor of shape (n_samples,)
-        Class indices to move away from.
+        Class indices from 0 to n_classes - 1 to move away from.
 
     epsilon : float or array-like of the shape of one sample
-        Radius in the units of X.
+        Radius in the units of X, as in `fgsm`.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which every iterate, and the sample before the first, is clipped.
+        Valid range of X, to which the samples and all iterates are clipped.
 
     n_steps : int, default=40
-        Number of gradient steps of each start.
+        Number of gradient steps per start.
 
     step_size : float or array-like of the shape of one sample, default=None
-        Radius of one step in the units of X; None means 2.5 ε / n_steps.
+        Radius of one step in the units of X. None means 2.5 ε / n_steps.
 
     random_start : bool, default=True
-        Start from a point drawn uniformly from the perturbation set, in place of X.
+        Whether to start from a point drawn uniformly from the perturbation set, instead of X.
 
     n_restarts : int, default=1
-        Largest number of starts. A sample whose last iterate is misclassified (or reaches its
-        target) starts no more; of the others the last iterate with the largest loss is kept.
+        Largest number of starts per sample. A sample that an earlier start has misclassified (or
+        moved to its target) is not started again. Otherwise the copy with the largest loss is
+        returned.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the random starts.
 
     targeted : bool, default=False
-        Whether y holds the classes to move towards; the loss is then lowered.
+        Whether y holds the classes to move towards; the loss is then decreased.
 
     batch_size : int or None, default=None
-        Samples that go through the module at once. None: as many as keep memory bounded, by the
-        sizes of a sample and of the module's weights.
+        Number of samples per batch, as in `fgsm`.
 
     loss : callable, default=log_odds_against
         A function of logits and class indices that gives the loss J of each sample. The default
@@ -198,7 +202,7 @@ def pgd(
     ValueError
         If a parameter is invalid, or `n_restarts` > 1 without `random_start`.
     TypeError
-        If X is sparse, or the module's output does not depend on X by torch operations.
+        If X is sparse, or the module's output does not depend on X through torch operations.
 
     References
     ----------
@@ -219,32 +223,21 @@ def pgd(
     if n_restarts > 1 and not random_start:
         raise ValueError(
             f"n_restarts={n_restarts} needs random_start=True: "
-            "without it every restart walks the same path."
+            "without it all restarts give the same copies."
         )
-    generator_on = seeded_generators(random_state)
-
-    def ascend(objective, clean, allowed):
-        stride = allowed.scaled(2.5 / n_steps)
-        if step_size is not None:
-            stride = allowed.with_radius(check_step_size(step_size, clean.shape[1:]))
-        perturbation = torch.zeros_like(clean)
-        if random_start:
-            perturbation = allowed.uniform_sample(
-                clean.shape, generator=generator_on(clean.device), dtype=clean.dtype
-            )
-            perturbation = allowed.clip(clean + perturbation) - clean
-        for _ in range(n_steps):
-            gradient = objective.gradient(clean + perturbation)
-            perturbation = allowed.project(perturbation + stride.step(gradient))
-            perturbation = allowed.clip(clean + perturbation) - clean
-        return perturbation
-
+    ascend = partial(
+        _many_steps,
+        n_steps=n_steps,
+        step_size=step_size,
+        random_start=random_start,
+        generator_on=seeded_generators(random_state),
+    )
     return perturb_batches(
         module,
         X,
         y,
         epsilon,
-        partial(best_of_restarts, ascend, n_restarts),
+        partial(_best_of_restarts, ascend, n_restarts),
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
@@ -253,33 +246,47 @@ def pgd(
     )
 
 
-def check_step_size(step_size, feature_shape):
-    """The radius of a step as a tensor."""
-    return torch.as_tensor(check_radius(step_size, feature_shape, name="step_size"))
+def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, generator_on):
+    """η ← clip(x + Π(η + s sign(∇ₓJ(x + η, y)))) - x, `n_steps` times."""
+    small = allowed.scaled(2.5 / n_steps)
+    if step_size is not None:
+        radius = check_radius(step_size, clean.shape[1:], name="step_size")
+        small = allowed.with_radius(torch.as_tensor(radius))
+    perturbation = torch.zeros_like(clean)
+    if random_start:
+        perturbation = allowed.uniform_sample(
+            clean.shape, generator=generator_on(clean.device), dtype=clean.dtype
+        )
+        perturbation = allowed.clip(clean + perturbation) - clean
+    for _ in range(n_steps):
+        gradient = objective.gradient(clean + perturbation)
+        perturbation = allowed.project(perturbation + small.step(gradient))
+        perturbation = allowed.clip(clean + perturbation) - clean
+    return perturbation
 
 
-def best_of_restarts(ascend, n_restarts, objective, clean, allowed):
-    """The perturbation of the largest loss from several starts; a success needs no other start."""
+def _best_of_restarts(ascend, n_restarts, objective, clean, allowed):
+    """Per sample the first successful perturbation, else the one with the largest objective."""
     best = ascend(objective, clean, allowed)
     if n_restarts == 1:
         return best
-    reached, value = _rank(objective, clean + best)
+    success, value = _outcome(objective, clean + best)
     for _ in range(n_restarts - 1):
-        rest = (~reached).nonzero().squeeze(1)
+        rest = (~success).nonzero().squeeze(1)
         if not len(rest):
             break
-        part = objective.of_rows(rest)
+        part = objective.restricted_to(rest)
         candidate = ascend(part, clean[rest], allowed)
-        candidate_reached, candidate_value = _rank(part, clean[rest] + candidate)
-        better = candidate_reached | (candidate_value > value[rest])
+        candidate_success, candidate_value = _outcome(part, clean[rest] + candidate)
+        better = candidate_success | (candidate_value > value[rest])
         changed = rest[better]
         best[changed] = candidate[better]
-        reached[changed], value[changed] = candidate_reached[better], candidate_value[better]
+        success[changed], value[changed] = candidate_success[better], candidate_value[better]
     return best
 
 
 @torch.no_grad()
-def _rank(objective, X):
-    """What restarts are compared by: success first, then the objective."""
+def _outcome(objective, X):
+    """Whether each sample of X is a success of the attack, and the objective there."""
     logits = objective.logits(X)
-    return objective.is_reached(logits), objective.of_each(logits)
+    return objective.is_success(logits), objective.value_of_each(logits)

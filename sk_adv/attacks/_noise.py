@@ -1,4 +1,4 @@
-"""Noise of the size of an attack: the control experiment, which no gradient directs."""
+"""Random noise of the same radius as an attack, as the control experiment."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,19 +20,19 @@ def uniform_noise(
 ) -> np.ndarray | Tensor:
     """Noise drawn uniformly from the perturbation set.
 
-    With the max-norm each feature moves by U(-ε, ε), independently; with the Euclidean norm the
-    perturbation is uniform in the ball (the ellipsoid, with one radius a feature).
+    With the max-norm each feature changes independently by U(-ε, ε). With the Euclidean norm the
+    perturbation is uniform in the ball, or in the ellipsoid if there is one radius per feature.
 
     Parameters
     ----------
     module : torch.nn.Module
-        As in `fgsm`. Noise asks it nothing but its device and precision.
+        As in `fgsm`. The noise is drawn on its device and in its precision; it is never called.
 
     X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         The clean data.
 
     y : array-like or torch.Tensor of shape (n_samples,)
-        Class indices. Noise does not look at them.
+        Class indices. They are checked, but do not affect the noise.
 
     epsilon : float or array-like of the shape of one sample
         Radius in the units of X.
@@ -47,7 +47,7 @@ def uniform_noise(
         Seeds the noise.
 
     batch_size : int or None, default=None
-        Samples that are perturbed at once.
+        Number of samples per batch, as in `fgsm`.
 
     Returns
     -------
@@ -88,21 +88,21 @@ def sign_noise(
     random_state: int | np.random.RandomState | None = None,
     batch_size: int | None = None,
 ) -> np.ndarray | Tensor:
-    """Noise of full radius with random signs.
+    """Noise of size ε with random signs.
 
-    With the max-norm each feature moves by ε or -ε, with equal chances; with the Euclidean norm by
-    that divided by √d, d being the number of features of positive radius.
+    With the max-norm each feature changes by ε or -ε with equal probability. With the Euclidean
+    norm it changes by ε / √d or -ε / √d, where d is the number of features with a positive radius.
 
     Parameters
     ----------
     module : torch.nn.Module
-        As in `fgsm`. Noise asks it nothing but its device and precision.
+        As in `fgsm`. The noise is drawn on its device and in its precision; it is never called.
 
     X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         The clean data.
 
     y : array-like or torch.Tensor of shape (n_samples,)
-        Class indices. Noise does not look at them.
+        Class indices. They are checked, but do not affect the noise.
 
     epsilon : float or array-like of the shape of one sample
         Radius in the units of X.
@@ -117,7 +117,7 @@ def sign_noise(
         Seeds the noise.
 
     batch_size : int or None, default=None
-        Samples that are perturbed at once.
+        Number of samples per batch, as in `fgsm`.
 
     Returns
     -------
@@ -147,11 +147,12 @@ def sign_noise(
     return _noise("sign_sample", module, X, y, epsilon, norm, bounds, random_state, batch_size)
 
 
-def _noise(sample, module, X, y, epsilon, norm, bounds, random_state, batch_size):
+def _noise(method, module, X, y, epsilon, norm, bounds, random_state, batch_size):
+    """Perturb X by the method of `PerturbationSet` that draws the noise."""
     generator_on = seeded_generators(random_state)
 
     def attack(objective, clean, allowed):
-        draw = getattr(allowed, sample)
+        draw = getattr(allowed, method)
         return draw(clean.shape, generator=generator_on(clean.device), dtype=clean.dtype)
 
     return perturb_batches(

@@ -1,4 +1,4 @@
-"""What attacks climb: the loss of a module's logits, and its gradient on the input."""
+"""The objective that attacks maximise: a loss of the module's logits, and its input gradient."""
 
 from collections.abc import Callable
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from sk_adv._devices import to_numpy, to_tensor
 
 NO_GRADIENT = (
-    "The module's output does not depend on its input by differentiable torch operations, "
-    "so it has no gradient to attack along."
+    "The module's output does not depend on its input through differentiable torch operations, "
+    "so there is no gradient to attack along. Use a noise attack, or a surrogate."
 )
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
-    """Log-odds against the true class, log((1 - p_y) / p_y), where p is the softmax of the logits.
+    """Log-odds against the true class, log((1 - p_y) / p_y), with p the softmax of the logits.
 
     Parameters
     ----------
     logits : torch.Tensor of shape (n_samples, n_classes)
-        Two classes at least.
+        Logits of at least two classes.
 
     y : torch.Tensor of shape (n_samples,), int64
         Class indices.
@@ -28,7 +28,8 @@ def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor of shape (n_samples,)
-        Differentiable. Its softplus is the cross-entropy.
+        The log-odds of each sample, differentiable. Their softplus is the cross-entropy. For logits
+        in float16 or bfloat16 they are in float32.
 
     Examples
     --------
@@ -37,13 +38,18 @@ def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
     >>> log_odds_against(torch.tensor([[0.0, 3.0]]), torch.tensor([1]))
     tensor([-3.])
     """
-    index = y.unsqueeze(1)
+    index, logits = y.unsqueeze(1), at_least_single(logits)
     others = logits.scatter(1, index, -torch.inf).logsumexp(1)
     return others - logits.gather(1, index).squeeze(1)
 
 
+def at_least_single(logits: Tensor) -> Tensor:
+    """Logits in float32 if they have half precision, where sums over- and underflow soon."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
 class Objective:
-    """The loss of each sample of a batch as a function of X, for attacks to raise.
+    """The loss of each sample of a batch as a function of X, which attacks maximise.
 
     Parameters
     ----------
@@ -56,13 +62,13 @@ class Objective:
         A function of logits and class indices.
 
     targeted : bool
-        Whether the loss is to be lowered: then its negative is what is raised.
+        Whether the attack decreases the loss. The objective is then its negative.
 
     missing : torch.Tensor of bool of the shape of X, or None
-        Entries that are NaN for the module.
+        Entries of X that the module receives as NaN.
 
     n_classes : int
-        Logits that the module must have at least.
+        Smallest number of logits that the module must return.
     """
 
     def __init__(
@@ -81,8 +87,8 @@ class Objective:
         self.missing = missing
         self.n_classes = n_classes
 
-    def of_rows(self, rows: Tensor) -> "Objective":
-        """The objective of some of the samples."""
+    def restricted_to(self, rows: Tensor) -> "Objective":
+        """The objective for some rows of the batch."""
         missing = None if self.missing is None else self.missing[rows]
         return Objective(
             self.module, self.labels[rows], self.loss, self.targeted, missing, self.n_classes
@@ -94,28 +100,32 @@ class Objective:
             X = X.masked_fill(self.missing, torch.nan)
         return checked_logits(self.module, X, n_classes=self.n_classes)
 
-    def of_logits(self, logits: Tensor) -> Tensor:
-        """The value of each sample."""
+    def value(self, logits: Tensor) -> Tensor:
+        """The objective of each sample, given its logits."""
         values = self.loss(logits, self.labels)
         return -values if self.targeted else values
 
-    def of_each(self, logits: Tensor) -> Tensor:
-        """The value of each sample, whatever the shape in which the loss gives it."""
+    def value_of_each(self, logits: Tensor) -> Tensor:
+        """The objective of each sample, whatever the shape in which the loss returns it."""
         values = loss_of_each(self.loss, logits, self.labels)
         return -values if self.targeted else values
 
-    def is_reached(self, logits: Tensor) -> Tensor:
-        """Whether each sample is misclassified, or classified as its target."""
+    def is_success(self, logits: Tensor) -> Tensor:
+        """Whether each sample is misclassified, or classified as its target if `targeted`."""
         return (logits.argmax(1) == self.labels) == self.targeted
 
     def gradient(self, X: Tensor) -> Tensor:
-        """∇ₓJ(x); of the log-odds it is that of the cross-entropy up to a positive factor."""
+        """The gradient of the objective on X."""
         X = X.detach().requires_grad_(True)
         with torch.enable_grad():
-            total = self.of_logits(self.logits(X)).sum()
+            # A copy, as the module's first operation may be in place.
+            total = self.value(self.logits(X.clone())).sum()
         if not total.requires_grad:
             raise TypeError(NO_GRADIENT)
-        (gradient,) = torch.autograd.grad(total, X, allow_unused=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
+        if gradient is None:
+            # The weights have a gradient, but the input is cut off from the output.
+            raise TypeError(NO_GRADIENT)
         return gradient
 
 
@@ -134,7 +144,7 @@ def loss_of_each(loss, logits, labels):
 
 
 def checked_logits(module, X, *, n_classes):
-    """The module's logits, or a `ValueError` where they are no logits of so many classes."""
+    """The module's logits at X, with at least `n_classes` columns, else a `ValueError`."""
     try:
         logits = module(X)
     except torch.OutOfMemoryError:
@@ -143,14 +153,21 @@ def checked_logits(module, X, *, n_classes):
         raise ValueError(
             f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
         ) from error
-    # As skorch does, the first of several outputs.
+    # The first of several outputs holds the logits, as in skorch.
     logits = logits[0] if isinstance(logits, tuple) else logits
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            "module must return a tensor of logits, or a tuple that begins with one; got a "
+            f"{type(logits).__name__}. Put it into a module that returns the tensor."
+        )
     if logits.isnan().any():
         if X.isnan().any():
             raise ValueError(
-                "X holds NaN, which the model does not take: put a SimpleImputer before it."
+                "X holds NaN, which the model does not support: put a SimpleImputer before it."
             )
-        raise ValueError("module returned NaN for a finite X, so there is no loss to increase.")
+        raise ValueError(
+            "module returned NaN logits for a finite X; check its weights and the scale of X."
+        )
     if logits.ndim != 2 or logits.shape[1] < max(n_classes, 2):
         raise ValueError(
             f"module must return logits of shape (n_samples, n_classes) with at least "
@@ -160,27 +177,27 @@ def checked_logits(module, X, *, n_classes):
 
 
 def check_labels(y, n_samples):
-    """Labels as int64 class indices, or an error that says what they are instead."""
+    """The labels as int64 class indices; raise `ValueError` or `TypeError` if they are not."""
     labels = as_numbers(y, "y")
     if labels.shape != (n_samples,):
         raise ValueError(
-            f"y must have shape ({n_samples},), one class index a sample; "
+            f"y must have shape ({n_samples},), one class index per sample; "
             f"got shape {tuple(labels.shape)}."
         )
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"y must hold integer class indices; got dtype {labels.dtype}.")
     labels = labels.long()
     if int(labels.min()) < 0:
-        raise ValueError(f"y must hold class indices from 0 on; got {int(labels.min())}.")
+        raise ValueError(f"y must hold class indices from 0 up; got {int(labels.min())}.")
     return labels
 
 
 def as_numbers(values, name):
-    """A tensor of real numbers: the one that is given, or one on the array's memory."""
+    """Convert an array to a tensor of real numbers; return a tensor as it is."""
     if isinstance(values, Tensor) and not values.is_complex():
         return values
     array = np.asarray(to_numpy(values))
     if array.dtype.kind not in "fiub":
-        meaning = {"X": "real numbers", "y": "class indices from 0 on, not class names"}[name]
+        meaning = {"X": "real numbers", "y": "class indices from 0 up, not class names"}[name]
         raise TypeError(f"{name} must hold {meaning}; got an array of dtype {array.dtype}.")
     return to_tensor(array)

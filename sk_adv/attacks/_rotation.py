@@ -12,8 +12,8 @@ from sk_adv._perturbations import by_largest, euclidean_norm
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.attacks._objective import log_odds_against
 
-# Halvings of the angle's interval, to the precision of float64.
-_N_HALVINGS = 52
+# Steps of the bisection for the angle; 52 reach the precision of float64.
+_N_BISECTIONS = 52
 
 
 def rotate_towards_gradient(
@@ -35,9 +35,10 @@ def rotate_towards_gradient(
 
         x̃ = x cos θ + ‖x‖₂ u sin θ ,
 
-    where θ ≤ π/2 makes ‖(x̃ - x) / ε‖ = 1, or is π/2 if no smaller angle reaches it. The copy has
-    the Euclidean norm of x. With `norm=2` and one ε, θ = 2 arcsin(ε / (2 ‖x‖₂)). Features of radius
-    0 take no part in the rotation. Where x or u is 0, x̃ = x.
+    where θ ≤ π/2 is the angle with ‖(x̃ - x) / ε‖ = 1, or π/2 if no smaller angle reaches this
+    radius. The copy has the Euclidean norm of x. With `norm=2` and one ε for all features,
+    θ = 2 arcsin(ε / (2 ‖x‖₂)). Features of radius 0 are left out of the rotation. If x or u is 0,
+    then x̃ = x.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def rotate_towards_gradient(
         As in `fgsm`.
 
     X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        The clean data, in coordinates whose origin has a meaning.
+        The clean data. Samples are rotated about the origin, so its position should be meaningful.
 
     y : array-like or torch.Tensor of shape (n_samples,)
         Class indices to move away from.
@@ -57,14 +58,14 @@ def rotate_towards_gradient(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; clipped copies are no longer of the
-        norm of x.
+        Valid range of X, to which the copies are clipped. A clipped copy no longer has the norm of
+        x.
 
     targeted : bool, default=False
         Whether y holds the classes to move towards; the loss is then lowered.
 
     batch_size : int or None, default=None
-        Samples that go through the module at once, as in `fgsm`.
+        Number of samples per batch, as in `fgsm`.
 
     loss : callable, default=log_odds_against
         A function of logits and class indices that gives the loss J of each sample.
@@ -79,13 +80,13 @@ def rotate_towards_gradient(
     ValueError
         If a parameter is invalid, or X holds infinity.
     TypeError
-        If X is sparse, or the module's output does not depend on X by torch operations.
+        If X is sparse, or the module's output does not depend on X through torch operations.
 
     References
     ----------
     Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
-    section 4: rotating x by a small angle in the direction of the gradient makes adversarial
-    examples reliably.
+    section 4, which reports that rotating x by a small angle in the direction of the gradient
+    reliably produces adversarial examples.
 
     Examples
     --------
@@ -97,39 +98,40 @@ def rotate_towards_gradient(
     >>> copy.round(6) + 0.0
     array([[0., 1.]])
     """
-
-    def attack(objective, clean, allowed):
-        moves = allowed.epsilon > 0
-        gradient = objective.gradient(clean) * moves
-        point = clean * moves
-        length = euclidean_norm(point)
-        along = point / length.clamp(min=torch.finfo(clean.dtype).tiny)
-        gradient = by_largest(gradient)
-        features = tuple(range(1, clean.ndim))
-        across = gradient - along * (gradient * along).sum(features, keepdim=True)
-        across = torch.nan_to_num(across / euclidean_norm(across))
-
-        def moved(angle):
-            return length * (across * angle.sin() - along * 2 * (angle / 2).sin() ** 2)
-
-        low = torch.zeros_like(length)
-        high = torch.full_like(length, math.pi / 2)
-        for _ in range(_N_HALVINGS):
-            middle = (low + high) / 2
-            fits = allowed.norm_of(moved(middle)) <= 1
-            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        # Where there is nothing to turn towards, the sample would turn into nothing.
-        return torch.where(euclidean_norm(across) > 0, moved(low), torch.zeros_like(clean))
-
     return perturb_batches(
         module,
         X,
         y,
         epsilon,
-        attack,
+        _rotate,
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
         loss=loss,
         targeted=targeted,
     )
+
+
+def _rotate(objective, clean, allowed):
+    """x̃ - x for the largest angle θ ≤ π/2 with ‖(x̃ - x) / ε‖ ≤ 1, found by bisection."""
+    is_free = allowed.epsilon > 0
+    point = clean * is_free
+    length = euclidean_norm(point)
+    along = point / length.clamp(min=torch.finfo(clean.dtype).tiny)
+    gradient = by_largest(objective.gradient(clean) * is_free)
+    features = tuple(range(1, clean.ndim))
+    across = gradient - along * (gradient * along).sum(features, keepdim=True)
+    across = torch.nan_to_num(across / euclidean_norm(across))
+
+    def rotated(angle):
+        # 1 - cos θ = 2 sin²(θ/2), without cancellation.
+        return length * (across * angle.sin() - along * 2 * (angle / 2).sin() ** 2)
+
+    low = torch.zeros_like(length)
+    high = torch.full_like(length, math.pi / 2)
+    for _ in range(_N_BISECTIONS):
+        middle = (low + high) / 2
+        fits = allowed.norm_of(rotated(middle)) <= 1
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    # Without an orthogonal direction, the formula would shrink the sample towards 0.
+    return torch.where(euclidean_norm(across) > 0, rotated(low), torch.zeros_like(clean))

@@ -1,4 +1,4 @@
-"""The table of attacks: what each one needs, and the one check of its arguments."""
+"""The table of attacks: the properties of each attack, and the check of its arguments."""
 
 import functools
 import inspect
@@ -10,29 +10,28 @@ from sk_adv.attacks._gradient import fgsm, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._rotation import rotate_towards_gradient
 
-# Arguments of every attack, and those that its caller fills in.
+# Arguments of every attack, and optional arguments that the library passes on.
 _SIGNATURE = ("module", "X", "y", "epsilon", "norm", "bounds")
-_CONTEXT = ("batch_size", "loss", "random_state", "targeted")
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A line of the table of attacks.
+    """An entry of the table of attacks.
 
     Attributes
     ----------
     function : callable
-        Called as `function(module, X, y, epsilon, *, norm, bounds, **params)` with class indices y;
-        returns the copies, of the shape and kind of X.
+        Called as `function(module, X, y, epsilon, *, norm, bounds, **params)` with class indices y.
+        It returns the copies, with the shape and type of X.
 
     needs : {"module", "nothing"}
-        Whether it asks the model. With "nothing" it takes any module, and ignores it.
+        "module" if it calls the model; "nothing" if it ignores the module.
 
     is_exact : bool
         Whether the copies are the worst case.
 
     takes_set : bool
-        Whether `epsilon` may be a `PerturbationSet`, which is checked already.
+        Whether `epsilon` may be a `PerturbationSet`, which needs no further check.
     """
 
     function: Callable
@@ -42,11 +41,11 @@ class Attack:
 
     @functools.cached_property
     def parameters(self):
-        """The names of the function's further arguments, or None if it takes any."""
+        """Names of the function's further arguments, or None if it may accept any name."""
         try:
             signature = inspect.signature(self.function)
         except (TypeError, ValueError):
-            # Some builtin functions have none.
+            # Some builtin functions have no signature.
             return None
         parameters = signature.parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -55,7 +54,7 @@ class Attack:
 
     @property
     def is_random(self):
-        """Whether it draws random numbers that `random_state` seeds."""
+        """Whether the attack draws random numbers, seeded by `random_state`."""
         return self.takes("random_state")
 
     def takes(self, name):
@@ -79,16 +78,16 @@ def register_attack(name: str, function: Callable, *, needs: str = "module", is_
     Parameters
     ----------
     name : str
-        The name. One that is in the table already is replaced.
+        The name. An attack of this name that is in the table already is replaced.
 
     function : callable
         `function(module, X, y, epsilon, *, norm, bounds, **params)` returns the adversarial copies
         of X, like `sk_adv.attacks.fgsm`. `module` maps X to logits, and y holds class indices. If
-        it has an argument `random_state`, `targeted`, `loss` or `batch_size`, it is given the
-        caller's.
+        the function has an argument `random_state`, `targeted`, `loss` or `batch_size`, the value
+        of the caller is passed on to it.
 
     needs : {"module", "nothing"}, default="module"
-        "nothing" if the attack does not ask the model, as noise does not.
+        "nothing" if the attack does not call the model, as noise does not.
 
     is_exact : bool, default=False
         Whether the copies are the worst case.
@@ -112,7 +111,7 @@ def register_attack(name: str, function: Callable, *, needs: str = "module", is_
     True
     """
     if not isinstance(name, str) or not callable(function):
-        raise TypeError(f"register_attack takes a name and a function; got {name!r}, {function!r}.")
+        raise TypeError(f"register_attack needs a name and a function; got {name!r}, {function!r}.")
     if needs not in ("module", "nothing"):
         raise ValueError(f"needs must be 'module' or 'nothing'; got {needs!r}.")
     ATTACKS[name] = Attack(function, needs, is_exact)
@@ -120,21 +119,26 @@ def register_attack(name: str, function: Callable, *, needs: str = "module", is_
 
 @dataclass(frozen=True)
 class ConfiguredAttack:
-    """An attack with its own arguments, all names checked.
+    """An attack together with the user's arguments for it, whose names have been checked.
 
     Attributes
     ----------
     name : str
-        What reports and legends call it.
+        Its name in reports and legends.
     attack : Attack
-        The line of the table.
+        The entry of the table.
     params : dict
-        Its own arguments.
+        The user's arguments.
     """
 
     name: str
     attack: Attack
     params: dict = field(default_factory=dict)
+
+    @property
+    def is_random(self):
+        """Whether two calls on other batches of the same samples differ."""
+        return self.attack.is_random and bool(self.params.get("random_start", True))
 
     def __call__(self, module, X, y, perturbations, **context):
         """Adversarial copies of X.
@@ -147,8 +151,8 @@ class ConfiguredAttack:
             Class indices.
         perturbations : PerturbationSet
         **context : dict
-            What the caller knows: `random_state`, `targeted`, `batch_size`, `loss`. The attack is
-            given those that it takes and that are not among its own arguments.
+            Values for `random_state`, `targeted`, `batch_size` and `loss`. Those that the attack
+            does not accept are dropped; the user's arguments override them.
         """
         known = {name: value for name, value in context.items() if self.attack.takes(name)}
         params = known | self.params
@@ -159,14 +163,14 @@ class ConfiguredAttack:
 
 
 def resolve_attack(attack, attack_params=None, *, target=None):
-    """An attack with its arguments, from what a user passes as `attack` and `attack_params`.
+    """Turn the user's `attack` and `attack_params` into a `ConfiguredAttack`.
 
     Raises
     ------
     ValueError
-        If the name is unknown, or an attack without direction is given a target.
+        If the name is unknown, or the attack does not support a target.
     TypeError
-        If `attack_params` is no dict, or the attack does not take one of its names.
+        If `attack_params` is not a dict, or the attack does not accept one of its names.
     """
     if isinstance(attack, ConfiguredAttack):
         return attack
@@ -181,12 +185,15 @@ def resolve_attack(attack, attack_params=None, *, target=None):
     configured = ConfiguredAttack(attack_name(attack), found, params)
     _check_arguments(configured)
     if target is not None and not found.takes("targeted"):
-        raise ValueError(f"attack={attack!r} has no direction, so no target={target!r}.")
+        raise ValueError(
+            f"attack={attack!r} has no direction, so it can't aim at target={target!r}; use an "
+            "attack with an argument 'targeted', such as 'fgsm' or 'pgd'."
+        )
     return configured
 
 
 def _look_up(attack):
-    """The line of the table for a name or a function; a function that is not there makes one."""
+    """The entry of the table for a name or function; a new entry for an unknown function."""
     if isinstance(attack, str) and attack in ATTACKS:
         return ATTACKS[attack]
     if not callable(attack):
@@ -194,17 +201,17 @@ def _look_up(attack):
             f"attack must be one of {sorted(ATTACKS)} or a function like sk_adv.attacks.fgsm; "
             f"got {attack!r}."
         )
-    return next((line for line in ATTACKS.values() if line.function is attack), Attack(attack))
+    return next((entry for entry in ATTACKS.values() if entry.function is attack), Attack(attack))
 
 
 def _check_arguments(configured):
-    """Raise `TypeError` unless the function takes the arguments that it will be called with."""
+    """Raise `TypeError` unless the function accepts the arguments of the call."""
     function, params = configured.attack.function, configured.params
     reserved = sorted(set(params) & {*_SIGNATURE, "targeted"})
     if reserved:
         raise TypeError(
-            f"attack_params must not hold {reserved}: these are arguments of the caller (a class "
-            "to move towards is `target`)."
+            f"attack_params must not hold {reserved}: pass them as arguments of the function or "
+            "estimator itself (a class to move towards is `target`)."
         )
     try:
         signature = inspect.signature(function)
@@ -217,7 +224,7 @@ def _check_arguments(configured):
         own = sorted(set(known or ()) - {"targeted"})
         if known is not None and set(_SIGNATURE) <= set(signature.parameters):
             raise TypeError(
-                f"attack={configured.name!r} takes attack_params of the names {own or 'none'}; "
+                f"attack={configured.name!r} takes attack_params with the names {own or 'none'}; "
                 f"got {sorted(params)}."
             ) from error
         raise TypeError(
@@ -227,7 +234,7 @@ def _check_arguments(configured):
 
 
 def attack_name(attack):
-    """The name of an attack, of a function, or of the function in a `functools.partial`."""
+    """The name of an attack, function, or function in a `functools.partial`."""
     if isinstance(attack, ConfiguredAttack):
         return attack.name
     if isinstance(attack, str):
@@ -238,7 +245,7 @@ def attack_name(attack):
 
 
 def resolve_attacks(attacks, attack_params=None):
-    """Several attacks by their names in a report or a legend.
+    """Resolve one attack or several, by their names in a report or a legend.
 
     Parameters
     ----------
@@ -246,7 +253,7 @@ def resolve_attacks(attacks, attack_params=None):
         One attack or several. The values of a mapping are attacks, or dicts with the keys "attack"
         and "attack_params".
     attack_params : dict or None, default=None
-        Arguments of every attack; those of a single one, in a mapping, come on top.
+        Arguments of every attack. Those of a single attack, given in a mapping, override them.
 
     Returns
     -------
@@ -255,9 +262,9 @@ def resolve_attacks(attacks, attack_params=None):
     Raises
     ------
     ValueError
-        If there is none, a name is unknown or occurs twice, or a dict has no "attack".
+        If there is no attack, a name is unknown or occurs twice, or a dict has no "attack".
     TypeError
-        As `resolve_attack`.
+        As in `resolve_attack`.
     """
     if isinstance(attacks, str) or callable(attacks):
         attacks = [attacks]
@@ -273,7 +280,9 @@ def resolve_attacks(attacks, attack_params=None):
         )
     names = [name for name, _ in named]
     if len(set(names)) < len(names):
-        raise ValueError(f"attacks must have different names; got {names}. Name them by a mapping.")
+        raise ValueError(
+            f"attacks must have different names; got {names}. Pass a mapping from names to attacks."
+        )
     resolved = {}
     for name, value in named:
         options = dict(value) if isinstance(value, Mapping) else {"attack": value}

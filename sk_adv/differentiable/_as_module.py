@@ -2,14 +2,20 @@
 
 import functools
 
+import numpy as np
 import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetClassifier
 from torch import nn
 
-from sk_adv._devices import resolve_device
+from sk_adv._devices import module_device_and_dtype, resolve_device, to_tensor
 from sk_adv.differentiable._composition import casting_its_input
 
 
+@torch.inference_mode(False)
 def as_module(
     estimator: object,
     *,
@@ -187,6 +193,62 @@ def _register(estimator_type, *, refuse=_refuse_none):
 as_module.register = _register
 
 
+def classes_of(estimator, X):
+    """The label of each column of a fitted classifier's module.
+
+    Parameters
+    ----------
+    estimator : object
+    X : array-like, frame or torch.Tensor of shape (n_samples, ...)
+        Samples, one of which is predicted if the labels are class indices.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+    """
+    if hasattr(X, "iloc"):
+        return _labels(estimator, X.iloc[:1])
+    # Objects that become arrays need not have rows themselves.
+    return _labels(estimator, X[:1] if hasattr(X, "__getitem__") else np.asarray(X)[:1])
+
+
+@functools.singledispatch
+def _labels(estimator, sample):
+    return np.asarray(estimator.classes_)
+
+
+@_labels.register
+def _(net: NeuralNetClassifier, sample):
+    # skorch takes `classes_` from the last y that it saw, but predicts the positions of logits.
+    module = as_module(net)
+    device, dtype = module_device_and_dtype(module)
+    values = to_tensor(sample if torch.is_tensor(sample) else np.asarray(sample))
+    try:
+        with torch.no_grad():
+            logits = module(values.to(device, dtype))
+    except RuntimeError as error:
+        shape = tuple(values.shape)
+        raise ValueError(f"module can't take X in batches of shape {shape}: {error}") from error
+    return np.arange(logits.shape[1])
+
+
+@_labels.register
+def _(pipeline: Pipeline, sample):
+    if _labels.dispatch(type(pipeline[-1])) is _labels.dispatch(object):
+        return np.asarray(pipeline.classes_)
+    return _labels(pipeline[-1], pipeline[:-1].transform(sample) if len(pipeline) > 1 else sample)
+
+
+@_labels.register
+def _(search: BaseSearchCV, sample):
+    return _labels(search.best_estimator_, sample)
+
+
+@_labels.register
+def _(frozen: FrozenEstimator, sample):
+    return _labels(frozen.estimator, sample)
+
+
 @functools.singledispatch
 def parts_of(estimator: object) -> list:
     """The estimators inside a composite one that need rules of their own.
@@ -264,10 +326,15 @@ def error_of(estimator, *, exempt=()):
 
     Estimators of the types `exempt` are not looked at.
     """
+    part = refused_part(estimator, exempt=exempt)
+    return None if part is None else _refusal(part)
+
+
+def refused_part(estimator, *, exempt=()):
+    """The estimator itself, or the first of its parts, that `as_module` refuses; None if none."""
     if isinstance(estimator, exempt):
         return None
-    error = _refusal(estimator)
-    if error is not None:
-        return error
-    errors = (error_of(part, exempt=exempt) for part in parts_of(estimator))
-    return next((error for error in errors if error is not None), None)
+    if _refusal(estimator) is not None:
+        return estimator
+    parts = (refused_part(part, exempt=exempt) for part in parts_of(estimator))
+    return next((part for part in parts if part is not None), None)

@@ -46,10 +46,12 @@ class Isotonic(nn.Module):
 
     def forward(self, f):
         """Log probabilities, (n_samples, 2), of responses f of shape (n_samples,)."""
-        right = torch.searchsorted(self.x, f.detach().to(self.x).contiguous())
+        # The number of thresholds below f, as searchsorted gives, which ONNX lacks.
+        right = (self.x < f.detach()[:, None]).sum(1)
         left, right = (right - 1).clamp(min=0), right.clamp(max=len(self.x) - 1)
         # Beyond the ends both are the same threshold: a rise of 0 over a width of 0.
-        width = (self.x[right] - self.x[left]).clamp(min=torch.finfo(self.x.dtype).tiny)
+        width = self.x[right] - self.x[left]
+        width = torch.where(width > 0, width, 1)
         p = self.y[left] + (self.y[right] - self.y[left]) / width * (f - self.x[left])
         return log_of(torch.stack([1 - p, p], dim=1))
 

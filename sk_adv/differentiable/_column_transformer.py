@@ -71,6 +71,8 @@ class SplitColumns:
         The estimator, for these samples only.
     free : ndarray of bool of shape (n_features,)
         The columns that reach the classifier through differentiable steps only.
+    is_number : ndarray of bool of shape (n_features,)
+        The columns that hold numbers.
     names : list
         Names, or indices, of all columns.
     transformers : list of str
@@ -80,8 +82,19 @@ class SplitColumns:
     values: np.ndarray
     module: nn.Module
     free: np.ndarray
+    is_number: np.ndarray
     names: list
     transformers: list
+
+
+def check_columns(estimator, X):
+    """Raise `ValueError` unless a frame has the columns of the fit in their order."""
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if fitted is not None and hasattr(X, "columns") and list(fitted) != list(X.columns):
+        raise ValueError(
+            f"X must have the columns that {type(estimator).__name__} was fitted on, in their "
+            f"order, {list(fitted)}; got {list(X.columns)}."
+        )
 
 
 def split_columns(estimator, X):
@@ -92,12 +105,7 @@ def split_columns(estimator, X):
     columns are in another order than in `fit`, this raises a `ValueError`.
     """
     names = list(X.columns) if hasattr(X, "columns") else list(range(_num_features(X)))
-    fitted = getattr(estimator, "feature_names_in_", None)
-    if fitted is not None and hasattr(X, "columns") and list(fitted) != names:
-        raise ValueError(
-            f"X must have the columns that {type(estimator).__name__} was fitted on, in their "
-            f"order, {list(fitted)}; got {names}."
-        )
+    check_columns(estimator, X)
     steps = _steps(estimator)
     if not steps or not isinstance(steps[0], ColumnTransformer) or isinstance(X, torch.Tensor):
         return None
@@ -124,7 +132,7 @@ def split_columns(estimator, X):
     for j, column in enumerate(columns):
         values[:, j] = column if free[j] else np.arange(len(X))
     module = Chain(Columns(parts), *map(as_module, steps[1:])).eval().requires_grad_(False)
-    return SplitColumns(values, module, free, names, through)
+    return SplitColumns(values, module, free, is_number, names, through)
 
 
 def _steps(estimator):

@@ -243,7 +243,7 @@ class Enclosure:
 
         Returns
         -------
-        torch.Tensor of shape (n_samples, n_values) or (n_samples, *shape)
+        torch.Tensor of shape (n_samples, n_values) or (n_samples, ...)
             The same numbers.
         """
         return values if self.shape is None else values.unflatten(1, self.shape)
@@ -291,7 +291,7 @@ class Enclosure:
             yield gap, (direction * step).sum(1), step
 
     def is_led_by(self, labels: Tensor) -> Tensor:
-        """Whether one value is the largest, whatever the perturbation and the rounding.
+        """Whether one value is the first largest, whatever the perturbation and the rounding.
 
         Parameters
         ----------
@@ -301,8 +301,10 @@ class Enclosure:
         Returns
         -------
         torch.Tensor of shape (n_samples,), bool
-            True where every other value stays below it.
+            True where every value before it stays below it, and none after it exceeds it, as
+            `predict` takes the first class of several that are equal.
         """
         worst = torch.stack([gap + gain for gap, gain, _ in self.rivals(labels)], dim=1)
-        slack = self.error + self.error.gather(1, labels[:, None])
-        return (worst + slack < 0).all(1)
+        worst = worst + self.error + self.error.gather(1, labels[:, None])
+        is_after = torch.arange(worst.shape[1], device=labels.device) > labels[:, None]
+        return ((worst < 0) | (is_after & (worst == 0))).all(1)

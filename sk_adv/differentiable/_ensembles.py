@@ -20,7 +20,7 @@ from sk_adv.differentiable._transformers import Select
 
 def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
     """Log probabilities of all classes from those of some; the others have probability 0."""
-    return log_of(log_p.new_zeros(len(log_p), n_classes)).index_copy(1, columns, log_p)
+    return log_of(log_p.new_zeros(log_p.shape[0], n_classes)).index_copy(1, columns, log_p)
 
 
 def response(module: nn.Module, method: str, X: Tensor) -> Tensor:

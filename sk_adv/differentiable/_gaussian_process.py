@@ -19,7 +19,7 @@ class Cross:
 
     def __init__(self, X, others):
         self.X, self.others = X, others
-        self.identical = X.new_zeros(len(X), len(others))
+        self.identical = X.new_zeros(X.shape[0], others.shape[0])
 
     def squared_distances(self, scale):
         """‖(x - s) / scale‖² of each pair."""
@@ -36,7 +36,7 @@ class Diagonal:
 
     def __init__(self, X):
         self.X = X
-        self.identical = X.new_ones(len(X))
+        self.identical = X.new_ones(X.shape[0])
 
     def squared_distances(self, scale):
         """Zeros."""

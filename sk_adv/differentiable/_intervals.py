@@ -13,7 +13,7 @@ from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._column_transformer import Columns, Table
 from sk_adv.differentiable._composition import Chain
 from sk_adv.differentiable._enclosure import Enclosure
-from sk_adv.differentiable._linear import decision_module, fold_linear, is_affine, not_linear
+from sk_adv.differentiable._linear import NotLinearError, decision_module, fold_linear, is_affine
 from sk_adv.differentiable._transformers import Affine, Fill
 
 NONDECREASING = (
@@ -238,7 +238,7 @@ def enclose_linear(module: nn.Module, region: Enclosure) -> Enclosure:
     try:
         values = enclose(decision_module(module), region)
     except NoBoundsError as error:
-        raise not_linear(module) from error
+        raise NotLinearError(type(module).__name__) from error
     if not values.is_exact:
-        raise not_linear(module)
+        raise NotLinearError(type(module).__name__)
     return values

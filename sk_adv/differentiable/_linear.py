@@ -90,6 +90,7 @@ def is_affine(module):
     return getattr(module, "is_affine", False)
 
 
+@torch.inference_mode(False)
 def fold_linear(module, n_features):
     """Weights and offsets of the decision values of a module that is linear from end to end.
 
@@ -105,7 +106,7 @@ def fold_linear(module, n_features):
     """
     decision = decision_module(module)
     if not is_affine(decision):
-        raise not_linear(module)
+        raise NotLinearError(type(module).__name__)
     device, dtype = module_device_and_dtype(module)
     origin = torch.zeros(1, n_features, device=device, dtype=dtype, requires_grad=True)
     with torch.enable_grad():
@@ -114,13 +115,15 @@ def fold_linear(module, n_features):
     return torch.stack(rows), intercept.detach()
 
 
-def not_linear(module):
-    """The error for a module that is not linear, where a linear one is needed."""
-    return TypeError(
-        "There is an exact worst case for linear models, and pipelines of linear maps before them, "
-        f"only; got a {type(module).__name__} that is not linear. attack='pgd' takes any model "
-        "with gradients."
-    )
+class NotLinearError(TypeError):
+    """A model, of this name, that is not linear where a linear one is needed."""
+
+    def __init__(self, name):
+        super().__init__(
+            "There is an exact worst case for linear models, and pipelines of linear maps before "
+            f"them, only; got a {name} that is not linear. attack='pgd' takes any model with "
+            "gradients."
+        )
 
 
 @functools.singledispatch

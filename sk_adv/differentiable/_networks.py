@@ -5,6 +5,7 @@ import copy
 import torch
 from scipy.special import logit
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
@@ -72,6 +73,11 @@ class LogProbabilities(nn.Module):
         return log_of(self.function(output))
 
 
+def plain(module):
+    """A module without the wrapper of `torch.compile`."""
+    return getattr(module, "_orig_mod", module)
+
+
 def plain_module(net):
     """The module of a net, without the wrapper of `torch.compile`."""
     names = [name for name in net._modules if hasattr(net, f"{name}_")]
@@ -80,8 +86,12 @@ def plain_module(net):
             f"{type(net).__name__} has no module of the name module_ but {names or 'none'}, so it "
             "can't be told which of them gives the logits: pass the torch module itself."
         )
-    module = net.module_ if hasattr(net, "module_") else getattr(net, f"{names[0]}_")
-    return getattr(module, "_orig_mod", module)
+    return plain(net.module_ if hasattr(net, "module_") else getattr(net, f"{names[0]}_"))
+
+
+def plain_modules(net):
+    """The modules of a net by their names, of which skorch allows several."""
+    return {name: plain(getattr(net, f"{name}_")) for name in net._modules}
 
 
 def copied(module):
@@ -102,8 +112,50 @@ def _tensors_in(value):
             yield from _tensors_in(item)
 
 
+# The methods by which skorch's nets come from X to predictions, from the outside in.
+_PREDICTING = ("predict", "predict_proba", "forward_iter", "evaluation_step")
+
+
+def overrides(net, name):
+    """Whether a method of a net is neither skorch's nor this library's."""
+    method = getattr(net, name)
+    library = (getattr(method, "__module__", None) or "").partition(".")[0]
+    return name in vars(net) or library not in ("skorch", "sk_adv")
+
+
+class Inference(nn.Module):
+    """The `infer` of a net, which may do more than call one module.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    modules : dict of str to nn.Module
+        The net's modules, or copies of them, by their names.
+    fit_params : dict, default=None
+        Further arguments of `infer`.
+    """
+
+    def __init__(self, net, modules, fit_params=None):
+        super().__init__()
+        self.parts = nn.ModuleDict(modules)
+        self.training = any(part.training for part in self.parts.values())
+        self.fit_params = fit_params or {}
+        # A copy of the net without its contents, because copying would go through its pickling.
+        self.net = object.__new__(type(net))
+        vars(self.net).update(vars(net) | {f"{name}_": part for name, part in modules.items()})
+
+    def forward(self, X):
+        """Logits of shape (n_samples, n_classes), the first of several outputs."""
+        vars(self.net)["device"] = X.device
+        return _first(self, X, self.net.infer(X, **self.fit_params))
+
+
 def network(net):
     """A copy of the module of a net that returns the first of several outputs, as skorch does."""
+    # skorch below 1.3 does not tell by itself whether a net is initialized.
+    check_is_fitted(net, [f"{name}_" for name in net._modules] or "module_")
+    if overrides(net, "infer"):
+        return Inference(net, copied(nn.ModuleDict(plain_modules(net))))
     module = copied(plain_module(net))
     # A hook, because a module around it would hide its type.
     module.register_forward_hook(_first)
@@ -119,8 +171,25 @@ def _two_columns(probability):
     return torch.cat([1 - probability, probability], dim=1)
 
 
+def refuse_other_predictions(net):
+    """The error for a net that makes predictions of its module's output in its own way, or None."""
+    own = [name for name in _PREDICTING if overrides(net, name)]
+    if not own:
+        return None
+    name = type(net).__name__
+    return TypeError(
+        f"as_module can't tell what {name}.{own[0]} makes of the output of the module: {name} "
+        f"overrides it. Move its computation into the module, or into {name}.infer, or register a "
+        f"rule by `as_module.register({name})`, or attack a differentiable surrogate trained on "
+        "the net's own predictions (the parameter `surrogate`)."
+    )
+
+
 def refuse_unknown_criterion(net):
-    """The error for a net whose criterion does not tell what its outputs are, or None."""
+    """The error for a net of which it is not known what its outputs are, or None."""
+    error = refuse_other_predictions(net)
+    if error is not None:
+        return error
     if not (hasattr(net, "criterion_") or isinstance(net.criterion, type | nn.Module)):
         # A function that makes the criterion when the net is initialized.
         return None
@@ -138,7 +207,7 @@ def refuse_unknown_criterion(net):
 
 def _criterion_type(net):
     criterion = getattr(net, "criterion_", net.criterion)
-    criterion = getattr(criterion, "_orig_mod", criterion)
+    criterion = plain(criterion)
     return criterion if isinstance(criterion, type) else type(criterion)
 
 

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-# A model is told by its marker as well as its colour, so that a print in grey can be read.
+# Models differ in markers as well as colours, so that a print in grey can be read.
 _MARKERS = "os^Dv*PX"
 _LINE_STYLES = ("-", "--", ":", "-.")
 
 
 class RobustnessCurveDisplay:
-    """Error against the radius of the attack, for one model and attack or several.
+    """Error as a function of the radius of the attack, for one or more models and attacks.
 
-    Displays of one curve each can share one `ax` too.
+    Several displays can also share one `ax`.
 
     Parameters
     ----------
@@ -38,44 +38,45 @@ class RobustnessCurveDisplay:
         The radii, in the units of X, or as multiples of `scale`.
 
     errors : array-like of shape (n_radii,) or (n_curves, n_radii)
-        The adversarial error at each: the share of samples misclassified after the attack, in
-        [0, 1], or NaN where it is not known.
+        The adversarial error at each radius: the share of samples misclassified after the attack,
+        in [0, 1], or NaN if unknown.
 
     name : str, or list of str of length n_curves, default=None
         Names of the curves in the legend.
 
     n_attacks : int, default=1
-        So many successive curves belong to one model: they share its colour and marker and differ
-        in the style of their lines.
+        Number of attacks per model. The curves of one model stand next to each other in `errors`.
+        They share colour and marker and differ in line style.
 
     scale : array-like of shape (n_features,), default=None
-        The radius of each feature, in its own units, where epsilon is 1. None: 1 for all.
+        Unit of the radius for each feature: radius ε stands for `ε * scale`. None means 1 for all
+        features.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the curves were drawn.
+        The axes with the curves.
 
     figure_ : matplotlib Figure
         The figure that holds them.
 
     line_ : matplotlib Line2D or list of Line2D
-        The curve, or if `errors` is 2-D the curves.
+        The curve, or the list of curves if `errors` is 2-D.
 
     lines_ : list of matplotlib Line2D
-        The curves, be there one or several.
+        The list of curves, also if there is only one.
 
     Raises
     ------
     ValueError
-        If `epsilons` is not 1-D, holds no radius or an invalid one, or `errors` or `name` does not
-        fit it, or an error is outside [0, 1], or `n_attacks` does not divide the number of curves.
+        If `epsilons` is not 1-D, is empty or holds an invalid radius, `errors` or `name` does not
+        fit it, an error is outside [0, 1], or `n_attacks` does not divide the number of curves.
     TypeError
-        If `n_attacks` is no integer.
+        If `n_attacks` is not an integer.
 
     See Also
     --------
-    sklearn.metrics.RocCurveDisplay : Draws one curve or several in the same manner.
+    sklearn.metrics.RocCurveDisplay : A similar display of one or more curves.
 
     Examples
     --------
@@ -166,7 +167,7 @@ class RobustnessCurveDisplay:
         Parameters
         ----------
         estimator : object, or dict of str to object, or list of (str, object)
-            A fitted classifier for which `as_module` has a rule, or several with their names.
+            A fitted classifier for which `as_module` has a rule, or several classifiers by name.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.
@@ -179,14 +180,14 @@ class RobustnessCurveDisplay:
 
         attacks : str, callable, or sequence or mapping of these, default="fgsm"
             One attack or several, as in `sk_adv.metrics.adversarial_report`. A sequence or mapping
-            gives a curve for each attack and model; the keys of a mapping stand in the legend.
+            gives one curve per model and attack. The keys of a mapping are shown in the legend.
 
         attack_params : dict or None, default=None
             Further arguments of every attack.
 
         scale : float, array-like, dict or Series, default=None
-            The radius of each feature, in its own units, where epsilon is 1, such as its standard
-            deviation. None: 1 for all.
+            Unit of the radius for each feature, such as its standard deviation: radius ε stands for
+            `ε * scale`. None means 1 for all features.
 
         norm : {numpy.inf, 2}, default=numpy.inf
             The norm that bounds the perturbation.
@@ -198,43 +199,43 @@ class RobustnessCurveDisplay:
             Weights of the samples in the error.
 
         surrogate : estimator, default=None
-            For models without gradients, as in `adversarial_accuracy_score`; it is fitted once for
-            each model.
+            For models without gradients, as in `adversarial_accuracy_score`. It is fitted once per
+            model.
 
         random_state : int, RandomState instance or None, default=None
             Seeds attacks that draw random numbers; the others ignore it.
 
         device : str or torch.device, default=None
-            Where the attacks run; None is where the estimator's weights are.
+            Device of the attacks. None means the device of the estimator's weights.
 
         name : str, or list of str of length n_curves, default=None
-            Names of the curves in the legend. None: the model and the attack of each; a model
-            without a name bears that of its class.
+            Names of the curves in the legend. None means the names of model and attack; a single
+            model is named after its class.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         curve_kwargs : dict, or list of dict of length n_curves, default=None
-            Arguments of matplotlib's `plot`, for all curves or for each.
+            Arguments of matplotlib's `plot`: one dict for all curves, or one dict per curve.
 
         Returns
         -------
         RobustnessCurveDisplay
-            The display, drawn. Its `errors` are 2-D if `estimator` or `attacks` is a sequence or
-            a mapping; then the curves of one model stand one after another.
+            The display, after drawing. Its `errors` are 2-D if `estimator` or `attacks` is a
+            sequence or a mapping. The curves of one model are then consecutive rows.
 
         Raises
         ------
         ValueError
-            If a parameter, X or y is invalid; an invalid radius, scale or attack is found before
-            any attack runs.
+            If a parameter, X or y is invalid. Radii, scale and attacks are checked before the first
+            attack runs.
         TypeError
             If X is sparse or `as_module` has no rule for an estimator.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        # Checked before the first attack, since a curve may take minutes.
+        # All arguments are checked before the first attack, since a curve may take minutes.
         radii = check_radii(epsilons)
         unit = unit_set(scale, norm, bounds, X)
         named = resolve_attacks(attacks, attack_params)
@@ -286,7 +287,7 @@ class RobustnessCurveDisplay:
         ax: "Axes | None" = None,
         curve_kwargs: dict | Sequence[dict] | None = None,
     ) -> Self:
-        """Draw the error of predictions for adversarial copies of each radius.
+        """Draw the error from predictions for the adversarial copies of each radius.
 
         Parameters
         ----------
@@ -294,7 +295,7 @@ class RobustnessCurveDisplay:
             True labels.
 
         predictions : array-like of shape (n_radii, n_samples) or (n_curves, n_radii, n_samples)
-            The classes that a model predicts for the copies of each radius.
+            The predicted classes of the copies of each radius.
 
         epsilons : array-like of shape (n_radii,)
             The radii, in the units of X, or as multiples of `scale`.
@@ -306,26 +307,26 @@ class RobustnessCurveDisplay:
             Names of the curves in the legend.
 
         n_attacks : int, default=1
-            So many successive curves belong to one model.
+            Number of attacks per model. The curves of one model stand next to each other.
 
         scale : array-like of shape (n_features,), default=None
-            The radius of each feature where epsilon is 1. None: 1 for all.
+            Unit of the radius for each feature. None means 1 for all features.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         curve_kwargs : dict, or list of dict of length n_curves, default=None
-            Arguments of matplotlib's `plot`, for all curves or for each.
+            Arguments of matplotlib's `plot`: one dict for all curves, or one dict per curve.
 
         Returns
         -------
         RobustnessCurveDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit each other, or labels and predictions differ in kind.
+            If the shapes do not fit each other, or labels and predictions differ in type.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         shapes = ["n_radii", "n_curves, n_radii"]
@@ -345,13 +346,13 @@ class RobustnessCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         name : str, or list of str of length n_curves, default=None
-            Names of the curves in the legend. None: the display's own.
+            Names of the curves in the legend. None means the names of the display.
 
         curve_kwargs : dict, or list of dict of length n_curves, default=None
-            Arguments of matplotlib's `plot`, for all curves or for each.
+            Arguments of matplotlib's `plot`: one dict for all curves, or one dict per curve.
 
         Returns
         -------
@@ -371,7 +372,7 @@ class RobustnessCurveDisplay:
             own = list(curve_kwargs)
         if len(own) != len(curves):
             raise ValueError(
-                f"curve_kwargs must be a dict or a list of {len(curves)}, one a curve; "
+                f"curve_kwargs must be a dict, or a list of {len(curves)} dicts, one per curve; "
                 f"got {len(own)}."
             )
         many = len(curves) > 4
@@ -381,7 +382,7 @@ class RobustnessCurveDisplay:
         from matplotlib.lines import Line2D
         from matplotlib.ticker import PercentFormatter
 
-        # Curves that other displays have drawn on these axes have taken the first markers.
+        # Curves of other displays on these axes already use the first markers.
         n_before = len(self.ax_.lines)
         self.lines_ = []
         for index, errors in enumerate(curves):
@@ -410,12 +411,12 @@ class RobustnessCurveDisplay:
         return self
 
     def _check_name(self, name):
-        """The names as the errors are: one, or a list with one a curve; or None."""
+        """Return None, one name if `errors` is 1-D, or a list with one name per curve."""
         if name is None or (isinstance(name, str) and self.errors.ndim == 1):
             return name
         if isinstance(name, str) or self.errors.ndim == 1 or len(name) != len(self.errors):
             raise ValueError(
-                "name must be a str where errors is 1-D, and hold one name a curve where it is "
-                f"2-D; got {name!r} for errors of shape {self.errors.shape}."
+                "name must be a str if errors is 1-D, and hold one name per curve if it is 2-D; "
+                f"got {name!r} for errors of shape {self.errors.shape}."
             )
         return list(name)

@@ -1,4 +1,4 @@
-"""What the displays draw alike: axes, samples as images, units, scales about zero."""
+"""Drawing functions that the displays share: axes, images, units, colour scales, legends."""
 
 import math
 from numbers import Integral
@@ -8,27 +8,33 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 
 def axes_for(display, ax, figsize):
-    """The axes to draw on: the user's, or those of a new figure."""
+    """Return `ax`, or the axes of a new figure if it is None."""
     check_matplotlib_support(f"{type(display).__name__}.plot")
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    # Pictures keep their aspect: "compressed" leaves no gap between them and their labels.
+    # Images have a fixed aspect ratio; "compressed" removes the gaps that it leaves.
     return plt.subplots(figsize=figsize, layout="compressed")[1]
 
 
 def as_images(rows, image_shape, *, color=False):
-    """Reshape (n, n_features) to (n, height, width); None stands for a square.
+    """Reshape (n, n_features) to (n, height, width), or (n, height, width, 3) for colour images.
 
-    With `color`, (height, width, 3) is taken too. Rows of shape (n, channels, height, width), as
-    convolutional networks take them, are images already.
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_features) or (n, channels, height, width)
+        The second shape is that of a convolutional network's input.
+    image_shape : tuple of int or None
+        None means a square.
+    color : bool, default=False
+        Whether colour images are allowed.
 
     Raises
     ------
     ValueError
-        If `image_shape` is no tuple of positive integers whose product is n_features, or is None
-        and n_features is not the square of a number.
+        If `image_shape` is not a tuple of positive integers with the product n_features, or is
+        None and n_features is not a square number.
     """
     if rows.ndim == 4 and image_shape is None and rows.shape[1] in ((1, 3) if color else (1,)):
         return np.moveaxis(rows, 1, -1) if rows.shape[1] == 3 else rows[:, 0]
@@ -45,15 +51,21 @@ def as_images(rows, image_shape, *, color=False):
             "image_shape must be (height, width)"
             + (" or (height, width, 3)" if color else "")
             + f" with product {n_features}, the number of features; got {image_shape!r}"
-            + (f", and {n_features} is not a square." if image_shape is None else ".")
+            + (f", and {n_features} is not a square number." if image_shape is None else ".")
         )
     return rows.reshape(-1, *shape)
 
 
 def fitting_size(ax, across, texts):
-    """Font size, in points and at most the usual, at which texts fit side by side.
+    """Font size in points, at most the default, at which the texts fit side by side.
 
-    `across` of them share the width of the axes; a letter is about 0.7 of the font size wide.
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    across : float
+        Number of texts that share the width of the axes.
+    texts : list of str
+        A letter is taken to be 0.7 times as wide as the font size.
     """
     import matplotlib as mpl
 
@@ -63,15 +75,15 @@ def fitting_size(ax, across, texts):
 
 
 def nonzero(largest):
-    """1 in place of 0, so that a scale for all-zero values exists."""
+    """Replace 0 by 1, so that all-zero values can be divided by their largest entry."""
     return np.where(largest > 0, largest, 1.0)
 
 
 def radius_units(scale):
-    """What one unit of a radius is, for the label of its axis."""
+    """The unit of a radius, for an axis label."""
     return "units of X" if scale is None else "multiples of scale"
 
 
 def legend_beside(ax, **params):
-    """Draw the legend to the right of the axes, where it hides no curve."""
+    """Draw the legend to the right of the axes, so that it hides no curve."""
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, **params)

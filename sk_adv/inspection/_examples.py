@@ -1,4 +1,4 @@
-"""AdversarialExamplesDisplay: inputs, their adversarial copies, and what a model makes of both."""
+"""AdversarialExamplesDisplay: inputs, their adversarial copies, and a model's predictions."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._devices import to_numpy
 from sk_adv.attacks._estimators import perturb
+from sk_adv.differentiable._as_module import classes_of
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AdversarialExamplesDisplay:
-    """Inputs, perturbations and adversarial copies, with what the model says of them.
+    """Inputs, perturbations and adversarial copies as images, with the model's predictions.
 
     Parameters
     ----------
@@ -34,20 +35,20 @@ class AdversarialExamplesDisplay:
         The true labels.
 
     input_predictions : array-like of shape (n_samples,)
-        What the model predicts for the inputs.
+        The model's predictions for the inputs.
 
     copy_predictions : array-like of shape (n_samples,)
-        What the model predicts for the copies.
+        The model's predictions for the copies.
 
     input_probabilities : array-like of shape (n_samples,), default=None
-        The probabilities of the predictions for the inputs. None: of a model that has none.
+        Probabilities of the predicted classes of the inputs. None if the model gives none.
 
     copy_probabilities : array-like of shape (n_samples,), default=None
-        The probabilities of the predictions for the copies.
+        Probabilities of the predicted classes of the copies.
 
     image_shape : tuple (height, width) or (height, width, 3), default=None
-        Shape of a sample as an image; the second has the colours red, green and blue. None: a
-        square, if `n_features` is the square of a number.
+        Shape of a sample as an image, in grey or in red, green and blue. None means a square,
+        which needs a square number of features.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class AdversarialExamplesDisplay:
         The copies as images.
 
     ax_ : matplotlib Axes
-        Where the images were drawn.
+        The axes with the images.
 
     figure_ : matplotlib Figure
         The figure that holds them.
@@ -69,8 +70,8 @@ class AdversarialExamplesDisplay:
     Raises
     ------
     ValueError
-        If `copies` differs from `inputs` in shape, one of the others does not hold one entry a
-        sample, or `image_shape` does not fit the number of features.
+        If `copies` and `inputs` differ in shape, one of the other arrays does not hold one entry
+        per sample, or `image_shape` does not fit the number of features.
 
     Examples
     --------
@@ -99,7 +100,7 @@ class AdversarialExamplesDisplay:
         copy_probabilities: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
     ):
-        # Of unsigned integers, as files of images hold them, the difference would wrap around.
+        # As floats: differences of unsigned integers, common in image files, would wrap around.
         inputs = check_array(inputs, dtype=np.float64, allow_nd=True, input_name="inputs")
         copies = check_array(copies, dtype=np.float64, allow_nd=True, input_name="copies")
         if copies.shape != inputs.shape:
@@ -108,26 +109,21 @@ class AdversarialExamplesDisplay:
             )
         self.inputs = as_images(inputs, image_shape, color=True)
         self.copies = as_images(copies, image_shape, color=True)
-
-        def one_a_sample(name, values):
-            values = np.asarray(values)
-            if values.shape != (len(inputs),):
-                raise ValueError(
-                    f"{name} must hold one entry a sample of inputs, shape {(len(inputs),)}; "
-                    f"got shape {values.shape}."
-                )
-            return values
-
-        self.labels = one_a_sample("labels", labels)
-        self.input_predictions = one_a_sample("input_predictions", input_predictions)
-        self.copy_predictions = one_a_sample("copy_predictions", copy_predictions)
-        # Words never equal numbers: all predictions would look wrong.
+        n_samples = len(inputs)
+        self.labels = _one_per_sample(labels, "labels", n_samples)
+        self.input_predictions = _one_per_sample(input_predictions, "input_predictions", n_samples)
+        self.copy_predictions = _one_per_sample(copy_predictions, "copy_predictions", n_samples)
+        # Without this check, strings and numbers would never be equal, and all look misclassified.
         unique_labels(self.labels, self.input_predictions, self.copy_predictions)
         self.input_probabilities = self.copy_probabilities = None
         if input_probabilities is not None:
-            self.input_probabilities = one_a_sample("input_probabilities", input_probabilities)
+            self.input_probabilities = _one_per_sample(
+                input_probabilities, "input_probabilities", n_samples
+            )
         if copy_probabilities is not None:
-            self.copy_probabilities = one_a_sample("copy_probabilities", copy_probabilities)
+            self.copy_probabilities = _one_per_sample(
+                copy_probabilities, "copy_probabilities", n_samples
+            )
 
     @classmethod
     def from_estimator(
@@ -154,10 +150,10 @@ class AdversarialExamplesDisplay:
         ----------
         estimator : object
             A fitted classifier for which `as_module` has a rule. Without `predict_proba` only the
-            predicted classes are drawn.
+            predicted classes are shown.
 
         X : array-like of shape (n_samples, n_features)
-            The inputs, one column of the picture each: a few.
+            A few inputs, each drawn as one column of images.
 
         y : array-like of shape (n_samples,)
             True labels.
@@ -178,7 +174,7 @@ class AdversarialExamplesDisplay:
             Valid range of X, to which the copies are clipped.
 
         target : label, default=None
-            The class to move towards, in place of away from the true one.
+            Class to move the samples towards, instead of away from the true class.
 
         surrogate : estimator, default=None
             For models without gradients, as in `sk_adv.metrics.adversarial_accuracy_score`.
@@ -187,23 +183,23 @@ class AdversarialExamplesDisplay:
             Seeds attacks that draw random numbers; the others ignore it.
 
         device : str or torch.device, default=None
-            Where the attack runs; None is where the estimator's weights are.
+            Device of the attack. None means the device of the estimator's weights.
 
         image_shape : tuple (height, width) or (height, width, 3), default=None
-            Shape of a sample as an image. None: a square.
+            Shape of a sample as an image. None means a square.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         Returns
         -------
         AdversarialExamplesDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
         ValueError
-            If a parameter, X or y is invalid, or y and the classes differ in kind.
+            If a parameter, X or y is invalid, or y and the classes differ in type.
         TypeError
             If X is sparse or `as_module` has no rule for the estimator.
         sklearn.exceptions.NotFittedError
@@ -256,7 +252,7 @@ class AdversarialExamplesDisplay:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The clean samples, one column of the picture each: a few.
+            A few clean samples, each drawn as one column of images.
 
         copies : array-like of shape (n_samples, n_features)
             Their adversarial copies.
@@ -265,24 +261,24 @@ class AdversarialExamplesDisplay:
             True labels.
 
         input_proba : array-like of shape (n_samples, n_classes)
-            The probabilities that a model gives to the classes of the samples.
+            The model's class probabilities of the samples.
 
         copy_proba : array-like of shape (n_samples, n_classes)
-            Those of the copies.
+            The model's class probabilities of the copies.
 
         classes : array-like of shape (n_classes,), default=None
-            The classes, one a column of the probabilities. None: 0 to n_classes - 1.
+            The classes, in the order of the columns. None means 0 to n_classes - 1.
 
         image_shape : tuple (height, width) or (height, width, 3), default=None
-            Shape of a sample as an image. None: a square.
+            Shape of a sample as an image. None means a square.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         Returns
         -------
         AdversarialExamplesDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
@@ -295,7 +291,7 @@ class AdversarialExamplesDisplay:
         classes = np.arange(input_proba.shape[1]) if classes is None else np.asarray(classes)
         if not classes.shape == input_proba.shape[1:] == copy_proba.shape[1:]:
             raise ValueError(
-                "input_proba and copy_proba must have one column a class; got shapes "
+                "input_proba and copy_proba must have one column per class; got shapes "
                 f"{input_proba.shape} and {copy_proba.shape} for classes of shape {classes.shape}."
             )
         display = cls(
@@ -312,7 +308,7 @@ class AdversarialExamplesDisplay:
 
     @property
     def perturbations(self) -> np.ndarray:
-        """The copies less the inputs, as images."""
+        """The copies minus the inputs, as images."""
         return self.copies - self.inputs
 
     def plot(
@@ -322,23 +318,23 @@ class AdversarialExamplesDisplay:
         cmap: "str | Colormap" = "gray_r",
         perturbation_cmap: "str | Colormap" = "gray_r",
     ) -> Self:
-        """Draw a column for each sample: input, perturbation, copy.
+        """Draw one column per sample: input, perturbation, copy.
 
-        Under each input and copy stands the predicted class and its probability, in bold red where
-        it is wrong. Inputs and copies share one scale, from the smallest to the largest value of
-        both. In colour images a perturbation of 0 is grey.
+        The predicted class and its probability are written below each input and copy, in bold red
+        if the class is wrong. Inputs and copies share one colour scale, from the smallest to the
+        largest value of both. In colour images a perturbation of 0 is grey.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         cmap : str or matplotlib Colormap, default="gray_r"
-            Colours of the inputs and copies; unused for colour images.
+            Colour map of the inputs and copies. Colour images ignore it.
 
         perturbation_cmap : str or matplotlib Colormap, default="gray_r"
-            Colours of the perturbations; the middle of the map is zero. That of the default is
-            grey, and what adds ink is darker in a grey print too. Unused for colour images.
+            Colour map of the perturbations, with zero in the middle. With the default, zero is
+            grey and positive perturbations are darker. Colour images ignore it.
 
         Returns
         -------
@@ -347,7 +343,7 @@ class AdversarialExamplesDisplay:
         """
         n_samples, height, width = self.inputs.shape[:3]
         captions = {of: self._captions(of) for of in ("input", "copy")}
-        # One picture is 1 wide; coordinates run down the page, as in an image.
+        # Each image has width 1; the y coordinate increases downwards.
         ratio, gap = height / width, 0.08
         text = 0.5 if "\n" in captions["input"][0]["s"] else 0.32
         across, down = n_samples * (1 + gap) - gap, 3 * ratio + 2 * text + gap
@@ -369,7 +365,7 @@ class AdversarialExamplesDisplay:
         for row, (name, images, (colors, least, most), under) in enumerate(rows):
             self.ax_.text(-gap, top + ratio / 2, name, ha="right", va="center")
             if images.ndim == 4:
-                # Matplotlib maps no colour images to a range: they have to lie in [0, 1].
+                # Matplotlib does not rescale colour images; their values must lie in [0, 1].
                 images = (images - least) / nonzero(most - least)
             for column, image in enumerate(images):
                 left = column * (1 + gap)
@@ -387,18 +383,18 @@ class AdversarialExamplesDisplay:
         return self
 
     def _captions(self, of):
-        """Texts under the images of inputs or copies, as arguments of matplotlib's `text`."""
+        """Captions of the inputs or the copies, as arguments of matplotlib's `text`."""
         predictions = getattr(self, f"{of}_predictions")
         probabilities = getattr(self, f"{of}_probabilities")
         texts = [str(prediction) for prediction in predictions]
         if probabilities is not None:
-            # A long name and its probability fit under a picture on two lines only.
+            # A long class name and its probability need two lines.
             classes = [*self.labels, *self.input_predictions, *self.copy_predictions]
             space = "\n" if max(len(str(name)) for name in classes) > 5 else " "
             texts = [
                 f"{s}{space}({_percent(p)})" for s, p in zip(texts, probabilities, strict=True)
             ]
-        # Bold as well as red, for prints in grey.
+        # Bold as well as red, so that a print in grey can be read.
         styles = ({"color": "black"}, {"color": "tab:red", "weight": "bold"})
         return [
             {"s": text, **styles[int(prediction != label)]}
@@ -406,16 +402,27 @@ class AdversarialExamplesDisplay:
         ]
 
 
+def _one_per_sample(values, name, n_samples):
+    """Return the values as an array; raise `ValueError` unless there is one per sample."""
+    values = np.asarray(values)
+    if values.shape != (n_samples,):
+        raise ValueError(
+            f"{name} must hold one entry per sample of inputs, shape {(n_samples,)}; "
+            f"got shape {values.shape}."
+        )
+    return values
+
+
 def _predict(estimator, X):
-    """The predicted class of each sample and its probability, None if the model has none."""
+    """The predicted classes and their probabilities, or None without `predict_proba`."""
     predicted = np.asarray(to_numpy(estimator.predict(X)))
     if not hasattr(estimator, "predict_proba"):
         return predicted, None
-    column = np.searchsorted(estimator.classes_, predicted)
+    column = np.searchsorted(classes_of(estimator, X), predicted)
     probabilities = np.asarray(to_numpy(estimator.predict_proba(X)))
     return predicted, probabilities[np.arange(len(predicted)), column]
 
 
 def _percent(probability):
-    # Not "100%" for 99.7 %: it would claim certainty.
+    # Rounding 99.7% to "100%" would suggest certainty.
     return ">99%" if probability > 0.995 else f"{probability:.0%}"

@@ -1,4 +1,4 @@
-"""FilterDisplay: what a model looks for in its input."""
+"""FilterDisplay: the weights on a model's input as images."""
 
 import math
 from collections.abc import Sequence
@@ -32,10 +32,11 @@ class FilterDisplay:
     Parameters
     ----------
     weights : array-like of shape (n_filters, n_features)
-        The weights, one filter a row.
+        The weights, one filter per row.
 
     image_shape : tuple (height, width), default=None
-        Shape of a filter as an image. None: a square, if `n_features` is the square of a number.
+        Shape of a filter as an image. None means a square, which needs a square number of
+        features.
 
     names : sequence of str of length n_filters, default=None
         Titles of the images.
@@ -46,13 +47,13 @@ class FilterDisplay:
         The weights as images.
 
     ax_ : matplotlib Axes
-        Where the images were drawn.
+        The axes with the images.
 
     figure_ : matplotlib Figure
         The figure that holds them.
 
     image_ : matplotlib AxesImage
-        All filters, as one picture.
+        The image of all filters.
 
     Raises
     ------
@@ -79,7 +80,7 @@ class FilterDisplay:
         self.names = None if names is None else [str(name) for name in names]
         if self.names is not None and len(self.names) != len(self.weights):
             raise ValueError(
-                f"names must hold one name a filter, {len(self.weights)}; got {len(self.names)}."
+                f"names must hold one name per filter, {len(self.weights)}; got {len(self.names)}."
             )
 
     @classmethod
@@ -99,19 +100,19 @@ class FilterDisplay:
         estimator : object
             A fitted linear model (`coef_`), a scikit-learn multilayer perceptron (`coefs_`),
             or an `AdversarialMaxoutClassifier`, skorch net or torch module that begins with a
-            linear or maxout layer. Of maxout each piece of each unit is a filter, a unit's pieces
-            one after another. Of a `Pipeline` the last step counts: the weights are then in the
-            units of what the steps before it put out. Of a search such as `GridSearchCV` the best
-            estimator counts.
+            linear or maxout layer. Each piece of a maxout unit is one filter; the pieces of a unit
+            are drawn one after another. For a `Pipeline` the last step is drawn, with weights in
+            the units of its own input. For a search such as `GridSearchCV` the best estimator is
+            drawn.
 
         image_shape : tuple (height, width), default=None
-            Shape of a filter as an image. None: a square.
+            Shape of a filter as an image. None means a square.
 
         max_filters : int or None, default=100
-            Only the first so many filters are drawn, at least 1; None draws all.
+            Largest number of filters to draw, at least 1. None draws all filters.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         **plot_params : dict
             Further arguments of :meth:`plot`.
@@ -119,12 +120,12 @@ class FilterDisplay:
         Returns
         -------
         FilterDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
         TypeError
-            If the estimator has no such weights, or `max_filters` is no integer.
+            If the estimator has no such weights, or `max_filters` is not an integer.
         ValueError
             If `max_filters` is less than 1 or `image_shape` does not fit the number of features.
         sklearn.exceptions.NotFittedError
@@ -155,21 +156,22 @@ class FilterDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         n_columns : int, default=None
-            Filters a row, at least 1. None makes the grid about square.
+            Number of filters per row, at least 1. None makes the grid about square.
 
         scale : {"shared", "each"}, default="shared"
-            The colours run to the largest absolute weight of all filters, or of each filter. The
-            second shows the pattern of weak filters too, but hides that they are weak.
+            The end of the colour scale: "shared" takes the largest absolute weight of all filters,
+            "each" that of each filter. "each" shows the pattern of weak filters too, but hides
+            that they are weak.
 
         cmap : str or matplotlib Colormap, default="RdBu_r"
-            A diverging colour map; its middle is zero. The default keeps weights of 0 white, but
-            shows no signs in a grey print: there "cividis" does.
+            A diverging colour map with zero in the middle. The default draws zero in white, but a
+            grey print does not show the signs; use "cividis" for that.
 
         colorbar : bool, default=False
-            Whether to draw the scale beside the filters.
+            Whether to draw a colour bar beside the filters.
 
         Returns
         -------
@@ -181,7 +183,7 @@ class FilterDisplay:
         ValueError
             If `scale` is unknown or `n_columns` is less than 1.
         TypeError
-            If `n_columns` is no integer.
+            If `n_columns` is not an integer.
         """
         if scale not in ("shared", "each"):
             raise ValueError(f"scale must be 'shared' or 'each'; got {scale!r}.")
@@ -219,7 +221,7 @@ class FilterDisplay:
 
 
 def _input_weights(estimator):
-    """The weights on the input, (n_filters, n_features), and the filters' names or None."""
+    """Weights on the input, of shape (n_filters, n_features), and the filters' names or None."""
     model = _classifier_within(estimator)
     if not isinstance(model, nn.Module):
         check_is_fitted(model)
@@ -233,7 +235,7 @@ def _input_weights(estimator):
     if hasattr(model, "coefs_"):
         return model.coefs_[0].T, None
     network = getattr(getattr(model, "net_", model), "module_", model)
-    # Of a network the first layer with weights counts, if each of its units sees the whole input.
+    # A network needs a first layer with weights whose units see the whole input.
     layers = network.modules() if isinstance(network, nn.Module) else []
     first = next((layer for layer in layers if list(layer.parameters(recurse=False))), None)
     if isinstance(first, nn.Linear):
@@ -241,14 +243,14 @@ def _input_weights(estimator):
     if isinstance(first, Maxout):
         return to_numpy(first.weight.transpose(0, 1).flatten(0, 1)), None
     raise TypeError(
-        f"FilterDisplay finds no weights on the input in a {type(model).__name__}: it needs "
-        "coef_, coefs_, or a network that begins with a linear or maxout layer. Pass them to "
-        "FilterDisplay(weights=...) instead."
+        "FilterDisplay needs a model with coef_ or coefs_, or a network that begins with a linear "
+        f"or maxout layer; got a {type(model).__name__}. If it has other weights on its input, "
+        "pass them to FilterDisplay(weights=...)."
     )
 
 
 def _classifier_within(estimator):
-    """The classifier itself, out of pipelines, searches and frozen estimators."""
+    """The classifier inside pipelines, searches and frozen estimators."""
     if isinstance(estimator, Pipeline):
         return _classifier_within(estimator[-1])
     if isinstance(estimator, FrozenEstimator):

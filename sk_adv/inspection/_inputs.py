@@ -1,34 +1,35 @@
-"""What displays are made from: named estimators, predictions."""
+"""Checks of the displays' inputs: named estimators and predictions."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import zero_one_loss
+from sklearn.utils.multiclass import unique_labels
 
 
 def named_estimators(estimators):
-    """Names and estimators of a dict, or of a list of (name, estimator), as two lists.
+    """Split a dict, or a list of (name, estimator), into a list of names and one of estimators.
 
     Raises
     ------
     ValueError
-        If there is none, an entry is no such pair, or a name occurs twice.
+        If there is no estimator, an entry is not a pair, or a name occurs twice.
     """
     pairs = estimators.items() if isinstance(estimators, Mapping) else estimators
     pairs = list(pairs) if np.iterable(pairs) else []
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError(
             "estimators must be a dict of name to fitted estimator, or a list of "
-            f"(name, estimator), with one at least; got {estimators!r}."
+            f"(name, estimator), with at least one entry; got {estimators!r}."
         )
     names, fitted = zip(*pairs, strict=True)
     if len(set(names)) < len(names):
-        raise ValueError(f"estimators must have names that differ; got {list(names)}.")
+        raise ValueError(f"estimators must have different names; got {list(names)}.")
     return [str(name) for name in names], list(fitted)
 
 
 def legend_name(attack):
-    """What a legend calls an attack of this name."""
+    """The name of an attack as a legend shows it."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
 
 
@@ -41,7 +42,7 @@ def error_rates(y_true, predictions, sample_weight, leading):
     predictions : array-like of shape (..., n_samples)
     sample_weight : array-like of shape (n_samples,) or None
     leading : list of str
-        The axes before the last, for each number of axes that is allowed.
+        The allowed shapes without the last axis, such as `["n_radii", "n_curves, n_radii"]`.
 
     Returns
     -------
@@ -53,9 +54,11 @@ def error_rates(y_true, predictions, sample_weight, leading):
     if predictions.ndim not in allowed or predictions.shape[-1:] != y_true.shape:
         shapes = " or ".join(f"({axes}, n_samples)" for axes in leading)
         raise ValueError(
-            f"predictions must have shape {shapes}, and y_true one label a sample; got "
+            f"predictions must have shape {shapes}, and y_true one label per sample; got "
             f"predictions of shape {predictions.shape} and y_true of shape {y_true.shape}."
         )
+    # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
+    unique_labels(y_true, predictions.ravel())
     errors = [
         zero_one_loss(y_true, row, sample_weight=sample_weight)
         for row in predictions.reshape(-1, len(y_true))

@@ -12,6 +12,7 @@ from sk_adv._devices import to_numpy
 from sk_adv._validation import check_dense
 from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._column_transformer import check_columns
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
 from sk_adv.metrics._certificates import unit_set
 
@@ -24,8 +25,9 @@ _LINE_STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 class EpsilonSweepDisplay:
     """Logits of each class along the line x + ε d through one sample x.
 
-    The true class stands out in black; the classes that win somewhere have a colour and a style
-    of their own, the others are grey. Where the true class wins, the ground is shaded.
+    The true class is drawn in black. Each other class that is predicted somewhere on the line has
+    its own colour and line style; all remaining classes are grey. The background is shaded where
+    the true class is predicted.
 
     Parameters
     ----------
@@ -36,18 +38,18 @@ class EpsilonSweepDisplay:
         The logits at each step.
 
     classes : array-like of shape (n_classes,)
-        The classes, one a column of `logits`.
+        The classes, in the order of the columns of `logits`.
 
     label : int or str
         The true class of the sample, one of `classes`.
 
     step_name : str, default="ε (multiples of the direction)"
-        What the axis of the steps is called, with their units.
+        Label of the axis of the steps, with their units.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the logits were drawn.
+        The axes with the logits.
 
     figure_ : matplotlib Figure
         The figure that holds them.
@@ -56,13 +58,13 @@ class EpsilonSweepDisplay:
         The logits, in the order of `classes`.
 
     spans_ : list of matplotlib Patch
-        The shaded stretches, in the order of `correct_stretches`.
+        The shaded intervals, in the order of `correct_stretches`.
 
     Raises
     ------
     ValueError
         If `epsilons` is not increasing, `logits` or `classes` does not fit it, an entry is NaN or
-        infinite, or `label` is none of `classes`.
+        infinite, or `label` is not among `classes`.
 
     References
     ----------
@@ -102,13 +104,13 @@ class EpsilonSweepDisplay:
         shape = (len(self.epsilons), *self.classes.shape)
         if self.logits.shape != shape or shape[1] < 2:
             raise ValueError(
-                "logits must have shape (n_radii, n_classes), with n_radii epsilons and two "
-                f"classes at least; got shape {self.logits.shape} for {len(self.epsilons)} "
-                f"epsilons and classes of shape {self.classes.shape}."
+                "logits must have shape (n_radii, n_classes), with n_radii epsilons and at least "
+                f"two classes; got shape {self.logits.shape} for {len(self.epsilons)} epsilons and "
+                f"classes of shape {self.classes.shape}."
             )
         if not np.isin(label, self.classes):
             raise ValueError(
-                f"The label must be one of the classes, {self.classes.tolist()}; got {label!r}."
+                f"The label must be one of the classes {self.classes.tolist()}; got {label!r}."
             )
         self.label = label
 
@@ -131,39 +133,40 @@ class EpsilonSweepDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted classifier for which `as_module` has a rule; of another, a surrogate.
+            A fitted classifier for which `as_module` has a rule. For any other classifier, pass a
+            surrogate that has been fitted to its predictions.
 
         X : array-like of shape (n_features,), (1, n_features) or (1, ...)
-            The sample x, numbers only: a category has no direction.
+            The sample x. All its features must be numeric.
 
         y : int, str or array-like of shape (1,)
-            Its true class.
+            The true class of x.
 
         epsilons : array-like of shape (n_radii,), default=None
-            The steps ε, increasing; None: 201 from -10 to 10, as in the paper's figure.
+            The steps ε, increasing. None means 201 steps from -10 to 10, as in the paper's figure.
 
         direction : "gradient" or array-like of shape (n_features,), default="gradient"
-            The direction d. "gradient" is that in which `sk_adv.attacks.fgsm` leaves x, in steps
-            of radius 1: the sign of the loss's gradient at x, or with `norm=2` the normalised
-            gradient.
+            The direction d. "gradient" is the step of `sk_adv.attacks.fgsm` of radius 1: the sign
+            of the loss's gradient at x, or the normalised gradient if `norm=2`.
 
         scale : array-like of shape (n_features,), default=None
-            What one unit of each feature counts as, such as its standard deviation: the steps are
-            then ε ∘ scale, and the gradient is that in these units. None: 1 for all.
+            Unit of the steps for each feature, such as its standard deviation: the line is
+            x + ε (scale ∘ d), and the gradient is taken in these units. None means 1 for all
+            features.
 
         norm : {numpy.inf, 2}, default=numpy.inf
-            The norm in which the gradient's direction has length 1.
+            The norm in which the gradient direction has length 1.
 
         bounds : tuple (low, high) or None, default=None
             Valid range of X, to which the points of the line are clipped.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         Returns
         -------
         EpsilonSweepDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
@@ -189,12 +192,13 @@ class EpsilonSweepDisplay:
                 "X must hold one sample, shape (n_features,) or (1, n_features); "
                 f"got shape {np.shape(X)}."
             )
+        check_columns(estimator, X)
         classes, label = check_classifier(estimator, x, np.ravel(to_numpy(y)))
         if label[0] not in classes:
             raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")
         unit = unit_set(scale, norm, bounds, X if hasattr(X, "columns") else x)
         if isinstance(direction, str) and direction == "gradient":
-            # One step of FGSM, of radius 1 in the units of `scale`.
+            # One step of FGSM with radius 1, in the units of `scale`.
             line = (perturb(estimator, x, label, epsilon=unit.without_bounds()) - x)[0]
             name = "the sign of the gradient" if norm == np.inf else "the normalised gradient"
             step_name = f"ε along {name} ({radius_units(scale)})"
@@ -204,10 +208,10 @@ class EpsilonSweepDisplay:
             step_name = f"ε along the direction ({units})"
         if not np.any(np.nan_to_num(line)):
             raise ValueError(
-                "The direction is zero in every feature, so there is no line to follow: pass "
-                "another direction, or a scale that is not 0."
+                "The direction is zero in every feature, so it defines no line: pass another "
+                "direction, or a scale that is not 0."
             )
-        # In double precision the logits are as exactly piecewise linear as the model is.
+        # In float64, so that rounding does not hide where the logits are linear.
         module = as_module(estimator, device="cpu", dtype=torch.float64)
         with torch.no_grad():
             logits = module(
@@ -229,7 +233,7 @@ class EpsilonSweepDisplay:
         step_name: str = "ε (multiples of the direction)",
         ax: "Axes | None" = None,
     ) -> Self:
-        """Draw logits that are known already.
+        """Draw given logits.
 
         Parameters
         ----------
@@ -240,26 +244,26 @@ class EpsilonSweepDisplay:
             The logits at each step.
 
         classes : array-like of shape (n_classes,)
-            The classes, one a column of `logits`.
+            The classes, in the order of the columns of `logits`.
 
         y_true : int or str
             The true class of the sample.
 
         step_name : str, default="ε (multiples of the direction)"
-            What the axis of the steps is called, with their units.
+            Label of the axis of the steps, with their units.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         Returns
         -------
         EpsilonSweepDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit each other, or `y_true` is none of `classes`.
+            If the shapes do not fit each other, or `y_true` is not among `classes`.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         display = cls(
@@ -269,9 +273,9 @@ class EpsilonSweepDisplay:
 
     @property
     def correct_stretches(self) -> np.ndarray:
-        """Where the true class wins, (n_stretches, 2): the first and last ε of each stretch.
+        """Intervals of ε in which the true class is predicted, of shape (n_stretches, 2).
 
-        Between two steps the logits are taken for linear.
+        Each row holds the first and the last ε. The logits are interpolated linearly between steps.
         """
         true = self.classes == self.label
         margin = self.logits[:, true][:, 0] - self.logits[:, ~true].max(axis=1)
@@ -280,7 +284,7 @@ class EpsilonSweepDisplay:
         step, rise = np.diff(self.epsilons)[before], np.diff(margin)[before]
         crossings = self.epsilons[before] - margin[before] * step / rise
         ends = np.concatenate([self.epsilons[:1], crossings, self.epsilons[-1:]])
-        # Won and lost stretches take turns.
+        # Correct and wrong intervals alternate.
         return np.column_stack([ends[:-1], ends[1:]])[0 if wins[0] else 1 :: 2]
 
     def plot(self, ax: "Axes | None" = None) -> Self:
@@ -289,7 +293,7 @@ class EpsilonSweepDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         Returns
         -------
@@ -324,36 +328,39 @@ class EpsilonSweepDisplay:
         if len(others):
             legend["others"] = self.lines_[others[0]]
         if self.spans_:
-            legend["classified rightly"] = self.spans_[0]
+            legend["classified correctly"] = self.spans_[0]
         legend_beside(self.ax_, handles=legend.values(), labels=legend.keys(), title="class")
         return self
 
 
 def _check_steps(epsilons):
-    """The steps as a 1-D array, finite and increasing, or `ValueError`."""
+    """Return the steps as a 1-D array; raise `ValueError` unless they are finite and increasing."""
     try:
         steps = np.asarray(epsilons, dtype=np.float64)
     except (TypeError, ValueError):
         steps = np.empty(0)
     if steps.ndim != 1 or len(steps) < 2 or not np.isfinite(steps).all():
         raise ValueError(
-            "epsilons must be a 1-D sequence of two finite steps or more, such as "
+            "epsilons must be a 1-D sequence of at least two finite steps, such as "
             f"numpy.linspace(-10, 10, 201); got {epsilons!r}."
         )
     if (np.diff(steps) <= 0).any():
-        raise ValueError("epsilons must increase from each step to the next: sort them.")
+        raise ValueError(
+            "epsilons must be strictly increasing: sort them and drop repeated steps; "
+            f"got {epsilons!r}."
+        )
     return steps
 
 
 def _check_direction(direction, feature_shape):
-    """The direction as an array of one number a feature, or `ValueError`."""
+    """Return the direction as an array; raise `ValueError` unless it is one number per feature."""
     try:
         line = np.asarray(to_numpy(direction), dtype=np.float64)
     except (TypeError, ValueError):
         line = None
     if line is None or line.shape != feature_shape or not np.isfinite(line).all():
         raise ValueError(
-            'direction must be "gradient" or hold one finite number a feature, shape '
+            'direction must be "gradient" or hold one finite number per feature, shape '
             f"{feature_shape}; got {direction!r}."
         )
     return line

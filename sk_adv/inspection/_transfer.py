@@ -1,4 +1,4 @@
-"""TransferMatrixDisplay: what copies made against one model do to the others."""
+"""TransferMatrixDisplay: errors of models on adversarial copies made against other models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class TransferMatrixDisplay:
-    """Error of each model on adversarial copies made against each.
+    """Error of each model on the adversarial copies made against each of the models.
 
-    Row i and column j hold the error of model j, the target, on copies made against model i, the
-    source: what an adversary who has a model of their own, and not the target, can do to it.
+    Row i, column j holds the error of model j, the target, on copies made against model i, the
+    source. It shows how well an adversary can attack the target with another model alone.
 
     Parameters
     ----------
     errors : array-like of shape (n_sources, n_targets)
-        The shares of copies that the targets misclassify, in [0, 1], or NaN where there are no
-        copies. As many targets as sources, in the same order.
+        The share of the copies that each target misclassifies, in [0, 1], or NaN without copies.
+        Sources and targets are the same models in the same order.
 
     names : sequence of str of length n_sources, default=None
-        Names of the models. None numbers them from 0.
+        Names of the models. With None they are numbered from 0.
 
     Attributes
     ----------
@@ -39,10 +39,10 @@ class TransferMatrixDisplay:
         The matrix, as colours from 0 to 1.
 
     text_ : ndarray of shape (n_sources, n_targets) of matplotlib Text, or None
-        The errors in %, if they were drawn; None where there is no error.
+        The errors in %, with None in place of NaN. None as a whole if no values were drawn.
 
     ax_ : matplotlib Axes
-        Where the matrix was drawn.
+        The axes with the matrix.
 
     figure_ : matplotlib Figure
         The figure that holds it.
@@ -50,11 +50,11 @@ class TransferMatrixDisplay:
     Raises
     ------
     ValueError
-        If `errors` is no square matrix of numbers in [0, 1], or `names` does not fit it.
+        If `errors` is not a square matrix of numbers in [0, 1], or `names` does not fit it.
 
     See Also
     --------
-    sklearn.metrics.ConfusionMatrixDisplay : Draws a matrix in the same manner.
+    sklearn.metrics.ConfusionMatrixDisplay : A similar display of a matrix.
 
     References
     ----------
@@ -85,14 +85,14 @@ class TransferMatrixDisplay:
         n_sources, n_targets = self.errors.shape
         if n_sources != n_targets or (self.errors < 0).any() or (self.errors > 1).any():
             raise ValueError(
-                "errors must be shares in [0, 1], with a row and a column for each model; got "
+                "errors must be shares in [0, 1], with one row and one column per model; got "
                 f"shape {self.errors.shape} and values from {np.nanmin(self.errors):g} to "
                 f"{np.nanmax(self.errors):g}."
             )
         self.names = [str(name) for name in (range(n_sources) if names is None else names)]
         if len(self.names) != n_sources:
             raise ValueError(
-                f"names must hold one name a model, {n_sources}; got {len(self.names)}."
+                f"names must hold one name per model, {n_sources}; got {len(self.names)}."
             )
 
     @classmethod
@@ -114,13 +114,13 @@ class TransferMatrixDisplay:
         ax: "Axes | None" = None,
         plot_params: dict | None = None,
     ) -> Self:
-        """Make copies against each fitted classifier and draw the error of each on them.
+        """Make copies against each fitted classifier and draw the error of all of them on these.
 
         Parameters
         ----------
         estimators : dict of str to object, or list of (str, object)
-            Fitted classifiers with their names. Those for which `as_module` has no rule are
-            targets only, unless a `surrogate` is given.
+            Fitted classifiers by name. Classifiers for which `as_module` has no rule are only
+            targets, unless a `surrogate` is given.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.
@@ -144,7 +144,7 @@ class TransferMatrixDisplay:
             Valid range of X, to which the copies are clipped.
 
         target : label, default=None
-            The class to move towards, in place of away from the true one.
+            Class to move the samples towards, instead of away from the true class.
 
         surrogate : estimator, default=None
             For models without gradients, as in `sk_adv.metrics.transfer_error_matrix`.
@@ -153,10 +153,10 @@ class TransferMatrixDisplay:
             Seeds attacks that draw random numbers; the others ignore it.
 
         device : str or torch.device, default=None
-            Where the attack runs; None is where the estimator's weights are.
+            Device of the attack. None means the device of the estimator's weights.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         plot_params : dict, default=None
             Further arguments of :meth:`plot`.
@@ -164,7 +164,7 @@ class TransferMatrixDisplay:
         Returns
         -------
         TransferMatrixDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class TransferMatrixDisplay:
         ax: "Axes | None" = None,
         plot_params: dict | None = None,
     ) -> Self:
-        """Draw the errors of predictions that are known already.
+        """Draw the errors of given predictions.
 
         Parameters
         ----------
@@ -212,16 +212,16 @@ class TransferMatrixDisplay:
             True labels.
 
         predictions : array-like of shape (n_sources, n_targets, n_samples)
-            What each target predicts for the copies made against each source.
+            The predicted classes of each target for the copies made against each source.
 
         names : sequence of str of length n_sources, default=None
-            Names of the models. None numbers them from 0.
+            Names of the models. With None they are numbered from 0.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the errors.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         plot_params : dict, default=None
             Further arguments of :meth:`plot`.
@@ -229,12 +229,12 @@ class TransferMatrixDisplay:
         Returns
         -------
         TransferMatrixDisplay
-            The display, drawn.
+            The display, after drawing.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit each other, or labels and predictions differ in kind.
+            If the shapes do not fit each other, or labels and predictions differ in type.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         errors = error_rates(y_true, predictions, sample_weight, ["n_sources, n_targets"])
@@ -250,27 +250,27 @@ class TransferMatrixDisplay:
         xticks_rotation: float | str = 30,
         colorbar: bool = True,
     ) -> Self:
-        """Draw the matrix, with hatches where there are no copies.
+        """Draw the matrix; cells without copies are hatched.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
 
         include_values : bool, default=True
-            Whether to write each error, in %, into its cell.
+            Whether to write the error, in %, into each cell.
 
         values_format : str, default=".1f"
-            How the errors in % are written.
+            Format of the errors in %.
 
         cmap : str or matplotlib Colormap, default="Blues"
-            A colour map whose lightness changes one way, so that a print in grey can be read.
+            A colour map. If its lightness is monotonic, a print in grey can be read.
 
         xticks_rotation : float, "vertical" or "horizontal", default=30
             Rotation of the targets' names, in degrees.
 
         colorbar : bool, default=True
-            Whether to draw the scale beside the matrix.
+            Whether to draw a colour bar beside the matrix.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class TransferMatrixDisplay:
         self.figure_ = self.ax_.figure
         from matplotlib.ticker import PercentFormatter
 
-        # Cells that are NaN let the ground through.
+        # NaN cells are transparent, so the hatched background shows through.
         self.ax_.patch.set(hatch="////", edgecolor="0.7")
         self.im_ = self.ax_.imshow(self.errors, cmap=cmap, vmin=0, vmax=1)
         self.text_ = None
@@ -294,7 +294,7 @@ class TransferMatrixDisplay:
                 if np.isnan(error):
                     continue
                 red, green, blue, _ = self.im_.cmap(self.im_.norm(error))
-                # The luma of a colour (Rec. 601): how light it looks.
+                # Perceived lightness of the colour: its luma (Rec. 601).
                 is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
                 self.text_[source, target] = self.ax_.text(
                     target,

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._devices import labels_in_kind_of, resolve_device, to_numpy
 from sk_adv._validation import unchanged_on_error
 from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (
@@ -244,7 +244,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             max_iter=self.max_iter,
             device=self.device,
         )
-        scorer = check_scoring(model, scoring=self.scoring)
+        scorer = check_scoring(model, scoring=self.scoring or "accuracy")
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         scores = Parallel(n_jobs=self.n_jobs)(
             delayed(_score_path)(
@@ -290,9 +290,9 @@ def _check_alphas(alphas):
 
 
 def _takes_weights(scorer):
-    if hasattr(scorer, "_accept_sample_weight"):
-        return scorer._accept_sample_weight()
-    return "sample_weight" in signature(scorer).parameters
+    # Each scorer of scikit-learn has the parameter, whether its function does or not.
+    function = getattr(scorer, "_score_func", scorer)
+    return "sample_weight" in signature(function).parameters
 
 
 def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
@@ -301,7 +301,7 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale
     if sample_weight is not None:
         weights = sample_weight[train]
         if _takes_weights(scorer):
-            test_weights = {"sample_weight": sample_weight[test]}
+            test_weights = {"sample_weight": labels_in_kind_of(X, sample_weight[test])}
     device = resolve_device(model.device, X)
     data = make_training_set(
         X[train], y[train], weights, model.class_weight, model.fit_intercept, device
@@ -321,11 +321,12 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale
     if hasattr(given, "columns"):
         # A scorer may know the columns by name.
         model.feature_names_in_ = np.asarray(given.columns, dtype=object)
-    X_test, y_test = _safe_indexing(given, test), y[test]
+    X_test = given[test] if isinstance(given, torch.Tensor) else _safe_indexing(given, test)
+    y_test = labels_in_kind_of(X, y[test])
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=epsilons[position] * scale)
-        model._set_solution(solution, data.classes, X)
+        model._set_solution(solution, data, X)
         warn_unless_optimal(solution, model.alpha, float(epsilons[position]), model.tol)
         scores[position] = scorer(model, X_test, y_test, **test_weights)
     return scores

@@ -153,7 +153,7 @@ class SparseDesign:
         cross[-1] = first.sum()
         second[:-1, -1] = second[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())
         second[-1, -1] = weight.sum()
-        weighted = sparse.diags_array(weight.numpy()) @ picked
+        weighted = sparse.dia_array((weight.numpy(), 0), shape=(len(weight),) * 2) @ picked
         second[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
         # Offsets would fill the matrix, so they are subtracted from the products.
         cross[:-1] -= offset * cross[-1]

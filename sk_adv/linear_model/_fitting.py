@@ -7,27 +7,41 @@ import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 
-from sk_adv._validation import joint_weight
+from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
-from sk_adv.linear_model._multiclass_problem import MulticlassProblem
+from sk_adv.linear_model._multiclass_problem import (
+    MulticlassPoint,
+    MulticlassProblem,
+    centre,
+)
 from sk_adv.linear_model._multiclass_solver import minimise_bound
-from sk_adv.linear_model._newton import Start, no_report
+from sk_adv.linear_model._newton import Solution, Start, no_report
 from sk_adv.linear_model._screening import minimise_screened
+
+# The intercept of a class without weight, in ranges of the training logits below them.
+_FAR_BELOW = 1000
 
 
 @dataclass
 class TrainingSet:
     """Validated data, with class indices as labels and weights that sum to 1.
 
+    A class whose samples all have weight 0 drives its intercept to minus infinity. With an
+    intercept the solvers therefore see the `solved` classes only, and `over_all_classes` puts the
+    others back.
+
     Attributes
     ----------
     X : DenseDesign or SparseDesign of shape (n_samples, n_features)
     labels : torch.Tensor of shape (n_samples,), int64
-        Indices into `classes`.
+        Indices into the solved classes.
     classes : ndarray of shape (n_classes,)
+        The classes of y.
+    solved : ndarray of shape (n_solved,)
+        Indices of the classes that the solver sees.
     weight : torch.Tensor of shape (n_samples,)
     total : float
         The sum of the weights before they were normalised.
@@ -37,13 +51,19 @@ class TrainingSet:
     X: object
     labels: torch.Tensor
     classes: np.ndarray
+    solved: np.ndarray
     weight: torch.Tensor
     total: float
     fit_intercept: bool
 
     @property
     def is_binary(self):
-        return len(self.classes) == 2
+        return len(self.solved) == 2
+
+    @property
+    def is_constant(self):
+        """Whether a single class has weight, so that an intercept alone explains it."""
+        return len(self.solved) == 1
 
     @cached_property
     def standardised(self):
@@ -57,44 +77,68 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
     Raises
     ------
     ValueError
-        If y holds no class labels, a weight is negative, or fewer than two classes have positive
-        weight.
+        If y holds no class labels or fewer than two classes, or a weight is negative or all are
+        zero.
     """
     check_classification_targets(y)
+    check_labels_present(y)
     classes, labels = np.unique(y, return_inverse=True)
-    weight = joint_weight(y, sample_weight, class_weight)
+    if len(classes) < 2:
+        raise ValueError(f"y must hold at least two classes; got one class: {classes.tolist()}.")
+    weight = joint_weight(y, sample_weight, class_weight, classes)
     if weight is None:
         weight = np.ones(len(y))
-    used = weight > 0
-    present = np.unique(labels[used])
-    if len(present) < 2:
-        raise ValueError(
-            f"y must hold at least two classes with positive weight; got {len(present)} class: "
-            f"{classes[present].tolist()}."
-        )
-    if not used.all():
-        rows = np.flatnonzero(used)
-        X = X[rows]
-        labels, weight = np.searchsorted(present, labels[rows]), weight[rows]
+    rows = np.flatnonzero(weight)
+    if not len(rows):
+        raise ValueError("All samples have weight zero: give a positive weight to at least one.")
+    solved = np.unique(labels[rows]) if fit_intercept else np.arange(len(classes))
+    if len(rows) < len(y):
+        X, labels, weight = X[rows], labels[rows], weight[rows]
     total = weight.sum()
     return TrainingSet(
         X=as_design(X, device),
-        labels=torch.as_tensor(labels, device=device),
-        classes=classes[present],
+        labels=torch.as_tensor(np.searchsorted(solved, labels), device=device),
+        classes=classes,
+        solved=solved,
         weight=torch.as_tensor(weight / total, device=device),
         total=float(total),
         fit_intercept=fit_intercept,
     )
 
 
+def gaps_of_means(data):
+    """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
+    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
+    weighted = membership * data.weight[:, None]
+    means = data.X.transposed_product(weighted / weighted.sum(0)).T
+    return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+
+
 def zero_start(data):
     """Weights of 0, and intercepts that give each class its share of the samples."""
     n_features = data.X.shape[1]
-    shares = data.weight.new_zeros(len(data.classes)).index_add_(0, data.labels, data.weight)
-    odds = shares.log() * data.fit_intercept
+    shares = data.weight.new_zeros(len(data.solved)).index_add_(0, data.labels, data.weight)
+    odds = shares.log() if data.fit_intercept else torch.zeros_like(shares)
     if data.is_binary:
         return Start(coef=data.weight.new_zeros(n_features), intercept=odds[1] - odds[0])
-    return Start(coef=data.weight.new_zeros(len(data.classes), n_features), intercept=odds)
+    return Start(coef=data.weight.new_zeros(len(data.solved), n_features), intercept=odds)
+
+
+def start_from(data, coef, intercept):
+    """The `Start` at weights and intercepts of all classes; None if they are no use as one."""
+    n_classes, n_features = len(data.classes), data.X.shape[1]
+    if tuple(coef.shape) != (1 if n_classes == 2 else n_classes, n_features):
+        return None
+    if not coef.any():
+        # Then the intercepts of `zero_start` are the best.
+        return None
+    coef, intercept = coef.to(data.weight), intercept.to(data.weight) * data.fit_intercept
+    if n_classes == 2:
+        return Start(coef=coef[0], intercept=intercept[0])
+    coef, intercept = coef[data.solved], intercept[data.solved]
+    if data.is_binary:
+        return Start(coef=coef[1] - coef[0], intercept=intercept[1] - intercept[0])
+    return Start(coef=coef, intercept=intercept)
 
 
 def solve(
@@ -116,6 +160,11 @@ def solve(
     (n_features,). With `on_path`, the start is the solution for a larger radius, and the new one
     is not refined: its last digits are not worth a step for each radius.
     """
+    if data.is_constant:
+        return _constant(data)
+    if data.is_binary and len(data.classes) > 2:
+        # The two rows of weights are w / 2 and -w / 2, of half the square of w.
+        C = 2 * C
     # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
     parameters = {
@@ -129,11 +178,13 @@ def solve(
         problem = MulticlassProblem(
             X=data.X,
             y=data.labels,
-            n_classes=len(data.classes),
+            n_classes=len(data.solved),
             weight=data.weight,
             fit_intercept=data.fit_intercept,
             **parameters,
         )
+        if data.fit_intercept and _can_merge_means(data, problem):
+            return _without_weights(data, problem)
         return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
     problem = _binary_problem(data, **parameters)
     X = data.standardised
@@ -145,6 +196,76 @@ def solve(
         solution = minimise(problem, start, refine=not on_path, callback=callback, **options)
     coef, intercept = X.to_raw(solution.coef, solution.intercept)
     return replace(solution, coef=coef, intercept=intercept)
+
+
+def _can_merge_means(data, problem):
+    """Whether the adversary can move each two class means to the same point: W = 0 is optimal.
+
+    ‖(x̄_k - x̄_l) / ε‖ <= 2 (1-α) for all pairs; see `epsilon_max`.
+    """
+    if problem.is_smooth:
+        return False
+    gaps = gaps_of_means(data)
+    scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
+    longest = torch.linalg.vector_norm(scaled, ord=problem.norm, dim=1).max()
+    # At `epsilon_max` itself the two sides differ by rounding only.
+    return bool(longest <= 2 * (1 - problem.alpha) * (1 + 1e-12))
+
+
+def _without_weights(data, problem):
+    """The solution W = 0, with the class shares as probabilities."""
+    start = zero_start(data)
+    intercept = centre(start.intercept)
+    return Solution(
+        coef=start.coef,
+        intercept=intercept,
+        objective=float(MulticlassPoint(problem, start.coef, intercept).objective),
+        violation=0.0,
+        n_iter=0,
+        status="optimal",
+    )
+
+
+def _constant(data):
+    """The solution where one class has all the weight: it is predicted everywhere."""
+    start = zero_start(data)
+    return Solution(
+        coef=start.coef,
+        intercept=start.intercept,
+        objective=0.0,
+        violation=0.0,
+        n_iter=0,
+        status="one class",
+    )
+
+
+def over_all_classes(data, solution):
+    """Weights and intercepts of all classes, as `coef_` and `intercept_` hold them.
+
+    A class that the solver has not seen gets weights of 0 and an intercept far below the logits of
+    the training data. The others' logits sum to 0, so that one of them is always above it.
+
+    Returns
+    -------
+    coef : torch.Tensor of shape (1, n_features) or (n_classes, n_features)
+    intercept : torch.Tensor of shape (1,) or (n_classes,)
+    """
+    coef, intercept = torch.atleast_2d(solution.coef), torch.atleast_1d(solution.intercept)
+    n_classes = len(data.classes)
+    if len(data.solved) == n_classes:
+        return coef, intercept
+    if data.is_binary:
+        half = coef.new_tensor([-0.5, 0.5])
+        coef, intercept = half[:, None] * coef, half * intercept
+    coef, intercept = centre(coef), centre(intercept)
+    logits = data.X.product(coef.T) + intercept
+    reach = max(float(logits.max() - logits.min()), 1.0)
+    all_coef = coef.new_zeros(n_classes, coef.shape[1])
+    all_intercept = coef.new_full((n_classes,), float(logits.min()) - _FAR_BELOW * reach)
+    all_coef[data.solved], all_intercept[data.solved] = coef, intercept
+    if n_classes == 2:
+        return all_coef[1:] - all_coef[:1], all_intercept[1:] - all_intercept[:1]
+    return all_coef, all_intercept
 
 
 def _binary_problem(data, alpha, epsilon, norm, ridge):

@@ -13,13 +13,27 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import floating_types, for_sklearn, in_kind_of, resolve_device, to_numpy
+from sk_adv._devices import (
+    floating_types,
+    for_sklearn,
+    in_kind_of,
+    labels_in_kind_of,
+    resolve_device,
+    to_numpy,
+    to_tensor,
+)
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits, with_zero
-from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
-from sk_adv.linear_model._newton import Start, no_report
+from sk_adv.linear_model._fitting import (
+    make_training_set,
+    over_all_classes,
+    solve,
+    start_from,
+    zero_start,
+)
+from sk_adv.linear_model._newton import no_report
 
 
 class LogisticClassifierMixin(LinearClassifierMixin):
@@ -54,6 +68,24 @@ class LogisticClassifierMixin(LinearClassifierMixin):
         """
         return super().decision_function(for_sklearn(X))
 
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The class with the largest logit.
+        """
+        # The method of scikit-learn below 1.9 fails where the scores are a tensor.
+        scores = to_numpy(self.decision_function(X))
+        indices = scores.argmax(axis=1) if scores.ndim > 1 else (scores > 0).astype(int)
+        return labels_in_kind_of(X, self.classes_[indices])
+
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities.
 
@@ -86,7 +118,7 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
 
 def _apply_to_logits(function, decision):
-    logits = with_zero(torch.as_tensor(decision).reshape(len(decision), -1))
+    logits = with_zero(to_tensor(decision).reshape(len(decision), -1))
     result = function(logits, dim=1)
     return result if isinstance(decision, torch.Tensor) else result.numpy()
 
@@ -134,9 +166,9 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float, default=1e-6
-        Largest allowed violation of the optimality conditions (see Notes). For two classes, the
-        violation is measured on standardised features, so the units of X do not matter, and the
-        next step must also promise to lower the objective by no more than this share of it.
+        Largest allowed violation of the optimality conditions (see Notes), measured on standardised
+        features. For two classes, the next step must also promise to lower the objective by no more
+        than this share of it.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -170,7 +202,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     violation_ : float
         The largest violation of the optimality conditions at the solution, on standardised
         features. For three classes and more, the largest entry of the gradient of the bound with
-        rounded kinks, on the features as they are.
+        rounded kinks.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -199,6 +231,11 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     device, in the precision of X. Otherwise they are arrays.
 
     *Three classes and more.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
+
+    *Classes without weight.* A class of y whose samples all have weight 0 stays in `classes_`. With
+    an intercept it has weights of 0 and an intercept so low that it is never predicted. If a single
+    class has weight, all weights are 0, and a `ConvergenceWarning` says that the objective has no
+    minimum.
 
     *No solution.* If C is infinite and some w separates the data by more than ε‖w‖_*, the
     objective falls towards 0 without a minimum. The solver stops with a `ConvergenceWarning` as
@@ -308,30 +345,26 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
             max_iter=self.max_iter,
             callback=_print_progress if self.verbose else no_report,
         )
-        self._set_solution(solution, data.classes, X)
+        self._set_solution(solution, data, X)
         warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
         return self
 
-    def _set_solution(self, solution, classes, X):
+    def _set_solution(self, solution, data, X):
         """Set the fitted attributes, as tensors or arrays like the validated X."""
-        self.classes_ = classes
-        self.coef_ = in_kind_of(X, torch.atleast_2d(solution.coef))
-        self.intercept_ = in_kind_of(X, torch.atleast_1d(solution.intercept))
+        coef, intercept = over_all_classes(data, solution)
+        self.classes_ = data.classes
+        self.coef_ = in_kind_of(X, coef)
+        self.intercept_ = in_kind_of(X, intercept)
         self.n_iter_ = solution.n_iter
         self.objective_ = solution.objective
         self.violation_ = solution.violation
 
     def _start(self, data):
         """The previous solution under `warm_start`, if its shape is right, else zero weights."""
-        start = zero_start(data)
-        previous = torch.as_tensor(getattr(self, "coef_", ()))
-        if not self.warm_start or previous.shape != torch.atleast_2d(start.coef).shape:
-            return start
-        intercept = torch.as_tensor(self.intercept_).to(start.intercept) * self.fit_intercept
-        return Start(
-            coef=previous.to(start.coef).reshape(start.coef.shape),
-            intercept=intercept.reshape(start.intercept.shape),
-        )
+        if not self.warm_start or not hasattr(self, "coef_"):
+            return zero_start(data)
+        previous = start_from(data, torch.as_tensor(self.coef_), torch.as_tensor(self.intercept_))
+        return zero_start(data) if previous is None else previous
 
 
 def constraints_of(*names):
@@ -350,7 +383,13 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     """Issue a `ConvergenceWarning` with the cause and the cure, unless the status is "optimal"."""
     if solution.status == "optimal":
         return
-    if solution.status == "separable" and alpha == 1:
+    if solution.status == "one class":
+        message = (
+            "A single class has all the weight, so the objective falls towards 0 without a "
+            "minimum as the intercept of that class grows. The model predicts it for every "
+            "sample. Give a positive weight to samples of a second class."
+        )
+    elif solution.status == "separable" and alpha == 1:
         message = (
             "The classes are linearly separable and C is infinite, so the clean loss falls towards "
             "0 without a minimum. The solver stopped early. Use a finite C, or an alpha below 1."

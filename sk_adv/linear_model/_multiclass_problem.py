@@ -15,6 +15,7 @@ from functools import cached_property
 
 import torch
 
+from sk_adv.linear_model._designs import StandardisedDesign
 from sk_adv.linear_model._newton import append
 
 # Entries of X above which the early stages compute in single precision, on a part of the samples.
@@ -55,6 +56,11 @@ class MulticlassProblem:
     def mean_square(self):
         """Σ_i s_i x_ij² for each feature j."""
         return self.X.mean_square(self.weight)
+
+    @cached_property
+    def standardised(self):
+        """X as the violation is measured on it; an intercept absorbs the means."""
+        return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
 
     @property
     def is_large(self):
@@ -109,8 +115,10 @@ class MulticlassPoint:
 
     @cached_property
     def violation(self):
-        """Largest entry of the gradient."""
-        return float(self.gradient.abs().max())
+        """Largest entry of the gradient on standardised features."""
+        X, intercept = self.problem.standardised, self.gradient[:, -1:]
+        coef = (self.gradient[:, :-1] - X.offset * intercept) * X.inverse
+        return float(torch.cat([coef, intercept], dim=1).abs().max())
 
     def lacks_minimum(self):
         """Whether the bound falls to 0 as W and b grow: all samples are robustly right."""

@@ -23,9 +23,10 @@ _FIRST_ROUNDING = 0.1
 def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_report):
     """Minimise a `MulticlassProblem` from a `Start`; returns a `Solution`.
 
-    At the end, the largest entry of the gradient of the rounded bound is at most `tol`: this is
-    the violation. The objective is the exact bound. `max_iter` counts the iterations of all
-    stages. `refine` and `callback` are as in `minimise`; large data is not refined.
+    At the end, the largest entry of the gradient of the rounded bound, on standardised features,
+    is at most `tol`: this is the violation. The objective is the exact bound. `max_iter` counts the
+    iterations of all stages. `refine` and `callback` are as in `minimise`; large data is not
+    refined.
     """
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
     coef, intercept = _better_start(problem, start)
@@ -55,8 +56,8 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
             status = "separable" if point.lacks_minimum() else "optimal"
     exact = MulticlassPoint(problem, point.coef, point.intercept) if point.rounding else point
     return Solution(
-        coef=point.coef,
-        intercept=point.intercept,
+        coef=centre(point.coef),
+        intercept=centre(point.intercept),
         objective=float(exact.objective),
         violation=point.violation,
         n_iter=n_iter,

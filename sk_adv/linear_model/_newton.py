@@ -44,7 +44,7 @@ class Solution(Start):
     gain : float
         Estimate of how much the objective can still fall; infinite if there is no estimate.
     n_iter : int
-    status : {"optimal", "separable", "max_iter", "stalled"}
+    status : {"optimal", "separable", "one class", "max_iter", "stalled"}
     """
 
     objective: float

@@ -11,7 +11,13 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import check_radius, column_names, sample_shape
-from sk_adv.linear_model._fitting import make_training_set, solve, zero_start
+from sk_adv.linear_model._fitting import (
+    gaps_of_means,
+    make_training_set,
+    over_all_classes,
+    solve,
+    zero_start,
+)
 from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
 
 _CONSTRAINTS = {
@@ -118,14 +124,13 @@ def _epsilon_max(data, scale, alpha, norm):
             "The radius at which all weights are zero exists only where every feature can be "
             "changed, but scale holds 0: pass the radii as an array, epsilons=[...]."
         )
-    membership = torch.nn.functional.one_hot(data.labels, len(data.classes)).to(data.weight)
-    weighted = membership * data.weight[:, None]
+    if data.is_constant:
+        return 0.0
     if data.fit_intercept:
-        means = data.X.transposed_product(weighted / weighted.sum(0)).T
-        gaps = torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+        gaps = gaps_of_means(data)
         share = 2 * (1 - alpha)
     elif data.is_binary:
-        gaps = data.X.transposed_product(weighted[:, 1] - weighted[:, 0])[None]
+        gaps = data.X.transposed_product(data.weight * (2 * data.labels - 1))[None]
         share = 1 - alpha
     else:
         raise ValueError("epsilon_max of more than two classes needs fit_intercept=True.")
@@ -267,12 +272,11 @@ def adversarial_logistic_path(
     for epsilon, solution in zip(epsilons, walk(data, epsilons, scale, **parameters), strict=True):
         warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=5)
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
+    rows = [over_all_classes(data, solution) for solution in solutions]
     return Bunch(
         epsilons=epsilons,
-        coefs=np.stack([np.atleast_2d(to_numpy(solution.coef)) for solution in solutions]),
-        intercepts=np.stack(
-            [np.atleast_1d(to_numpy(solution.intercept)) for solution in solutions]
-        ),
+        coefs=np.stack([to_numpy(coef) for coef, _ in rows]),
+        intercepts=np.stack([to_numpy(intercept) for _, intercept in rows]),
         objectives=np.array([solution.objective for solution in solutions]),
         violations=np.array([solution.violation for solution in solutions]),
         n_iters=np.array([solution.n_iter for solution in solutions]),

@@ -1,11 +1,13 @@
-"""What no attack can do: certified accuracy, and the distance to the decision boundary."""
+"""Certificates: certified accuracy, and the distance to the decision boundary."""
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._devices import to_numpy
+from sk_adv._containers import dense_blocks, row_blocks
+from sk_adv._devices import to_numpy, to_tensor
 from sk_adv._perturbations import (
     PerturbationSet,
     as_perturbation_set,
@@ -13,15 +15,18 @@ from sk_adv._perturbations import (
     column_names,
     sample_shape,
 )
-from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, numeric
+from sk_adv._validation import joint_weight, name_of
+from sk_adv.attacks._estimators import (
+    check_certifiable,
+    check_classifier,
+    check_fixed_columns,
+    numeric,
+    perturb,
+)
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
-from sk_adv.differentiable._intervals import enclose_linear
-from sk_adv.differentiable._linear import decision_module
-
-# Samples whose bounds are computed at once.
-_BATCH = 1000
+from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
+from sk_adv.differentiable._linear import NotLinearError, decision_module
 
 
 def certified_accuracy_score(
@@ -34,29 +39,32 @@ def certified_accuracy_score(
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> float:
-    """Share of samples that provably no perturbation within the radius gets misclassified.
+    """Share of samples that are provably classified correctly under every allowed perturbation.
 
-    Exact for linear models of any number of classes, and pipelines of linear maps before them: x
-    of class y is safe iff, for every other class k,
+    The score is exact for linear models with any number of classes, also behind linear
+    transformers in a `Pipeline`. A sample x of class y is certified iff, for every other class k,
 
         (w_y - w_k)ᵀx + b_y - b_k > ‖ε ∘ (w_y - w_k)‖_* ,
 
-    with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm. For maxout
-    networks and multi-layer perceptrons it is a lower bound, by intervals: exact through the first
-    affine layer, then an interval for each unit, then the worst z_k - z_y over these intervals. It
-    is the accuracy at radius 0, and falls to 0 at radii that attacks still leave harmless: a low
-    value says little, a high one is a guarantee.
+    with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
+
+    For maxout networks and multi-layer perceptrons the score is a lower bound, by interval bound
+    propagation: the bounds are exact through the first affine layer, then each unit has an
+    interval, and the worst z_k - z_y over these intervals counts. The bound equals the accuracy at
+    radius 0. It may fall to 0 at radii where no attack succeeds, so a high value is a guarantee,
+    but a low value does not show that the model is weak.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, whose modules `enclose` knows: linear
-        models, `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
-        `torch.nn.Sequential`, and a `Pipeline` of scalers and one of these.
+        A fitted classifier for which `as_module` and `enclose` have rules: a linear model,
+        `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
+        `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. Those outside of `bounds` are brought into
-        them.
+    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
+            or (n_samples, ...)
+        Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
+        The samples are first clipped to `bounds`.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -68,7 +76,7 @@ def certified_accuracy_score(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, which the perturbed samples keep.
+        Valid range of X, to which the perturbed samples are restricted.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
@@ -76,23 +84,25 @@ def certified_accuracy_score(
     Returns
     -------
     float
-        The certified accuracy, in [0, 1]. One minus it is an upper bound on the error under any
-        attack, and, for linear models, that under `attack="exact"`.
+        The certified accuracy, in [0, 1]. One minus this score is an upper bound on the error
+        under any attack. For linear models it is the error under `attack="exact"`.
 
     Raises
     ------
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` does not know the estimator, or `enclose` one of its modules.
+        If X is a sparse tensor, `as_module` has no rule for the estimator, or `enclose` has no rule
+        for one of its modules.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
     Notes
     -----
     The bounds are computed in float64. They are widened by a bound on the rounding errors of the
-    model's own predictions, in the coarser of the precisions of its weights and of X, and of the
-    copies: a margin that rounding could close does not count as safe.
+    copies and of the model's own predictions, at the coarser of the precisions of X and of the
+    weights. A sample whose margin could be lost to rounding is not certified. Where all radii are
+    0, the predictions themselves are counted.
 
     References
     ----------
@@ -110,18 +120,42 @@ def certified_accuracy_score(
     >>> 0.5 < certified <= adversarial_accuracy_score(model, X, y, epsilon=0.3, attack="pgd")
     True
     """
-    classes, y = check_classifier(estimator, X, y)
+    classes, y = check_classifier(estimator, X, y, accept_sparse=True)
+    check_certifiable(estimator, "certified_accuracy_score")
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    clean, module, perturbations = _numbers(estimator, X, perturbations)
-    spacing = _spacing([clean, *module.parameters(), *module.buffers()])
-    decision = decision_module(module.double())
     known, labels = _indices(classes, y)
-    safe = []
-    for batch, index in zip(clean.double().split(_BATCH), labels.split(_BATCH), strict=True):
-        region = Enclosure.of(batch, perturbations, rounding=spacing)
-        safe.append(enclose(decision, region).is_led_by(index))
-    return float(np.average(torch.cat(safe).numpy() & known, weights=weight))
+    certified = np.zeros(len(y), dtype=bool)
+    try:
+        for rows, batch, module, allowed, spacing in _batches(estimator, X, perturbations):
+            region = Enclosure.of(batch, allowed, rounding=spacing)
+            values = enclose(decision_module(module), region)
+            certified[rows] = values.is_led_by(labels[rows]).numpy()
+    except NoBoundsError as error:
+        raise NoBoundsError(
+            f"There is no certificate for this {name_of(estimator)}. "
+            "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
+            f"from above. The reason: {error}"
+        ) from error
+    if not allowed.epsilon.any():
+        # Nothing can change, so that the predictions decide, also where two classes are equal.
+        certified = np.asarray(_predicted_inside(estimator, X, y, perturbations) == y)
+    return float(np.average(certified & known, weights=weight))
+
+
+def _predicted_inside(estimator, X, y, perturbations):
+    """The predictions at X, brought into the bounds."""
+    if perturbations.bounds is None:
+        return estimator.predict(X)
+    options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise"}
+    if not sparse.issparse(X):
+        return estimator.predict(perturb(estimator, X, y, **options))
+    return np.concatenate(
+        [
+            estimator.predict(perturb(estimator, block, y[rows], **options))
+            for rows, block in dense_blocks(X)
+        ]
+    )
 
 
 def robustness_radius(
@@ -132,9 +166,9 @@ def robustness_radius(
     norm: float = np.inf,
     scale: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Smallest radius of a perturbation that changes each prediction of a linear model.
+    """Smallest radius at which a perturbation changes the prediction of a linear model, per sample.
 
-    It is the distance to the nearest decision boundary: for a sample of class y,
+    For a sample of class y this is the distance to the nearest decision boundary,
 
         min over k ≠ y of ((w_y - w_k)ᵀx + b_y - b_k) / ‖s ∘ (w_y - w_k)‖_* ,
 
@@ -143,22 +177,23 @@ def robustness_radius(
     Parameters
     ----------
     estimator : object
-        A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear maps
-        and one.
+        A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear
+        transformers and such a classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
+            or (n_samples, ...)
+        Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
 
     y : array-like of shape (n_samples,), default=None
-        True labels: the radius is 0 where the prediction is wrong already. None takes the
-        predictions.
+        True labels. The radius of a misclassified sample is 0. None uses the predictions as
+        labels.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     scale : float, array-like, dict or Series, default=None
-        Perturbations of radius ε are those of `epsilon = ε * scale`, such as the features'
-        standard deviations; 0 marks a feature that can't be changed. None is 1 for all.
+        Unit of the radius for each feature, such as its standard deviation: radius ε stands for
+        `epsilon = ε * scale`. Features of scale 0 stay unperturbed. None means 1 for all features.
 
     Returns
     -------
@@ -171,7 +206,7 @@ def robustness_radius(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, or the estimator is not linear or unknown to `as_module`.
+        If X is a sparse tensor, the estimator is not linear, or `as_module` has no rule for it.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -187,39 +222,72 @@ def robustness_radius(
     True
     """
     check_is_fitted(estimator)
-    classes, y = check_classifier(estimator, X, estimator.predict(X) if y is None else y)
-    clean, module, unit = _numbers(estimator, X, unit_set(scale, norm, None, X))
+    predicted = estimator.predict(X) if y is None else y
+    classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
+    check_certifiable(estimator, "robustness_radius")
     known, labels = _indices(classes, y)
-    region = enclose_linear(module.double(), Enclosure.of(clean.double(), unit))
-    # 0 / 0: on a boundary already.
-    ratios = torch.stack([-gap / gain for gap, gain, _ in region.rivals(labels)]).amin(0)
-    return np.where(known, np.fmax(ratios.numpy(), 0), 0.0)
+    radii = np.zeros(len(y))
+    try:
+        for rows, batch, module, unit, _ in _batches(estimator, X, unit_set(scale, norm, None, X)):
+            region = enclose_linear(module, Enclosure.of(batch, unit))
+            rivals = region.rivals(labels[rows])
+            # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
+            ratios = torch.stack([-gap / gain for gap, gain, _ in rivals]).amin(0)
+            radii[rows] = np.fmax(ratios.numpy(), 0)
+    except NotLinearError as error:
+        raise TypeError(
+            "robustness_radius is known for linear models, and pipelines of linear maps before "
+            f"them, only; this {name_of(estimator)} is not linear. adversarial_accuracy_score "
+            "with attack='pgd', at several radii, bounds its accuracy from above; "
+            "certified_accuracy_score bounds that of many networks from below."
+        ) from error
+    return np.where(known, radii, 0.0)
 
 
 def unit_set(scale, norm, bounds, X):
-    """The perturbation set whose radius is one scale; see `PerturbationSet.scaled`."""
+    """The perturbation set with the scale as its radius, for `PerturbationSet.scaled`."""
     shape, columns = sample_shape(X), column_names(X)
     radius = check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
     return PerturbationSet(radius, norm, bounds, like=X)
 
 
+def _batches(estimator, X, perturbations):
+    """Iterate over batches of X in float64, each with the estimator's module for it.
+
+    Yields the positions of the rows, the rows, the module in float64, the perturbation set, and
+    the largest spacing around 1 of the numbers in which the model computes.
+    """
+    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
+    for rows, block in blocks:
+        clean, module, allowed = _numbers(estimator, block, perturbations)
+        spacing = _spacing([clean, *module.parameters(), *module.buffers()])
+        module = module.double()
+        for part in row_blocks(clean):
+            position = slice(rows.start + part.start, rows.start + part.stop)
+            yield position, clean[part].double(), module, allowed, spacing
+
+
 def _numbers(estimator, X, perturbations):
-    """X, the estimator's module, and the perturbation set of the columns of X, on the CPU."""
+    """X as a tensor, the estimator's module, and the perturbation set of X, on the CPU.
+
+    With a `ColumnTransformer`, only columns with a gradient may change.
+    """
     split = split_columns(estimator, X)
     if split is None:
         module, values = as_module(estimator, device="cpu"), numeric(X)
     else:
+        check_fixed_columns(split, perturbations)
         module, values = split.module.cpu(), split.values
         perturbations = perturbations.restricted_to(split.free)
-    return torch.from_numpy(np.array(to_numpy(values))), module, perturbations
+    return to_tensor(to_numpy(values)), module, perturbations
 
 
 def _indices(classes, y):
-    """Whether each label is among the classes, and its index there, or any where it is not."""
+    """Whether each label is among the classes, and its index; unknown labels get any index."""
     known = np.isin(y, classes)
     return known, torch.as_tensor(np.searchsorted(classes, y).clip(max=len(classes) - 1))
 
 
 def _spacing(tensors):
-    """The distance of neighbouring numbers around 1 in the coarsest precision of these."""
+    """The largest machine epsilon of the tensors' floating-point dtypes."""
     return max(torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.is_floating_point())

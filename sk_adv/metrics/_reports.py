@@ -1,4 +1,4 @@
-"""Many attacks at once: several radii on one model, and the copies of one model on others."""
+"""Reports: several attacks and radii on one model, and transfer of attacks between models."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from sk_adv._perturbations import as_perturbation_set, check_radius
+from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import (
     check_classifier,
     fit_surrogate,
@@ -37,20 +38,22 @@ def adversarial_report(
     scale: ArrayLike | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
     surrogate: object = None,
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
 ) -> "pd.DataFrame":
-    """Error and confidence of a classifier under several attacks of several radii.
+    """Error and confidence of a classifier under several attacks at several radii.
 
-    A single-step attack says little of a model that was trained on it, so the default sets a
-    multi-step one beside it, and each row says what no attack of its radius can exceed, where such
-    a bound is known.
+    A single-step attack says little about a model that was trained on it, so the default adds a
+    multi-step attack. Where a certificate is known, each row also has an upper bound on the error
+    under any attack of its radius.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule; or any, with a `surrogate`.
+        A fitted classifier for which `as_module` has a rule; or any other classifier, together
+        with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units.
@@ -63,21 +66,25 @@ def adversarial_report(
 
     attacks : str, callable, or sequence or mapping of these, default=("fgsm", "pgd")
         Names of attacks, or functions with the signature of `sk_adv.attacks.fgsm`. The keys of a
-        mapping name them in the report; its values can also be dicts with an attack's arguments,
-        such as `{"PGD-20": {"attack": "pgd", "attack_params": {"n_steps": 20}}}`.
+        mapping are the names in the report. Its values can also be dicts that hold the arguments
+        of an attack, such as `{"PGD-20": {"attack": "pgd", "attack_params": {"n_steps": 20}}}`.
 
     attack_params : dict or None, default=None
         Further arguments of every attack.
 
     scale : float, array-like, dict or Series, default=None
-        The radius of feature j is ε times `scale[j]`, in the units of X, such as the features'
-        standard deviations. It is given like a radius, see `sk_adv.attacks.perturb`. None is 1.
+        Unit of the radius for each feature, such as its standard deviation: radius ε stands for
+        `epsilon = ε * scale`. It is given like `epsilon` in `sk_adv.attacks.perturb`. None means 1
+        for all features.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in all shares and means.
 
     surrogate : estimator, default=None
         For models without gradients, as in `adversarial_accuracy_score`.
@@ -86,19 +93,19 @@ def adversarial_report(
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attacks run; None is where the estimator's weights are.
+        Device of the attacks. None means the device of the estimator's weights.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each radius and attack, with the columns
+        One row per radius and attack, with the columns
 
         - `epsilon` and `attack`;
         - `error`: the share of copies that are misclassified;
-        - `confidence`: the mean probability of the predicted class on these, NaN if there are
-          none or the estimator has no `predict_proba`;
-        - `certified_error`: one minus `certified_accuracy_score`, which no attack of this radius
-          exceeds, and which linear models attain; NaN where no bound is known.
+        - `confidence`: the mean probability of the predicted class over the misclassified copies;
+          NaN if no copy is misclassified or the estimator has no `predict_proba`;
+        - `certified_error`: one minus `certified_accuracy_score`. No attack of this radius has a
+          larger error; for linear models the exact attack reaches it. NaN if no bound is known.
 
     Raises
     ------
@@ -130,9 +137,10 @@ def adversarial_report(
     check_pandas_support("adversarial_report")
     import pandas as pd
 
-    # Checked before the first attack, since a report may take minutes.
+    # All arguments are checked before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
     _, y = check_classifier(estimator, X, y)
+    weight = joint_weight(y, sample_weight, None)
     unit = unit_set(scale, norm, bounds, X)
     named = resolve_attacks(attacks, attack_params)
     if surrogate is not None:
@@ -145,10 +153,9 @@ def adversarial_report(
         for name, attack in named.items():
             copies = perturb(estimator, X, y, epsilon=perturbations, attack=attack, **options)
             if certified_error is None:
-                certified_error = _certified_error(estimator, X, y, perturbations)
-            rows.append(
-                (epsilon, name, *error_and_confidence(estimator, copies, y), certified_error)
-            )
+                certified_error = _certified_error(estimator, X, y, perturbations, weight)
+            found = error_and_confidence(estimator, copies, y, weight)
+            rows.append((epsilon, name, *found, certified_error))
     return pd.DataFrame(
         rows, columns=["epsilon", "attack", "error", "confidence", "certified_error"]
     )
@@ -169,15 +176,15 @@ def transfer_error_matrix(
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
-    """Error of each classifier on adversarial copies made against each other one.
+    """Error of each classifier on adversarial copies made against each of the classifiers.
 
-    Copies made against one model fool others too. The diagonal holds the errors of models under
-    attacks on themselves.
+    Copies made against one model often fool other models too. The diagonal holds the errors of
+    the models under attacks on themselves.
 
     Parameters
     ----------
     estimators : sequence or mapping of str to estimator
-        Fitted classifiers of the same raw X; of a mapping, its values in their order.
+        Fitted classifiers of the same raw X. The values of a mapping are taken in their order.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimators' raw units.
@@ -201,18 +208,18 @@ def transfer_error_matrix(
         Valid range of X, to which the copies are clipped.
 
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        What is attacked in the place of those models for which `as_module` has no rule, as in
-        `adversarial_accuracy_score`. Without it no copies can be made against them: their rows are
-        NaN, and only their columns hold errors.
+        Classifier to attack instead of those models for which `as_module` has no rule, as in
+        `adversarial_accuracy_score`. Without a surrogate these models can't be attacked: their
+        rows are NaN, and only their columns hold errors.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the attacked estimator's weights are.
+        Device of the attack. None means the device of the attacked estimator's weights.
 
     Returns
     -------
@@ -225,8 +232,8 @@ def transfer_error_matrix(
     ValueError
         If there is no estimator, or a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `estimators` is a single one, or the attack has no parameter of one of the
-        names.
+        If X is sparse, `estimators` is a single estimator, or the attack does not accept one of
+        `attack_params`.
     sklearn.exceptions.NotFittedError
         If an estimator is not fitted.
 
@@ -248,11 +255,11 @@ def transfer_error_matrix(
     array([[0.5, 0.4],
            [nan, nan]])
     """
-    # Pipelines and forests are sequences too, of their own parts.
+    # Pipelines and forests are sequences too: of their steps and trees.
     if hasattr(estimators, "predict") or not isinstance(estimators, Iterable):
         raise TypeError(
             "estimators must be a sequence or mapping of fitted classifiers; "
-            f"got {estimators!r}. Put a single one into a list."
+            f"got {estimators!r}. Put a single classifier into a list."
         )
     estimators = list(estimators.values() if isinstance(estimators, Mapping) else estimators)
     if not estimators:
@@ -273,31 +280,34 @@ def transfer_error_matrix(
 
 
 def check_radii(epsilons):
-    """The radii as a 1-D array, each finite and at least 0, or `ValueError`."""
+    """Return the radii as a 1-D array; raise `ValueError` unless all are finite and at least 0."""
     try:
         radii = np.asarray(epsilons, dtype=float)
     except (TypeError, ValueError):
         radii = None
     if radii is None or radii.ndim != 1 or not len(radii):
         raise ValueError(
-            "epsilons must be a 1-D sequence of one radius or more, such as [0, 0.1, 0.2]; "
+            "epsilons must be a 1-D sequence of at least one radius, such as [0, 0.1, 0.2]; "
             f"got {epsilons!r}."
         )
     return check_radius(radii, name="epsilons")
 
 
-def error_and_confidence(estimator, X, y):
-    """Share of samples that are misclassified, and confidence on these, NaN if unknown."""
-    error = 1 - accuracy_score(y, estimator.predict(X))
-    knows = hasattr(estimator, "predict_proba")
-    return error, confidence_on_errors(estimator, X, y) if knows else np.nan
+def error_and_confidence(estimator, X, y, sample_weight=None):
+    """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
+    error = 1 - accuracy_score(y, estimator.predict(X), sample_weight=sample_weight)
+    if not hasattr(estimator, "predict_proba"):
+        return error, np.nan
+    return error, confidence_on_errors(estimator, X, y, sample_weight)
 
 
-def _certified_error(estimator, X, y, perturbations):
-    """One minus the certified accuracy, or NaN where there are no bounds."""
+def _certified_error(estimator, X, y, perturbations, sample_weight):
+    """One minus the certified accuracy, or NaN for a model without bounds."""
     if not is_attackable(estimator):
         return np.nan
     try:
-        return 1 - certified_accuracy_score(estimator, X, y, epsilon=perturbations)
+        return 1 - certified_accuracy_score(
+            estimator, X, y, epsilon=perturbations, sample_weight=sample_weight
+        )
     except NoBoundsError:
         return np.nan

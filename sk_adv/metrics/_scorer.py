@@ -9,8 +9,8 @@ from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
 from sk_adv._perturbations import PerturbationSet
-from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._table import resolve_attack
+from sk_adv.metrics._scores import attack_all
 
 
 def make_adversarial_scorer(
@@ -31,15 +31,15 @@ def make_adversarial_scorer(
     Parameters
     ----------
     scoring : str or callable, default="accuracy"
-        What to score on the adversarial copies: a name from
-        `sklearn.metrics.get_scorer_names`, or a scorer.
+        The score of the adversarial copies: a name from `sklearn.metrics.get_scorer_names`, or a
+        scorer.
 
     epsilon : float, array-like, dict or Series
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
-        or, for linear models, "exact", their worst case; or a function with the signature of
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact", the worst case for linear models; or a function with the signature of
         `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
@@ -52,32 +52,32 @@ def make_adversarial_scorer(
         Valid range of X, to which the copies are clipped.
 
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on the samples that are scored, and attacked in its place. A
-        `FrozenEstimator` is used as it is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on the scored samples and attacked instead of the
+        model. A `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
     callable
         A scorer `(estimator, X, y, sample_weight=None) -> float` for `GridSearchCV`,
-        `cross_validate` and their kin.
+        `cross_validate` and similar functions. With `attack="exact"`, X may be a SciPy matrix.
 
     Raises
     ------
     ValueError
         If `scoring`, `attack`, `norm`, `epsilon` or `bounds` is invalid.
     TypeError
-        If `scoring` is neither a name nor callable, or the attack has no parameter of one of the
-        names.
+        If `scoring` is neither a name nor callable, or the attack does not accept one of
+        `attack_params`.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def make_adversarial_scorer(
     >>> bool(search.fit(X, y).best_score_ > 0.8)
     True
     """
-    # Found now, and not after the first fit of a search.
+    # Errors are raised here, not after the first fit of a search.
     resolve_attack(attack, attack_params, target=target)
     PerturbationSet(epsilon, norm, bounds)
     if not isinstance(scoring, str) and not callable(scoring):
@@ -118,10 +118,10 @@ def make_adversarial_scorer(
 
 
 class _AdversarialScorer(_BaseScorer):
-    """A scorer behind an attack."""
+    """A scorer that attacks the samples first."""
 
     def __init__(self, scorer, attack):
-        # A plain function of (estimator, X, y) is a scorer too.
+        # A scorer may also be a plain function of (estimator, X, y), without these attributes.
         super().__init__(
             getattr(scorer, "_score_func", scorer),
             getattr(scorer, "_sign", 1),
@@ -132,10 +132,9 @@ class _AdversarialScorer(_BaseScorer):
         self._attack = attack
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):
-        # `method_caller` may hold predictions for the clean X, cached by a scorer beside this one.
-        return self._scorer(
-            estimator, perturb(estimator, X, y_true, **self._attack), y_true, **kwargs
-        )
+        # `method_caller` is not used: it may return cached predictions for the clean X.
+        attacked, copies = attack_all(estimator, X, y_true, **self._attack)
+        return self._scorer(attacked, copies, y_true, **kwargs)
 
     def __repr__(self):
         attack = ", ".join(

@@ -2,15 +2,22 @@
 
 import warnings
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
 
+from sk_adv._containers import dense_blocks
+from sk_adv._devices import to_numpy
+from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, perturb
+from sk_adv.attacks._table import resolve_attack
+from sk_adv.differentiable._as_module import classes_of
 
 
 def adversarial_accuracy_score(
@@ -31,19 +38,21 @@ def adversarial_accuracy_score(
 ) -> float:
     """Share of samples that are classified correctly after an attack on them.
 
-    The attack sees the true labels; samples that are wrong before it count as wrong. One minus
-    this score is the *adversarial error*. It is an upper bound on the accuracy under the worst
-    perturbation, and a poor one if the model was trained on the same attack: then let a stronger
-    attack stand beside it. For linear models `attack="exact"` is the worst perturbation.
+    The attack uses the true labels, and samples that are misclassified before the attack count as
+    errors. One minus this score is the *adversarial error*.
+
+    The score is an upper bound on the accuracy under the worst-case perturbation. The bound is
+    poor if the model was trained on the same attack: then report a stronger attack too. For linear
+    models `attack="exact"` gives the worst case itself.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any, with a
-        `surrogate`.
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
+        classifier, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -52,8 +61,8 @@ def adversarial_accuracy_score(
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
-        or, for linear models, "exact", their worst case; or a function with the signature of
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact", the worst case for linear models; or a function with the signature of
         `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
@@ -69,18 +78,18 @@ def adversarial_accuracy_score(
         Weights of the samples in the mean.
 
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
@@ -92,9 +101,9 @@ def adversarial_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not take one of the arguments, or `attack="exact"` meets a model that is not
-        linear.
+        If X is sparse and the attack not exact, `as_module` has no rule for the estimator and there
+        is no surrogate, the attack does not accept one of the arguments, or `attack="exact"` is
+        used on a model that is not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -112,9 +121,10 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
-    _, labels = check_classifier(estimator, X, y)
+    accept_sparse = can_be_sparse(attack, surrogate)
+    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
     weight = joint_weight(labels, sample_weight, None)
-    copies = perturb(
+    attacked, copies = attack_all(
         estimator,
         X,
         labels,
@@ -128,7 +138,64 @@ def adversarial_accuracy_score(
         random_state=random_state,
         device=device,
     )
-    return float(accuracy_score(labels, estimator.predict(copies), sample_weight=weight))
+    return float(accuracy_score(labels, attacked.predict(copies), sample_weight=weight))
+
+
+def can_be_sparse(attack, surrogate):
+    """Whether an attack takes a sparse X: the exact one needs dense copies of few rows at a time.
+
+    Others could be run in the same way, but would take long.
+    """
+    return surrogate is None and resolve_attack(attack).attack.is_exact
+
+
+def attack_all(estimator, X, y, **options):
+    """A classifier and samples, such that its answers to them are those to adversarial copies.
+
+    For a dense X they are the estimator and the copies, for a sparse X an `UnderAttack` and X.
+    """
+    if sparse.issparse(X) and can_be_sparse(options["attack"], options["surrogate"]):
+        radius = {name: options.pop(name) for name in ("epsilon", "norm", "bounds")}
+        return UnderAttack(estimator, y, as_perturbation_set(**radius, X=X), options), X
+    return estimator, perturb(estimator, X, y, **options)
+
+
+class UnderAttack:
+    """A fitted classifier whose answers are those to adversarial copies of a sparse X.
+
+    The copies of a sparse matrix are dense, so they are made for a block of rows at a time.
+    """
+
+    def __init__(self, estimator, y, perturbations, options):
+        self._estimator, self._y = estimator, np.asarray(to_numpy(y))
+        self._perturbations, self._options = perturbations, options
+
+    def __getattr__(self, name):
+        value = getattr(self._estimator, name)
+        if name not in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            return value
+
+        # Scorers read the name of the method.
+        @wraps(value)
+        def answer(X):
+            return self._ask(value, X)
+
+        return answer
+
+    def _ask(self, method, X):
+        answers = [
+            method(
+                perturb(
+                    self._estimator,
+                    block,
+                    self._y[rows],
+                    epsilon=self._perturbations,
+                    **self._options,
+                )
+            )
+            for rows, block in dense_blocks(X)
+        ]
+        return np.concatenate(answers)
 
 
 def adversarial_confidence(
@@ -141,21 +208,22 @@ def adversarial_confidence(
     attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
     target: object = None,
     surrogate: object = None,
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
 ) -> float:
-    """Confidence on errors: mean probability of the predicted class where it is wrong.
+    """Confidence on errors: mean probability of the predicted class over misclassified copies.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any, with a
-        `surrogate`.
+        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any other
+        with `predict_proba`, together with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -165,8 +233,8 @@ def adversarial_confidence(
         confidence on clean errors.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient"
-        or, for linear models, "exact", their worst case; or a function with the signature of
+        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
+        or "exact", the worst case for linear models; or a function with the signature of
         `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
@@ -178,32 +246,36 @@ def adversarial_confidence(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in the mean.
+
     target : label, default=None
-        The class to move towards, in place of away from the true one.
+        Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: an estimator that `as_module` knows, which is fitted to the
-        model's own predictions on X and attacked in its place. A `FrozenEstimator` is used as it
-        is.
+        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
+        is fitted to the model's own predictions on X and attacked instead of the model. A
+        `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
 
     device : str or torch.device, default=None
-        Where the attack runs; None is where the estimator's weights are.
+        Device of the attack. None means the device of the estimator's weights.
 
     Returns
     -------
     float
-        In [0, 1]; NaN, with an `UndefinedMetricWarning`, if no copy is misclassified.
+        The confidence, in [0, 1]. If no copy is misclassified, it is NaN and an
+        `UndefinedMetricWarning` is issued.
 
     Raises
     ------
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, the estimator has no `predict_proba`, or `as_module` has no rule for it
-        and there is no surrogate.
+        If X is sparse and the attack not exact, the estimator has no `predict_proba`, or
+        `as_module` has no rule for it and there is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -218,9 +290,15 @@ def adversarial_confidence(
     True
     """
     if not hasattr(estimator, "predict_proba"):
-        raise TypeError(f"estimator must have predict_proba; {type(estimator).__name__} does not.")
-    _, labels = check_classifier(estimator, X, y)
-    copies = perturb(
+        raise TypeError(
+            "estimator must have predict_proba, for the confidence; got "
+            f"{type(estimator).__name__}, which has none. Use "
+            "adversarial_accuracy_score instead."
+        )
+    accept_sparse = can_be_sparse(attack, surrogate)
+    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
+    weight = joint_weight(labels, sample_weight, None)
+    attacked, copies = attack_all(
         estimator,
         X,
         labels,
@@ -234,7 +312,7 @@ def adversarial_confidence(
         random_state=random_state,
         device=device,
     )
-    confidence = confidence_on_errors(estimator, copies, labels)
+    confidence = confidence_on_errors(attacked, copies, labels, weight)
     if np.isnan(confidence):
         warnings.warn(
             "No adversarial copy is misclassified, so the confidence on errors is undefined and "
@@ -245,8 +323,9 @@ def adversarial_confidence(
     return confidence
 
 
-def confidence_on_errors(estimator, X, y):
-    """Mean probability of the predicted class where it is wrong; NaN if it is nowhere."""
+def confidence_on_errors(estimator, X, y, sample_weight=None):
+    """Mean probability of the predicted class over misclassified samples; NaN without any."""
     probability = np.asarray(estimator.predict_proba(X))
-    wrong = np.asarray(estimator.classes_)[probability.argmax(axis=1)] != np.asarray(y)
-    return float(probability[wrong].max(axis=1).mean()) if wrong.any() else float("nan")
+    predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
+    weight = (predicted != np.asarray(y)) * (1.0 if sample_weight is None else sample_weight)
+    return float(np.average(probability.max(axis=1), weights=weight)) if weight.any() else np.nan

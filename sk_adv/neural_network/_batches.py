@@ -1,4 +1,4 @@
-"""Batches without work a sample: from tensors on the device, or read from a memory map."""
+"""Mini-batches taken by index, from tensors on the device or from a memory map."""
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ class WeightedData(torch.utils.data.Dataset):
     X : torch.Tensor or numpy.memmap of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,), int64
     weight : torch.Tensor of shape (n_samples,) or None
-        None means 1 each.
+        None means weight 1 for all samples.
     rows : ndarray of shape (n_samples,) or None
-        Which rows of X are meant; None means all of them.
+        The rows of the memory map X that are used. None means all rows.
     dtype : torch.dtype or None, default=torch.float32
-        Of the batches of a memory map; None leaves them as they are.
+        The dtype of batches from a memory map. None leaves them as they are.
     """
 
     def __init__(self, X, y, weight=None, rows=None, dtype=torch.float32):
@@ -30,7 +30,7 @@ class WeightedData(torch.utils.data.Dataset):
         return len(self.y)
 
     def __getitem__(self, rows):
-        """Rows of X, with their labels, or pairs of labels and weights."""
+        """Return (X, y) of some rows, or (X, (y, weight)) if there are weights."""
         if isinstance(self.X, torch.Tensor):
             X = self.X[rows]
         else:
@@ -76,19 +76,19 @@ class WeightedSamples(torch.utils.data.Dataset):
 
 
 class TensorBatches:
-    """Batches taken by index, from tensors where they lie, or from a memory map on disk.
+    """Mini-batches taken by index, from tensors on their device or from a memory map on disk.
 
-    The order is the same for both.
+    The order of the samples is the same in both cases.
 
     Parameters
     ----------
     data : WeightedData
 
     batch_size : int
-        Samples a batch; the last one may hold fewer.
+        Number of samples per batch. The last batch may be smaller.
 
     shuffle : bool, default=False
-        Whether to draw a new order for each pass, from torch's random state of the CPU.
+        Whether to draw a new order for each epoch, from torch's random state of the CPU.
     """
 
     def __init__(self, data, batch_size, shuffle=False):
@@ -115,23 +115,23 @@ class TensorBatches:
 
 
 def read_rows(X, rows):
-    """Some rows of a memory map, in the byte order of this machine."""
+    """Read rows of a memory map, in the byte order of this machine."""
     return np.array(X[rows], dtype=X.dtype.newbyteorder("="))
 
 
 def check_finite(block, start):
-    """Raise `ValueError` if rows of a memory map hold NaN or infinity, `start` being the first."""
+    """Raise `ValueError` if rows of a memory map, from row `start` on, hold NaN or infinity."""
     if not np.isfinite(block).all():
         raise ValueError(
-            "Input X contains NaN or infinity, somewhere in rows "
-            f"{start} to {start + len(block) - 1} of the memory map."
+            f"Input X contains NaN or infinity in rows {start} to {start + len(block) - 1} of the "
+            "memory map: impute or drop these values."
         )
 
 
 def as_weighted_data(dataset, device, dtype=torch.float32):
-    """The tensors of a skorch dataset on a device, or None where it is no pair of arrays.
+    """Move the arrays of a skorch dataset to a device; return None if it holds other data.
 
-    A `numpy.memmap` stays on disk, and gives batches of type `dtype` if it holds no integers.
+    A `numpy.memmap` stays on disk, and its batches have the dtype `dtype` unless it holds integers.
     """
     if isinstance(dataset, WeightedData):
         return dataset
@@ -147,7 +147,7 @@ def as_weighted_data(dataset, device, dtype=torch.float32):
         return None
     X, y = dataset.X, dataset.y
     if y is None and _is_numeric(X):
-        # Predictions know no labels, and go to the device batch by batch.
+        # Without labels, in a prediction, they don't matter, and X is moved batch by batch.
         y, device = np.zeros(len(X), dtype=np.int64), None
     if not _is_numeric(X) or not _is_numeric(y):
         return None

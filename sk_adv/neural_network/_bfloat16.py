@@ -1,16 +1,17 @@
-"""The training step of a maxout network in bfloat16 on the CPU: little but matrix products."""
+"""The training step of a maxout network in bfloat16 on the CPU, without autograd."""
 
 import torch
 from skorch.dataset import unpack_data
 
+from sk_adv.differentiable._networks import overrides
 from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer, is_blockwise
-from sk_adv.neural_network._copies import along
+from sk_adv.neural_network._copies import fgsm_copies
 from sk_adv.neural_network._layers import Maxout, MaxoutNet, limit_norms
 from sk_adv.neural_network._parts import device_of
 
 
 def may_be_explicit(net):
-    """Whether a net is a maxout network as it comes, in bfloat16 on the CPU."""
+    """Whether `ExplicitStep` can train a net: an unmodified `MaxoutNet`, in bfloat16 on the CPU."""
     module = getattr(net, "module_", None)
     return (
         net.precision == "bfloat16"
@@ -19,6 +20,7 @@ def may_be_explicit(net):
         and all(type(layer) is Maxout for layer in module.layers)
         and type(module.output) is torch.nn.Linear
         and not any(_is_extended(part) for part in module.modules())
+        and not any(overrides(net, name) for name in ("infer", "train_step", "train_step_single"))
         and is_blockwise(net.optimizer_)
         and all(
             parameter.requires_grad
@@ -31,7 +33,7 @@ def may_be_explicit(net):
 
 
 def _is_extended(module):
-    """Whether hooks want to know of the passes that torch makes."""
+    """Whether a module has forward or backward hooks, which `ExplicitStep` would not call."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, name, None) for name in hooks)
 
@@ -41,24 +43,25 @@ def _parameters(optimizer):
 
 
 class ExplicitStep:
-    """The training step of a maxout network, with its gradient written out.
+    """The training step of a maxout network with an explicit gradient.
 
-    With z_k = W_k x + b_k the pieces of a layer, h = max_k z_k, and m what dropout multiplies h
-    by, the layer above sees m ∘ h, and from its gradient g the one on the pieces is
+    Let z_k = W_k x + b_k be the pieces of a layer, h = max_k z_k its output and m the factors of
+    dropout, so that the next layer receives m ∘ h. If g is the gradient on m ∘ h, then
 
-        δ_k = [k is the largest piece] m ∘ g ,
+        δ_k = [k is the largest piece] m ∘ g     is the gradient on the pieces,
+        Σ δ_k xᵀ                                 the gradient on W_k, summed over the samples,
+        Σ_k W_kᵀ δ_k                             the gradient on x.
 
-    that on the weights Σ δ_k xᵀ and that on x Σ_k W_kᵀ δ_k. Products are taken in bfloat16, of
-    copies of the weights that are renewed as the optimizer goes over them. The gradient on the
-    weights is one product for clean samples and adversarial copies together, which rounds their
-    sum to bfloat16 once.
+    The matrix products use bfloat16 copies of the weights, which are updated after each step of the
+    optimizer. One product gives the gradient on the weights for clean samples and adversarial
+    copies together, so that their sum is rounded to bfloat16 only once.
 
-    An object serves one epoch, within which nothing else may change the weights.
+    An object serves for one epoch. Nothing else may change the weights meanwhile.
 
     Parameters
     ----------
     net : AdversarialNet
-        See `may_be_explicit`.
+        A net that fulfils `may_be_explicit`.
     """
 
     def __init__(self, net):
@@ -73,7 +76,7 @@ class ExplicitStep:
 
     @torch.no_grad()
     def __call__(self, batch):
-        """Take one step; a dict of the mixed loss."""
+        """Take one training step on a batch; return a dict with the mixed loss."""
         net = self.net
         X, y = unpack_data(batch)
         if not X.is_floating_point():
@@ -81,16 +84,16 @@ class ExplicitStep:
         alpha, serves_both = net.alpha, net.is_fast_and_mixed_
         n_samples, n_passes = len(X), 1 + (0 < alpha < 1)
         for layer in self.layers:
-            layer.reserve(n_passes * n_samples)
+            layer.allocate(n_passes * n_samples)
         copies = None
         if alpha < 1 and not serves_both:
             with torch.enable_grad():
                 copies = net._craft(X, y)
         loss, rows = 0, slice(0, n_samples)
         if alpha > 0:
-            loss, slope = self._pass(X, y, alpha, rows, reaches_input=serves_both)
+            loss, slope = self._pass(X, y, alpha, rows, needs_input_gradient=serves_both)
             if serves_both:
-                copies = along(slope.to(X.dtype), X, net.perturbation_)
+                copies = fgsm_copies(slope.to(X.dtype), X, net.perturbation_)
             rows = slice(n_samples, 2 * n_samples)
         if alpha < 1:
             loss = loss + self._pass(copies, y, 1 - alpha, rows)[0]
@@ -98,24 +101,26 @@ class ExplicitStep:
             layer.update(self.optimizer, n_passes * n_samples)
         return {"loss": loss}
 
-    def _pass(self, X, y, share, rows, *, reaches_input=False):
-        """A share of the loss at X, its gradient on X, and what the gradient on the weights needs.
+    def _pass(self, X, y, share, rows, *, needs_input_gradient=False):
+        """Run a forward and a backward pass, and store the layers' inputs and gradients.
 
         Parameters
         ----------
         X : torch.Tensor of shape (n_samples, n_features)
         y : torch.Tensor, or pair of labels and weights
         share : float
-            What the loss is multiplied by.
+            Factor of the loss.
         rows : slice
-            Where the layers keep inputs and slopes of these samples.
-        reaches_input : bool, default=False
-            Whether the gradient on X is wanted.
+            The rows of the layers' memory for these samples.
+        needs_input_gradient : bool, default=False
+            Whether to compute the gradient on X.
 
         Returns
         -------
         loss : torch.Tensor of shape ()
+            The loss times `share`.
         slope : torch.Tensor of shape (n_samples, n_features) or None
+            Its gradient on X.
         """
         *hidden, output = self.layers
         factors = dropout_factors(X.shape, self.input_dropout)
@@ -132,13 +137,17 @@ class ExplicitStep:
         (slope,) = torch.autograd.grad(loss, logits)
         slope = output.backward(slope, rows)
         for layer, largest, factors in reversed(passed):
-            goes_on = reaches_input or layer is not hidden[0]
-            slope = layer.backward(_scaled(slope, factors), rows, largest, goes_on=goes_on)
+            slope = layer.backward(
+                _scaled(slope, factors),
+                rows,
+                largest,
+                needs_input_gradient=needs_input_gradient or layer is not hidden[0],
+            )
         return loss.detach(), None if slope is None else _scaled(slope, first)
 
 
 class _HalfLayer:
-    """A layer of pieces, or of logits, in bfloat16 beside its float32 weights.
+    """A maxout or output layer with a bfloat16 copy of its float32 weights.
 
     Parameters
     ----------
@@ -156,54 +165,60 @@ class _HalfLayer:
         self.gradient = torch.empty_like(self.weight)
         self.inputs = self.slopes = self.weight.new_empty(0, 0)
 
-    def reserve(self, n_rows):
-        """Make room for the inputs and the slopes of so many samples."""
+    def allocate(self, n_rows):
+        """Allocate memory for the inputs and gradients of `n_rows` samples."""
         if len(self.inputs) < n_rows:
             self.inputs = self.weight.new_empty(n_rows, self.weight.shape[1])
             self.slopes = self.weight.new_empty(n_rows, self.weight.shape[0])
 
     def forward(self, X, rows):
-        """The largest piece of each unit, or the logits, at X, which is kept in some rows."""
+        """The outputs of the layer at X: the largest piece per unit, or the logits.
+
+        X and the pieces are stored in `rows` of the layer's memory.
+        """
         self.inputs[rows] = X
         pieces = self.slopes[rows]
         torch.addmm(self.bias, self.inputs[rows], self.weight.T, out=pieces)
         return pieces.unflatten(1, self.shape).amax(1) if len(self.shape) == 2 else pieces
 
-    def backward(self, slope, rows, largest=None, *, goes_on=True):
-        """From the gradient on the output the one on the input, or None unless it `goes_on`."""
+    def backward(self, slope, rows, largest=None, *, needs_input_gradient=True):
+        """Store the gradient on the pieces, given the gradient `slope` on the layer's outputs.
+
+        Returns the gradient on the layer's input, or None unless `needs_input_gradient`.
+        """
         slopes = self.slopes[rows]
         if largest is None:
             slopes.copy_(slope)
         else:
             pieces = slopes.unflatten(1, self.shape)
             torch.eq(pieces, largest.unsqueeze(1), out=pieces)
-            # Of pieces that are equally large in bfloat16 the first acts.
+            # If several pieces are equally large in bfloat16, only the first gets the gradient.
             rest = torch.ones_like(largest)
             for k in range(self.shape[0]):
                 rest.sub_(pieces[:, k].mul_(rest))
             pieces.mul_(slope.unsqueeze(1))
-        return slopes @ self.weight if goes_on else None
+        return slopes @ self.weight if needs_input_gradient else None
 
     def update(self, optimizer, n_rows):
-        """Take the optimizer's step along the gradient of the first rows that are kept."""
+        """Take a step of the optimizer, with the gradient of the first `n_rows` stored samples."""
         weight, bias = self.parameters
         slopes = self.slopes[:n_rows]
         torch.mm(slopes.T, self.inputs[:n_rows], out=self.gradient)
-        optimizer.step(weight, self.gradient, self._renew)
+        optimizer.step(weight, self.gradient, self._finish_block)
         optimizer.step(bias, slopes.sum(0, keepdim=True, dtype=torch.float32))
         self.bias.copy_(bias.detach().flatten())
 
-    def _renew(self, rows, block):
-        """Limit the norms of some rows of the weights, and copy them."""
+    def _finish_block(self, rows, block):
+        """Limit the norms of a block of updated weights, and copy the block to bfloat16."""
         if self.max_norm is not None:
             limit_norms(block, self.max_norm)
         self.weight[rows] = block
 
 
 def dropout_factors(shape, share):
-    """What dropout multiplies its inputs by, in bfloat16: 0, or 1 / (1 - share); None for none.
+    """The random factors of dropout in bfloat16, 0 or 1 / (1 - share); None if `share` is 0.
 
-    The share is rounded to a multiple of 2⁻¹⁶, as 16 random bits decide on each input.
+    The share is rounded to a multiple of 2⁻¹⁶, since 16 random bits are drawn per input.
     """
     if share == 0:
         return None

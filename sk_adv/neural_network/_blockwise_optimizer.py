@@ -1,15 +1,15 @@
-"""An optimizer's step on some rows of a weight at a time, while they lie in the cache."""
+"""Optimizer steps on blocks of a weight's rows, so that each block stays in the cache."""
 
 import torch
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-# Numbers of a weight that are updated together: with their moments they fit into the caches.
-_NUMBERS_A_BLOCK = 2**20
+# Number of weights per block. With their moments they fit into the caches.
+_NUMBERS_PER_BLOCK = 2**20
 
 
 def is_blockwise(optimizer):
-    """Whether an optimizer is one whose step can be taken on some rows at a time."""
+    """Whether `BlockwiseOptimizer` supports this optimizer and its options."""
     plain = {"amsgrad": False, "maximize": False, "differentiable": False}
     return type(optimizer) in (torch.optim.SGD, torch.optim.Adam) and all(
         group.get(name, value) == value
@@ -19,10 +19,9 @@ def is_blockwise(optimizer):
 
 
 class BlockwiseOptimizer:
-    """The step of `torch.optim.SGD` or `Adam`, taken block by block of a parameter's rows.
+    """The step of `torch.optim.SGD` or `Adam`, taken on one block of rows at a time.
 
-    The arithmetic, the settings and the state are the optimizer's own: what it knows after a step
-    is what it would know after its own `step`.
+    Weights and optimizer state after a step are the same as after the optimizer's own `step`.
 
     Parameters
     ----------
@@ -44,16 +43,17 @@ class BlockwiseOptimizer:
         parameter : torch.nn.Parameter
             Contiguous.
         gradient : torch.Tensor of shape (n_rows, n_columns)
-            Of the parameter, laid out in rows; of any floating type.
+            Its gradient, reshaped to rows, in any floating-point dtype.
         finish : callable or None, default=None
-            Called as `finish(rows, block)` with the updated block, and the rows that it has.
+            Called as `finish(rows, block)` after each block, with the slice of its rows and the
+            updated weights.
         """
         group, state = self.groups[parameter], self._state_of(parameter)
         weight = parameter.detach().view(gradient.shape)
-        # Of a scalar state, such as the number of steps, each block is given its own.
+        # Scalar state, such as the number of steps, is passed to the blocks separately.
         moments = [value.view(gradient.shape) for value in state.values() if value.ndim]
         update = _sgd_block if "momentum" in group else _adam_block
-        n_rows = max(1, _NUMBERS_A_BLOCK // gradient.shape[1])
+        n_rows = max(1, _NUMBERS_PER_BLOCK // gradient.shape[1])
         if gradient.dtype != weight.dtype and gradient.shape not in self.scratch:
             self.scratch[gradient.shape] = weight.new_empty(
                 min(n_rows, len(weight)), *weight[0].shape
@@ -70,7 +70,7 @@ class BlockwiseOptimizer:
             state["step"] += 1
 
     def _state_of(self, parameter):
-        """The optimizer's state of a parameter, begun if this is the first step."""
+        """The optimizer's state of a parameter, initialised before the first step."""
         state, group = self.optimizer.state[parameter], self.groups[parameter]
         if state:
             return state
@@ -79,7 +79,7 @@ class BlockwiseOptimizer:
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         elif group["momentum"]:
-            # The first step makes the gradient of it, which a momentum of 0 does as well.
+            # torch initialises the buffer with the first gradient, which equals a start from 0.
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state
 

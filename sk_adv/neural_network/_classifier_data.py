@@ -1,4 +1,4 @@
-"""The training data of a classifier: validated, with labels as class indices and weights."""
+"""Validation of a classifier's training data, with labels encoded as class indices."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from sk_adv._devices import to_numpy, to_tensor
-from sk_adv._validation import joint_weight
+from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.neural_network._batches import WeightedData, check_finite
 
-# Rows of a memory map that are looked at together.
+# Rows of a memory map that are checked at once.
 _BLOCK = 10_000
 
 
 @dataclass
 class TrainingData:
-    """Validated data, labels as class indices, weights or None.
+    """Validated data, with labels as class indices.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class TrainingData:
     weight : ndarray of shape (n_samples,) or None
     classes : ndarray of shape (n_classes,)
     rows : ndarray of int or None
-        The rows of a memory map that are meant; None means all of them.
+        The rows of a memory map that are used. None means all rows.
     """
 
     X: np.ndarray
@@ -38,7 +38,7 @@ class TrainingData:
     rows: np.ndarray | None = None
 
     def split(self, fraction, seed):
-        """A training part and a held-out part, stratified by class."""
+        """Split into a training part and a held-out part, stratified by class."""
         try:
             parts = train_test_split(
                 np.arange(len(self.y)), test_size=fraction, stratify=self.y, random_state=seed
@@ -46,13 +46,16 @@ class TrainingData:
         except ValueError as error:
             raise ValueError(
                 f"early_stopping=True can't hold out validation_fraction={fraction:g} of "
-                f"{len(self.y)} samples with some of each class in both parts: pass more samples, "
+                f"{len(self.y)} samples with every class in both parts: pass more samples, "
                 f"choose another fraction, or turn early_stopping off. ({error})"
             ) from error
         return tuple(self.take(np.sort(rows)) for rows in parts)
 
     def on(self, device, dtype):
-        """The data as tensors, on the device if they fit there; a memory map stays on disk."""
+        """The data as tensors on the device, or on the host if they take over half its memory.
+
+        A memory map stays on disk.
+        """
         weight = self.weight
         if weight is not None:
             weight = torch.as_tensor(weight, dtype=dtype, device=device)
@@ -65,7 +68,7 @@ class TrainingData:
         return WeightedData(X.to(device), y, weight)
 
     def take(self, rows):
-        """Some of the samples."""
+        """The data of some rows."""
         weight = None if self.weight is None else self.weight[rows]
         if isinstance(self.X, np.memmap):
             kept = rows if self.rows is None else self.rows[rows]
@@ -74,7 +77,9 @@ class TrainingData:
 
 
 def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
-    """Validate data for a classifier, and encode labels and weights.
+    """Validate the training data of a classifier, encode the labels and join the weights.
+
+    Samples of weight 0 are dropped.
 
     Raises
     ------
@@ -88,29 +93,30 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
             model, to_numpy(X), to_numpy(y), dtype=[np.float64, np.float32], reset=reset
         )
     check_classification_targets(y)
-    weight = joint_weight(y, sample_weight, model.class_weight, classes)
+    check_labels_present(y)
+    # A class whose samples all have weight 0 stays a class.
+    known = np.unique(y if classes is None else classes)
+    weight = joint_weight(y, sample_weight, model.class_weight, known)
     rows = None
     if weight is not None and not weight.all():
         rows = np.flatnonzero(weight)
         y, weight = y[rows], weight[rows]
-    known = np.unique(y if classes is None else classes)
     if not np.isin(y, known).all():
         raise ValueError(
             f"y holds labels that are not in classes={known.tolist()}: "
-            f"{np.setdiff1d(y, known).tolist()}."
+            f"{np.setdiff1d(y, known).tolist()}. Add them to classes in the first call."
         )
-    if len(known) < 2 or not len(y):
-        raise ValueError(
-            f"y must hold at least two classes with positive weight; got {len(known)} class: "
-            f"{known.tolist()}."
-        )
+    if len(known) < 2:
+        raise ValueError(f"y must hold at least two classes; got one class: {known.tolist()}.")
+    if not len(y):
+        raise ValueError("All samples have weight zero: give a positive weight to at least one.")
     if rows is not None and not isinstance(X, np.memmap):
         X, rows = X[rows], None
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)
 
 
 def _check_memory_map(model, X, y, reset):
-    """The checks of `validate_data`, block by block."""
+    """Run the checks of `validate_data` on a memory map, block by block."""
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise ValueError(
             "A memory map must hold numbers in shape (n_samples, n_features); "

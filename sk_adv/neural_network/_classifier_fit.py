@@ -1,4 +1,4 @@
-"""The fit of a classifier: its data, its trainings, and what it keeps of them."""
+"""The fit of `AdversarialMaxoutClassifier`: validation, training, and fitted attributes."""
 
 from numbers import Integral
 
@@ -8,29 +8,30 @@ from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
+from sk_adv.neural_network._checkpoint import NotSavedError
 from sk_adv.neural_network._classifier_data import check_training_data
 from sk_adv.neural_network._classifier_net import (
     choose_precision,
+    continue_from,
     make_callbacks,
     make_net,
-    take_over,
 )
-from sk_adv.neural_network._epochs import naming_batch_size
+from sk_adv.neural_network._epochs import explaining_out_of_memory
 
 
 def fit_network(model, X, y, sample_weight):
-    """Fit a classifier, with early stopping and a second training on all data if it asks for them.
+    """Fit a classifier, with early stopping and a second training on all data if requested.
 
     Returns
     -------
-    FloatingPointError, KeyboardInterrupt or None
-        What ended the training before its time; the classifier is fitted all the same.
+    FloatingPointError, KeyboardInterrupt, OSError or None
+        The error that ended the training early, if any. The classifier is fitted nevertheless.
     """
     _check_sizes(model.hidden_layer_sizes)
     if model.refit_full and not model.early_stopping:
         raise ValueError(
-            "refit_full=True trains anew for the number of epochs that early stopping finds best: "
-            "set early_stopping=True as well, or refit_full=False."
+            "refit_full=True needs the number of epochs that early stopping finds best: set "
+            "early_stopping=True as well, or refit_full=False."
         )
     device = resolve_device(model.device, X, prefer_accelerator=True)
     old = vars(model).copy()
@@ -40,7 +41,7 @@ def fit_network(model, X, y, sample_weight):
         data.weight = data.weight / data.weight.mean()
     model.classes_ = data.classes
     previous = None
-    if model.warm_start and "net_" in old and _is_like(model, old):
+    if model.warm_start and "net_" in old and _has_same_layers(model, old):
         previous = old["net_"]
     else:
         model._seed = _draw_seed(model)
@@ -49,11 +50,11 @@ def fit_network(model, X, y, sample_weight):
         train, held_out = data.split(model.validation_fraction, model._seed)
     how = {"device": device, "perturbations": perturbations, "previous": previous}
     net, failure = _train(model, train, held_out, n_epochs=model.max_iter, **how)
-    _accept(model, net)
+    _store_training(model, net)
     if held_out is not None:
         validation = dict(net.callbacks_)["validation"]
         validation.restore_best(net)
-        # A second Ctrl-C can break off the scoring of an epoch; earlier calls may not have scored.
+        # Scores are missing if Ctrl-C interrupted the scoring, or early stopping was off before.
         scores = (row.get("validation_score", np.nan) for row in net.history)
         model.validation_scores_ = [float(score) for score in scores]
         model.best_iteration_ = validation.best_epoch_ or None
@@ -61,19 +62,19 @@ def fit_network(model, X, y, sample_weight):
         if model.refit_full and is_whole:
             n_epochs = model.best_iteration_ - (len(previous.history) if previous else 0)
             refitted, failure = _train(model, data, n_epochs=n_epochs, is_refit=True, **how)
-            # A second training that was broken off leaves the network that was chosen.
+            # If the second training was interrupted, the first network is kept.
             if failure is None and not refitted.interrupt_.requested:
                 model.net_ = refitted
     return failure
 
 
 def fit_further(model, X, y, classes, sample_weight):
-    """Train a classifier for one epoch more; returns what `fit_network` does."""
+    """Train a classifier for one more epoch; the return value is that of `fit_network`."""
     _check_sizes(model.hidden_layer_sizes)
     if model.class_weight == "balanced":
         raise ValueError(
-            'partial_fit can\'t balance classes by class_weight="balanced": a chunk need not hold '
-            "them in the shares of the whole. Pass the weights as a dict, such as "
+            'partial_fit can\'t use class_weight="balanced", since the class frequencies of a '
+            "chunk may differ from those of all data. Pass the weights as a dict, such as "
             "sklearn.utils.compute_class_weight gives for all labels or a large sample of them."
         )
     device = resolve_device(model.device, X, prefer_accelerator=True)
@@ -89,11 +90,11 @@ def fit_further(model, X, y, classes, sample_weight):
         model._seed = _draw_seed(model)
     data = check_training_data(model, X, y, sample_weight, classes=classes, reset=previous is None)
     model.classes_ = data.classes
-    if previous is not None and not _is_like(model, vars(model)):
+    if previous is not None and not _has_same_layers(model, vars(model)):
         raise ValueError(
-            "partial_fit goes on with the layers of the first call, "
+            "partial_fit continues with the layers of the first call, "
             f"hidden_layer_sizes={previous.module__hidden_layer_sizes} and "
-            f"n_pieces={previous.module__n_pieces}; to change them, call fit."
+            f"n_pieces={previous.module__n_pieces}. Call fit to change them."
         )
     net, failure = _train(
         model,
@@ -104,12 +105,12 @@ def fit_further(model, X, y, classes, sample_weight):
         n_epochs=1,
         learning_rate="constant",
     )
-    _accept(model, net)
+    _store_training(model, net)
     return failure
 
 
-def _is_like(model, old):
-    """Whether an earlier fit had the same features, classes and layers."""
+def _has_same_layers(model, old):
+    """Whether the attributes `old` of a previous fit have the same features, classes and layers."""
     return (
         old["n_features_in_"] == model.n_features_in_
         and np.array_equal(old["classes_"], model.classes_)
@@ -118,6 +119,7 @@ def _is_like(model, old):
     )
 
 
+@torch.inference_mode(False)
 def _train(
     model,
     data,
@@ -130,13 +132,20 @@ def _train(
     is_refit=False,
     learning_rate=None,
 ):
-    """Train a new net, or one that goes on from an earlier; the net, and how it failed."""
+    """Train a new net, or continue the training of a previous one.
+
+    Returns
+    -------
+    net : AdversarialNet
+    failure : FloatingPointError, KeyboardInterrupt, OSError or None
+        The error that ended the training early, if any.
+    """
     precision = choose_precision(model, data, device, previous)
     dtype = torch.float64 if precision == "float64" else torch.float32
     failure = None
     # torch.manual_seed reaches the generators of all GPUs.
     random_state = torch.random.fork_rng(range(torch.cuda.device_count()))
-    with random_state, naming_batch_size(model.batch_size):
+    with random_state, explaining_out_of_memory(model.batch_size):
         torch.manual_seed(model._seed + (len(previous.history) if previous else 0))
         callbacks = make_callbacks(model, held_out and held_out.on(device, dtype), is_refit)
         net = make_net(
@@ -151,23 +160,24 @@ def _train(
         )
         net.identity_ = {
             "the class labels": model.classes_.tolist(),
-            # Without a seed of its own a training goes on whatever is drawn here.
+            # With random_state=None the seed differs in each run, so it can't identify a training.
             "the seed of random_state": None if model.random_state is None else model._seed,
         }
         if previous is not None:
-            take_over(net, previous)
+            continue_from(net, previous)
         try:
             net.partial_fit(data.on(device, dtype), None)
-        except (FloatingPointError, KeyboardInterrupt) as error:
+        except (FloatingPointError, KeyboardInterrupt, NotSavedError) as error:
             failure = error
         finally:
-            # skorch says nothing of the end of a training that an error breaks off.
+            # After an error skorch does not call `on_train_end`.
             if "progress" in dict(net.callbacks_):
                 dict(net.callbacks_)["progress"].on_train_end(net)
     return net, failure
 
 
-def _accept(model, net):
+def _store_training(model, net):
+    """Set the fitted attributes from a trained net."""
     model.net_ = net
     # The history is empty if the first epoch failed.
     losses = (row.get("train_loss") for row in net.history)
@@ -184,7 +194,7 @@ def _check_sizes(hidden_layer_sizes):
     sizes = tuple(hidden_layer_sizes)
     if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
         raise ValueError(
-            "hidden_layer_sizes must be a tuple of positive integers, one a hidden layer; "
+            "hidden_layer_sizes must be a tuple of positive integers, one per hidden layer; "
             f"got {hidden_layer_sizes!r}."
         )
     return sizes

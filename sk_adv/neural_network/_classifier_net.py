@@ -1,4 +1,4 @@
-"""The skorch net of a classifier, made from its parameters."""
+"""Construction of the skorch net of a classifier from its parameters."""
 
 import copy
 
@@ -19,7 +19,7 @@ from sk_adv.neural_network._schedules import Progress, Schedule
 
 
 def choose_precision(model, data, device, previous=None):
-    """The number format that "auto" stands for: that of an earlier net that is trained further."""
+    """Resolve `precision="auto"`; a net that is trained further keeps its precision."""
     if model.precision != "auto":
         return model.precision
     if previous is not None:
@@ -39,7 +39,7 @@ def make_net(
     callbacks=(),
     learning_rate=None,
 ):
-    """An initialised net with the parameters of a classifier and its `classes_`."""
+    """Make and initialise a net with the parameters and `classes_` of a classifier."""
     optimizer = {"optimizer": torch.optim.Adam}
     if model.solver == "sgd":
         optimizer = {
@@ -67,7 +67,7 @@ def make_net(
         attack_params=model.attack_params,
         precision=precision,
         **optimizer,
-        # One pass over the memory of weights and moments in place of a dozen.
+        # One pass over the memory of weights and moments instead of a dozen.
         optimizer__fused=True,
         lr=model.learning_rate_init,
         max_epochs=n_epochs,
@@ -88,7 +88,7 @@ def make_net(
 
 
 def make_callbacks(model, held_out, is_refit):
-    """The callbacks of one training, in the order in which they are called."""
+    """Make the callbacks of one training, in the order in which they are called."""
     stop = {"tol": model.tol, "n_iter_no_change": model.n_iter_no_change}
     callbacks = []
     if held_out is not None:
@@ -105,16 +105,16 @@ def make_callbacks(model, held_out, is_refit):
     return callbacks
 
 
-def take_over(net, previous):
-    """Give a new net the weights, the optimizer's state and the history of an earlier one.
+def continue_from(net, previous):
+    """Copy the weights, the optimizer's state and the history of a previous net to a new one.
 
-    The settings of the optimizer are the new ones; another optimizer begins without a state.
+    The new net keeps its own optimizer settings. A different optimizer starts without state.
     """
     plain_module(net).load_state_dict(plain_module(previous).state_dict())
     old, new = previous.optimizer_.state_dict(), net.optimizer_.state_dict()
     settings = previous.optimizer_.defaults.keys()
     new["param_groups"] = [
-        # What schedulers have added to a group, they want to find there.
+        # Schedulers read entries that they added to a group, such as `initial_lr`.
         {key: group[key] for key in group.keys() - settings} | new_group
         for group, new_group in zip(old["param_groups"], new["param_groups"], strict=True)
     ]

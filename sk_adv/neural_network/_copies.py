@@ -8,7 +8,7 @@ from sk_adv.attacks._objective import NO_GRADIENT
 
 
 def craft(attack, module, X, y, perturbations, *, loss):
-    """Copies by passes of their own; the module is in evaluation mode meanwhile.
+    """Make copies by passes of the attack's own, with the module in evaluation mode.
 
     Parameters
     ----------
@@ -18,18 +18,16 @@ def craft(attack, module, X, y, perturbations, *, loss):
     y : torch.Tensor of shape (n_samples,), int64
     perturbations : PerturbationSet
     loss : callable
-        What attacks of this library raise, as a function of logits and class indices.
+        A function of logits and class indices, which this library's attacks maximise.
 
     Returns
     -------
     torch.Tensor of the shape of X
     """
-    # Ten steps are enough to train on, where scores take more.
-    context = {"batch_size": len(X), "n_steps": 10}
-    if attack.attack.takes_set:
-        context["loss"] = loss
+    # Ten steps are enough for training; scores use more.
+    context = {"batch_size": len(X), "n_steps": 10, "loss": loss}
     if attack.attack.is_random:
-        # Drawn from torch's random state, so that the seed of the training fixes the attack.
+        # Drawn from torch's random state, so that the seed of the training also seeds the attack.
         context["random_state"] = int(torch.randint(2**31 - 1, ()))
     with evaluating(module):
         copies = attack(module, X, y, perturbations, **context)
@@ -42,16 +40,17 @@ def craft(attack, module, X, y, perturbations, *, loss):
     return copies
 
 
-def along(gradient, X, perturbations):
-    """Copies one step along a gradient that is known already; None where there is none."""
+def fgsm_copies(gradient, X, perturbations):
+    """Copies by one step of FGSM along a known gradient; `TypeError` if the gradient is None."""
     if gradient is None:
         raise TypeError(NO_GRADIENT)
-    return perturbations.clip(X.detach() + perturbations.step(gradient))
+    # The radii have the precision of the training, the module may have a lower one.
+    return perturbations.clip(X.detach() + perturbations.step(gradient).to(X.dtype))
 
 
 @contextmanager
 def evaluating(module):
-    """Evaluation mode: no dropout, and batch statistics that stay as they are."""
+    """Put a module into evaluation mode: no dropout, and fixed batch statistics."""
     was_training = module.training
     module.eval()
     try:

@@ -1,23 +1,23 @@
-"""A training step at fixed addresses, which CUDA replays as one graph."""
+"""A training step that is captured and replayed as one CUDA graph."""
 
 import torch
 
 from sk_adv.neural_network._batches import TensorBatches
 from sk_adv.neural_network._parts import device_of
 
-# Steps that run eagerly before the capture, so that all memory is laid out.
+# Steps that run eagerly before the capture, so that all memory is allocated.
 _N_EAGER = 3
 
 
 def may_be_captured(net, batches):
-    """Whether the steps of a net on CUDA are the same from batch to batch."""
+    """Whether a net's training step on CUDA runs the same operations for every batch."""
     return (
         device_of(net).type == "cuda"
         and isinstance(batches, TensorBatches)
         and isinstance(batches.data.X, torch.Tensor)
-        # Data that does not fit stays in the host's memory.
+        # Data that does not fit on the device stays in the host's memory.
         and batches.data.X.device.type == "cuda"
-        # Other attacks read figures back from the device, or draw numbers on the host.
+        # Other attacks read values back from the device, or draw random numbers on the host.
         and (net.is_fast_and_mixed_ or net.alpha == 1)
         and not net.compile
         and all(
@@ -27,19 +27,20 @@ def may_be_captured(net, batches):
 
 
 class CudaGraphStep:
-    """Training steps on whole batches that read their rows from, and leave their loss, in place.
+    """Training steps that read the row numbers from, and write the loss to, fixed tensors.
 
-    On CUDA the first steps run eagerly, then one is captured in a CUDA graph and replayed for
-    each batch, at the cost of a single launch. Elsewhere all steps run eagerly.
+    On CUDA the first steps run eagerly. Then one step is captured in a CUDA graph and replayed for
+    each batch, which costs a single launch. On other devices all steps run eagerly. A last batch
+    of fewer samples runs eagerly too.
 
-    The graph holds numbers such as the learning rate as they are at the capture, so an object
-    serves one epoch, within which they may not change.
+    The graph holds numbers such as the learning rate with their values at the capture. So an object
+    serves for one epoch, in which they must not change.
 
     Parameters
     ----------
     net : AdversarialNet
     data : WeightedData
-        With tensors on the net's device.
+        The training data, as tensors on the net's device.
     batch_size : int
     """
 
@@ -54,12 +55,12 @@ class CudaGraphStep:
                 group["capturable"] = self.device.type == "cuda"
 
     def steps(self, batches_of_rows):
-        """Take a step for each batch of row numbers; yields its loss and its size."""
+        """Take a step per batch of row numbers, and yield its loss and its size."""
         for rows in batches_of_rows:
             yield self(rows).clone(), len(rows)
 
     def __call__(self, rows):
-        """Train on some rows; their loss, a tensor that the next call overwrites."""
+        """Train on some rows; return their loss, a tensor that the next call overwrites."""
         if len(rows) < len(self.rows):
             return self.net.train_step(self.data[rows])["loss"].detach()
         self.rows.copy_(rows)

@@ -1,4 +1,4 @@
-"""When training stops: on a plateau of its loss, or of the score on held-out samples."""
+"""Early stopping, on a plateau of the training loss or of the score on held-out samples."""
 
 import torch
 from skorch.callbacks import Callback
@@ -7,17 +7,19 @@ from skorch.utils import to_device
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import TensorBatches
 
-# Samples that go through the network at once.
+# Number of samples per batch of the validation.
 _BATCH = 2048
 
 
 class Plateau(Callback):
-    """Stop when the training loss has not fallen by `tol` below its best for some epochs.
+    """Stop when the training loss has not improved for some epochs.
 
     Parameters
     ----------
     tol : float
+        Smallest decrease of the loss that counts as progress.
     n_iter_no_change : int
+        Training stops after more than this number of epochs without progress.
     """
 
     def __init__(self, tol, n_iter_no_change):
@@ -25,44 +27,44 @@ class Plateau(Callback):
         self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
-        """Forget earlier training."""
+        """Reset the state."""
         self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, **kwargs):
-        """Count the epochs without progress, as `MLPClassifier` does."""
+        """Count the epochs without progress, as in `MLPClassifier`."""
         loss = net.history[-1, "train_loss"]
         self.n_idle_ = self.n_idle_ + 1 if loss > self.best_loss_ - self.tol else 0
         self.best_loss_ = min(loss, self.best_loss_)
         self.on_resume(net)
 
     def on_resume(self, net):
-        """Stop at once if the training that is resumed had stopped."""
+        """Stop at once if the resumed training had stopped."""
         net.stop_ = self.n_idle_ > self.n_iter_no_change
 
     def state_dict(self):
-        """What a checkpoint needs."""
+        """The state, for a checkpoint."""
         return {"best_loss_": self.best_loss_, "n_idle_": self.n_idle_}
 
     def load_state_dict(self, state):
-        """Take up the state of a checkpoint."""
+        """Restore the state from a checkpoint."""
         vars(self).update(state)
 
 
 class Validation(Callback):
-    """Score held-out samples after each epoch, keep the best weights, stop when nothing improves.
+    """Score held-out samples after each epoch, keep the best weights, and stop on a plateau.
 
-    Few samples give equal errors in many epochs; of these the one of the smallest loss is best.
+    With few samples many epochs have equal errors. Ties are broken by the smaller loss.
 
     Parameters
     ----------
     data : WeightedData
         The held-out samples, on the net's device.
     monitor : {"adversarial_error", "clean_error", "loss"}
-        What shall be small.
+        The figure to minimise.
     tol : float
-        By how much the score must become better to count as progress.
+        Smallest improvement of the score that counts as progress.
     n_iter_no_change : int
-        Epochs without progress after which training stops.
+        Training stops after more than this number of epochs without progress.
     """
 
     def __init__(self, data, monitor, tol, n_iter_no_change):
@@ -72,12 +74,12 @@ class Validation(Callback):
         self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
-        """Forget earlier training."""
+        """Reset the state."""
         self.best_score_, self.best_epoch_, self.best_weights_ = -torch.inf, len(net.history), None
         self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, **kwargs):
-        """Score the net; with "loss" the score is its negative, else an accuracy."""
+        """Score the net. The score is 1 - error, or the negative loss if `monitor="loss"`."""
         figures = self._measure(net)
         for name, figure in figures.items():
             net.history.record(f"valid_{name}", figure)
@@ -85,7 +87,7 @@ class Validation(Callback):
         score = -figure if self.monitor == "loss" else 1 - figure
         net.history.record("validation_score", score)
         if net.interrupt_.requested:
-            # Half an epoch is none.
+            # An interrupted epoch does not count.
             return
         loss = figures["loss"]
         is_tie = score == self.best_score_
@@ -99,12 +101,12 @@ class Validation(Callback):
         self.on_resume(net)
 
     def restore_best(self, net):
-        """Give the net the weights of its best epoch."""
+        """Load the weights of the best epoch into the net."""
         if self.best_weights_ is not None:
             plain_module(net).load_state_dict(self.best_weights_)
 
     def state_dict(self):
-        """What a checkpoint needs."""
+        """The state, for a checkpoint."""
         return {
             "best_score_": self.best_score_,
             "best_loss_": self.best_loss_,
@@ -114,19 +116,20 @@ class Validation(Callback):
         }
 
     def load_state_dict(self, state):
-        """Take up the state of a checkpoint."""
+        """Restore the state from a checkpoint."""
         vars(self).update(state)
 
     def on_resume(self, net):
-        """Stop at once if the training that is resumed had stopped."""
+        """Stop at once if the resumed training had stopped."""
         net.stop_ = self.n_idle_ > self.n_iter_no_change
 
     def _measure(self, net):
+        """Clean error, adversarial error and mixed loss on the held-out samples."""
         net.module_.eval()
         wrong, losses = torch.zeros(2, device=net.device), torch.zeros(2, device=net.device)
         total = 0
         for X, y in TensorBatches(self.data, _BATCH):
-            # What does not fit on the device comes from the host.
+            # Data that does not fit on the device is stored on the host.
             X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
             copies = net.copies_to_judge_by(X, y)

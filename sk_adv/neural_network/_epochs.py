@@ -1,4 +1,4 @@
-"""The training loop: epochs without bookkeeping a batch, that can be stopped and resumed."""
+"""The training loop: epochs without bookkeeping per batch, with interrupts and resumption."""
 
 import inspect
 import warnings
@@ -14,7 +14,7 @@ from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
 from sk_adv._devices import check_device, to_numpy
-from sk_adv.differentiable._networks import plain_module
+from sk_adv.differentiable._networks import Inference, plain_module, plain_modules
 from sk_adv.neural_network._batches import TensorBatches, WeightedSamples, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
 from sk_adv.neural_network._interrupts import DeferredInterrupt
@@ -26,7 +26,6 @@ from sk_adv.neural_network._net_checks import (
     check_samples,
 )
 from sk_adv.neural_network._parts import (
-    Inference,
     device_of,
     modules_of,
     optimizers_of,
@@ -38,14 +37,14 @@ from sk_adv.neural_network._parts import (
 
 
 class QuietNet(NeuralNetClassifier):
-    """A skorch classifier that reads its loss back, and tells its callbacks, once an epoch.
+    """A skorch classifier that reads its loss back, and calls its callbacks, once per epoch.
 
-    Callbacks that listen to batches or gradients are served all the same. A subclass may bring its
-    own checks (`prepare`), floating type of the data (`data_dtype`) and faster ways of taking the
-    same steps (`training_steps`).
+    If a callback listens to batches or gradients, skorch's own loop runs instead. A subclass can
+    override the checks (`prepare`), the dtype of the data (`data_dtype`) and the training steps of
+    an epoch (`training_steps`).
     """
 
-    # What a checkpoint shall compare besides the net's own parameters and data.
+    # Further properties that a checkpoint compares.
     identity_ = MappingProxyType({})
     # Whether nothing was trained since the parts were made.
     is_fresh_ = False
@@ -67,10 +66,9 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, or the device is not on this machine.
+            If a parameter of the attack is invalid, or the device is not available.
         TypeError
-            If there is something else than a callback among the callbacks, or the criterion is a
-            function.
+            If an entry of `callbacks` is not a callback, or the criterion is a function.
         """
         if self.device is not None:
             check_device(self.device)
@@ -83,10 +81,10 @@ class QuietNet(NeuralNetClassifier):
         return self
 
     def prepare(self):
-        """Get ready for a training, with the parameters as they are now."""
+        """Check the parameters and reset the state of the training loop."""
         check_counts(self)
         self.interrupt_, self.stop_ = DeferredInterrupt(), False
-        # A checkpoint holds what the other callbacks have made of an epoch, so it comes last.
+        # Checkpoints come last, so that they save the other callbacks' state after the epoch.
         self.callbacks_.sort(key=lambda pair: isinstance(pair[1], Checkpoint))
 
     def refresh(self):
@@ -175,18 +173,18 @@ class QuietNet(NeuralNetClassifier):
         return super().fit(X, y, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
-        """Train for `max_epochs` epochs more, or for what is left of them after a resumption.
+        """Train for `max_epochs` more epochs, or for the remaining ones of a resumed training.
 
         Parameters
         ----------
         X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
-            Training data, of the module's precision.
+            Training data, in the module's dtype.
 
         y : array-like of shape (n_samples,), default=None
-            Class indices, from 0 to n_classes - 1; None if X is a Dataset that gives them.
+            Class indices, from 0 to n_classes - 1. None if X is a Dataset with labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; None takes those of y.
+            All labels of all calls. None means the labels in y.
 
         sample_weight : array-like of shape (n_samples,), default=None
             What the loss of each sample is multiplied by; what `train_split` holds out is scored
@@ -203,22 +201,22 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, does not fit the samples, or a label no
-            logit, or a checkpoint is not of this training.
+            If a parameter of the attack is invalid or does not fit the samples, a label has no
+            logit, or a checkpoint belongs to another training.
         TypeError
-            If X or y is of a type that can't be trained on.
+            If X or y has an unsupported type.
         FloatingPointError
             If the training loss or a weight becomes NaN or infinite.
         MemoryError
-            If the device is full.
+            If the device runs out of memory.
         KeyboardInterrupt
-            At the second Ctrl-C; the first ends training with a `ConvergenceWarning`.
+            At the second Ctrl-C. The first one ends the training with a `ConvergenceWarning`.
         """
         if not self.initialized_:
             self.initialize()
         self.prepare()
         self.is_fresh_ = False
-        # skorch takes a list for several arrays.
+        # skorch treats a list as several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         if sample_weight is not None and _has_parameter(plain_module(self).forward):
             fit_params["sample_weight"] = sample_weight
@@ -226,30 +224,30 @@ class QuietNet(NeuralNetClassifier):
             self.sample_weight_ = _check_sample_weight(
                 to_numpy(sample_weight), np.empty(get_len(X)), ensure_non_negative=True
             )
-        with self.interrupt_, naming_batch_size(self.batch_size):
+        with self.interrupt_, explaining_out_of_memory(self.batch_size):
             try:
                 super().partial_fit(X, y, classes=classes, **fit_params)
             finally:
-                # The history keeps no epoch that was broken off amid its batches.
+                # An epoch that was interrupted between two batches is removed from the history.
                 if self.history and "train_batch_count" not in self.history[-1]:
                     self.history.pop()
                 self.sample_weight_ = None
                 for part in modules_of(self).values():
                     release_graphs(part)
-        if self.interrupt_.insisted:
-            # skorch takes it for a wish to end this training, not the search around it.
+        if self.interrupt_.repeated:
+            # skorch caught it, but it should also end a search around this training.
             raise KeyboardInterrupt
         if self.interrupt_.requested:
             warnings.warn(
-                f"Training was interrupted in epoch {len(self.history)}; the network is fitted as "
-                "far as it came.",
+                f"Training was interrupted in epoch {len(self.history)}; the network keeps the "
+                "weights that it has reached.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         return self
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train for some epochs; after a resumption, for what is left of them.
+        """Train for some epochs, or for the remaining ones of a resumed training.
 
         Parameters
         ----------
@@ -260,7 +258,7 @@ class QuietNet(NeuralNetClassifier):
             Class indices.
 
         epochs : int, default=None
-            How many; None means `max_epochs`, less those that a checkpoint has.
+            The number of epochs. None means `max_epochs`, minus those of a resumed checkpoint.
 
         **fit_params : dict
             Passed to the module's `forward`.
@@ -273,13 +271,13 @@ class QuietNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If a checkpoint is not of this training, or more than one shall be resumed.
+            If a checkpoint belongs to another training, or more than one has `resume=True`.
         """
         # Callbacks may have made another module, or changed a parameter, as the training began.
         self.refresh()
         is_trained = (self.max_epochs if epochs is None else epochs) > 0
-        # skorch's fit passes the name of its method on, which no module sees; a subclass would
-        # see a call of its `infer`.
+        # "_routing_method" comes from skorch's fit and is not passed to the module. A subclass
+        # would see a call of its `infer`.
         is_complete = fit_params.keys() <= {"_routing_method"} and not is_overridden(self, "infer")
         module = self.as_one_module()
         self.sample_shape_ = check_samples(
@@ -290,20 +288,20 @@ class QuietNet(NeuralNetClassifier):
             resumable = [checkpoint for checkpoint in checkpoints if checkpoint.resume]
             if len(resumable) > 1:
                 raise ValueError(
-                    "Training can go on from one file only; got "
-                    f"{[str(checkpoint.path) for checkpoint in resumable]}: leave resume=True on "
-                    "one Checkpoint, and turn it off on the others."
+                    "Training can resume from only one file; got "
+                    f"{[str(checkpoint.path) for checkpoint in resumable]}. Set resume=True on one "
+                    "Checkpoint only."
                 )
             epochs = self.max_epochs - sum(checkpoint.restore(self) for checkpoint in resumable)
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
     def on_epoch_begin(self, net, *args, **kwargs):
-        """Begin an epoch, unless training was asked to stop.
+        """Begin an epoch, unless the training was stopped or interrupted.
 
         Parameters
         ----------
         net : AdversarialNet
-            The net itself, as skorch passes it.
+            The net itself, which skorch passes.
 
         *args, **kwargs
             As in `skorch.NeuralNet.on_epoch_begin`.
@@ -326,7 +324,7 @@ class QuietNet(NeuralNetClassifier):
             The module itself, unless a subclass overrides `infer`.
         """
         if fit_params or is_overridden(self, "infer"):
-            return Inference(self, fit_params)
+            return Inference(self, plain_modules(self), fit_params)
         return plain_module(self)
 
     def get_split_datasets(self, X, y=None, **fit_params):
@@ -356,12 +354,12 @@ class QuietNet(NeuralNetClassifier):
         return train, valid
 
     def get_iterator(self, dataset, training=False):
-        """Batches of a dataset: of arrays and memory maps by index, else a DataLoader.
+        """Return the batches of a dataset: by index for arrays and memory maps, else a DataLoader.
 
         Parameters
         ----------
         dataset : torch.utils.data.Dataset
-            As skorch makes it of X and y.
+            The dataset that skorch makes from X and y.
 
         training : bool, default=False
             Whether the batches are for training.
@@ -369,7 +367,7 @@ class QuietNet(NeuralNetClassifier):
         Returns
         -------
         iterable
-            Of pairs (X, y), or (X, (y, weight)).
+            Pairs (X, y), or (X, (y, weight)).
         """
         prefix = "iterator_train" if training else "iterator_valid"
         options = {"batch_size": self.batch_size} | self.get_params_for(prefix)
@@ -383,7 +381,7 @@ class QuietNet(NeuralNetClassifier):
         return TensorBatches(data, size, options.get("shuffle", False))
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """One pass over the batches; its loss is read back once, at the end.
+        """Run one pass over the batches, and read the loss back once, at the end.
 
         Parameters
         ----------
@@ -394,7 +392,7 @@ class QuietNet(NeuralNetClassifier):
             Whether the weights are trained.
 
         prefix : {"train", "valid"}
-            Of the names in the history.
+            Prefix of the names in the history.
 
         step_fn : callable
             Called with each batch.
@@ -407,8 +405,8 @@ class QuietNet(NeuralNetClassifier):
         ValueError
             If there is no batch.
         FloatingPointError
-            If the training loss or a weight becomes NaN or infinite; the weights are then those
-            of the epoch before, and the optimizer begins anew.
+            If the training loss or a weight becomes NaN or infinite. The weights are then reset to
+            those of the previous epoch, and the optimizer loses its state.
         """
         if not training or iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
@@ -421,7 +419,7 @@ class QuietNet(NeuralNetClassifier):
             losses = [batch["train_loss"] for batch in self.history[-1, "batches"]]
             sizes = [1] * len(losses)
         else:
-            losses, sizes = self._run_quietly(iterator, step_fn, fit_params)
+            losses, sizes = self._run_without_events(iterator, step_fn, fit_params)
         if not losses:
             raise ValueError(
                 "There is no batch to train on: pass more samples, lower the batch size "
@@ -431,15 +429,15 @@ class QuietNet(NeuralNetClassifier):
         weights = (weight for part in modules_of(self).values() for weight in part.parameters())
         if not (np.isfinite(loss) and all(is_finite(weight.detach()) for weight in weights)):
             take_weights(self, before)
-            # Moments of the optimizer that are NaN would spoil all further training.
+            # The optimizers' moments may be NaN, which would spoil any further training.
             for optimizer in optimizers_of(self).values():
                 optimizer.state.clear()
             is_loss = not np.isfinite(loss)
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]
             raise FloatingPointError(
-                f"{what} in epoch {epoch}. The weights are those of the epoch before, or of the "
-                "best one with early_stopping. Lower the learning rate (now "
+                f"{what} in epoch {epoch}. The weights are those of the previous epoch, or of the "
+                "best epoch with early_stopping. Lower the learning rate (now "
                 f"{self._learning_rate():g}), scale the features to similar ranges, or limit the "
                 "weights (max_norm)."
             )
@@ -449,10 +447,11 @@ class QuietNet(NeuralNetClassifier):
             self.history.record("train_loss", float(loss))
             self.history.record("train_loss_best", bool(loss < best))
 
-    def _run_quietly(self, iterator, step_fn, fit_params):
-        """Train on the batches without a word to anyone; their losses, read back last, and sizes.
+    def _run_without_events(self, iterator, step_fn, fit_params):
+        """Train on the batches without calling callbacks; return their losses and sizes.
 
-        The history has a row for each batch all the same.
+        The losses are read back once, at the end. The history has a row for each batch all the
+        same.
         """
         keep_freed_memory()
         if not self.keeps_batches_ and len(self.history) > 1:
@@ -513,7 +512,7 @@ class QuietNet(NeuralNetClassifier):
 
     @property
     def data_dtype(self):
-        """The floating type of batches that are read from a memory map."""
+        """The dtype of batches that are read from a memory map."""
         return torch.float32
 
     def _learning_rate(self):
@@ -526,26 +525,26 @@ def _has_parameter(function, name="sample_weight"):
 
 
 def keep_freed_memory():
-    """Keep glibc from handing memory back to the system after each batch, only to ask for it anew.
+    """Keep glibc from returning memory to the system after each batch and requesting it again.
 
-    Its thresholds rise to the largest block that is freed, up to 32 MiB. Otherwise the page faults
-    can cost a tenth of an epoch of small batches. Other allocators don't mind.
+    Its thresholds rise to the size of the largest freed block, up to 32 MiB. Otherwise page faults
+    can take a tenth of the time of an epoch with small batches. Other allocators are not affected.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def is_finite(tensor):
-    """Whether all entries are finite; a finite sum proves it in a tenth of the time."""
+    """Whether all entries are finite; a finite sum proves this in a tenth of the time."""
     return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 
 @contextmanager
-def naming_batch_size(batch_size):
-    """Turn torch's error of a full device into a `MemoryError` that says what to try."""
+def explaining_out_of_memory(batch_size):
+    """Turn torch's out-of-memory error into a `MemoryError` that suggests a smaller batch size."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(
-            f"The device is full: lower batch_size={batch_size}, or train a smaller module. "
-            f"({error})"
+            f"The device is out of memory: lower batch_size={batch_size}, or train a smaller "
+            f"module. ({error})"
         ) from error

@@ -1,23 +1,24 @@
-"""Ctrl-C that waits for the end of a batch."""
+"""Ctrl-C that takes effect after the current batch."""
 
 import signal
 import threading
 
 
 class DeferredInterrupt:
-    """Within its context the first Ctrl-C only sets `requested`; a second one interrupts at once.
+    """A context in which the first Ctrl-C only sets `requested`; the second interrupts at once.
 
-    Signals reach the main thread only; in others the context does nothing.
+    Signals reach only the main thread. In other threads the context does nothing.
 
     Attributes
     ----------
     requested : bool
-    insisted : bool
-        Whether there was a second one.
+        Whether Ctrl-C was pressed.
+    repeated : bool
+        Whether it was pressed again.
     """
 
     def __init__(self):
-        self.requested = self.insisted = False
+        self.requested = self.repeated = False
 
     def __enter__(self):
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -32,12 +33,12 @@ class DeferredInterrupt:
 
     def _note(self, number, frame):
         if self.requested:
-            self.insisted = True
+            self.repeated = True
             raise KeyboardInterrupt
         self.requested = True
 
     def until_requested(self, items):
-        """Yield items up to the interrupt."""
+        """Yield items until Ctrl-C is pressed."""
         for item in items:
             yield item
             if self.requested:

@@ -12,10 +12,10 @@ from sk_adv.differentiable import enclose
 
 
 class Maxout(nn.Module):
-    """Units that give the largest of several linear pieces of their input.
+    """Maxout layer: each unit returns the largest of several affine functions of the input.
 
-    h_u(x) = max_k (w_kuᵀx + b_ku). Source: Goodfellow, Warde-Farley, Mirza, Courville and Bengio,
-    "Maxout Networks", ICML 2013.
+    Unit u computes h_u(x) = max_k (w_kuᵀx + b_ku). Source: Goodfellow, Warde-Farley, Mirza,
+    Courville and Bengio, "Maxout Networks", ICML 2013.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Maxout(nn.Module):
         Size of the output.
 
     n_pieces : int, default=5
-        Linear pieces of each unit.
+        Number of linear pieces per unit.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Maxout(nn.Module):
         The weights w, drawn from U(-1/√n_features, 1/√n_features).
 
     bias : torch.nn.Parameter of shape (n_pieces, n_units)
-        The offsets b, drawn likewise.
+        The biases b, drawn from the same distribution.
 
     Examples
     --------
@@ -63,23 +63,23 @@ class Maxout(nn.Module):
 
     @torch.no_grad()
     def constrain_weights(self, max_norm: float):
-        """Shrink the weights of each piece whose Euclidean norm exceeds `max_norm` to that norm.
+        """Scale the weights of each piece down to the Euclidean norm `max_norm` if they exceed it.
 
         Parameters
         ----------
         max_norm : float
-            The largest norm that is left.
+            Largest allowed norm.
         """
         limit_norms(self.weight.flatten(0, 1), max_norm)
 
     def extra_repr(self):
-        """Sizes, for the module's representation."""
+        """The sizes, for the module's `repr`."""
         n_pieces, n_units, n_features = self.weight.shape
         return f"n_features={n_features}, n_units={n_units}, n_pieces={n_pieces}"
 
 
 class MaxoutNet(nn.Module):
-    """Maxout layers with dropout, and a linear layer of logits on top.
+    """Network of maxout layers with dropout, followed by a linear layer of logits.
 
     Parameters
     ----------
@@ -90,10 +90,10 @@ class MaxoutNet(nn.Module):
         Number of logits.
 
     hidden_layer_sizes : tuple of int, default=(240, 240)
-        Units of each maxout layer.
+        Number of units per maxout layer.
 
     n_pieces : int, default=5
-        Linear pieces of each unit.
+        Number of linear pieces per unit.
 
     input_dropout : float, default=0.0
         Share of the inputs that is dropped in training.
@@ -102,13 +102,12 @@ class MaxoutNet(nn.Module):
         Share of each layer's units that is dropped in training.
 
     max_norm : float or None, default=None
-        Largest Euclidean norm of the weights into one piece of a unit, or into one logit; None
-        means no limit. `constrain_weights` keeps it, and `AdversarialNet` calls that after each
-        step.
+        Largest Euclidean norm of the weights of one piece of a unit, or of one logit. None means
+        no limit. `constrain_weights` enforces it; `AdversarialNet` calls that after each step.
 
     output_activation : {"softmax", "sigmoid"}, default="softmax"
-        What `probabilities` makes of the logits: one distribution over the classes, or an
-        independent sigmoid for each class.
+        How `probabilities` transforms the logits: to one distribution over the classes, or by an
+        independent sigmoid per class.
 
     Attributes
     ----------
@@ -165,12 +164,12 @@ class MaxoutNet(nn.Module):
         return self.output(X)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Map logits to probabilities of the classes.
+        """Map logits to class probabilities.
 
         Parameters
         ----------
         logits : torch.Tensor of shape (n_samples, n_classes)
-            What the module returns.
+            Output of the module.
 
         Returns
         -------
@@ -190,7 +189,7 @@ class MaxoutNet(nn.Module):
 
 
 def limit_norms(rows: torch.Tensor, max_norm: float) -> None:
-    """Shrink rows whose Euclidean norm exceeds `max_norm` to that norm, in place."""
+    """Scale rows whose Euclidean norm exceeds `max_norm` down to this norm, in place."""
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     rows.mul_((max_norm / norms).clamp_(max=1))
 

@@ -24,28 +24,29 @@ from sk_adv.neural_network._schedules import SCHEDULES
 class AdversarialMaxoutClassifier(
     NetworkPredictions, TorchFreeState, ClassifierMixin, BaseEstimator
 ):
-    """Maxout network trained on clean samples and on adversarial copies of them.
+    """Maxout network trained on clean samples and adversarial copies of them.
 
-    Each batch minimises
+    The training loss is
 
         J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x + η, y) ,   η = ε sign(∇ₓ J(θ, x, y)) ,
 
-    with J the cross-entropy of the softmax. The copies are made afresh for each batch, by `attack`.
+    with J the cross-entropy of the softmax. The adversarial copies x + η are made anew for each
+    mini-batch, by `attack`.
 
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(240, 240)
-        Units of each maxout layer.
+        Number of units per maxout layer.
 
     n_pieces : int, default=5
-        Linear pieces of each unit.
+        Number of linear pieces per unit.
 
     epsilon : float, array-like, dict or Series, default=0.25
         Radius of the perturbation in the units of X: one for all features, one per feature, or by
-        column name, as in `sk_adv.attacks.perturb`; 0 marks a feature that can't be changed.
+        column name, as in `sk_adv.attacks.perturb`. Features of radius 0 stay unperturbed.
 
     alpha : float, default=0.5
-        Weight of the clean loss, in [0, 1]; 1 is ordinary training, 0 purely adversarial.
+        Weight of the clean loss, in [0, 1]: 1 is ordinary training, 0 purely adversarial training.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation; with 2, η = ε ∘ (ε ∘ g) / ‖ε ∘ g‖₂ for the
@@ -55,8 +56,9 @@ class AdversarialMaxoutClassifier(
         Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     attack : str or callable, default="fgsm"
-        How the copies are made: a name from the table of attacks, or a function; see
-        `AdversarialNet`. "sign_noise" and "uniform_noise" are no adversaries but the control.
+        The attack that makes the copies: a name, such as "pgd", or a function; see
+        `AdversarialNet`. "sign_noise" and "uniform_noise" are not adversarial; they serve as the
+        control experiment.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 7}` for "pgd".
@@ -68,83 +70,84 @@ class AdversarialMaxoutClassifier(
         Share of each layer's units that is dropped in training, in [0, 1).
 
     max_norm : float or None, default=None
-        Largest Euclidean norm of the weights into one piece of a unit; None means no limit.
+        Largest Euclidean norm of the weights of one piece of a unit. None means no limit.
 
     solver : {"adam", "sgd"}, default="adam"
         The optimizer.
 
     learning_rate_init : float, default=0.001
-        Step size of the first epoch.
+        Learning rate of the first epoch.
 
     learning_rate : {"constant", "cosine", "exponential"}, default="constant"
-        How the step size goes on to the end of `max_iter` epochs: as it is, down to 0 along half a
-        cosine, or down to a hundredth by a constant factor.
+        Schedule of the learning rate over `max_iter` epochs: "constant"; "cosine", down to 0 along
+        half a cosine; or "exponential", down to a hundredth by a constant factor per epoch.
 
     momentum : float, default=0.9
-        Momentum of "sgd" (Nesterov's), in [0, 1).
+        Nesterov momentum of "sgd", in [0, 1).
 
     batch_size : int, default=100
-        Samples a training batch.
+        Number of samples per mini-batch.
 
     max_iter : int, default=200
         Largest number of epochs.
 
     tol : float, default=1e-4
-        When the training loss (with `early_stopping` the score on the held-out part) has not
-        become better by `tol` for more than `n_iter_no_change` epochs, training stops; minus
-        infinity turns that off.
+        Smallest progress. Training stops when the training loss, or with `early_stopping` the
+        score on the held-out part, has not improved by `tol` for more than `n_iter_no_change`
+        epochs. `-numpy.inf` turns this off.
 
     early_stopping : bool, default=False
-        Whether to hold out a part of the data, watch `monitor` on it in place of the training
-        loss, and keep the weights of the best epoch.
+        Whether to hold out a part of the data, use `monitor` on it instead of the training loss,
+        and keep the weights of the best epoch.
 
     validation_fraction : float, default=0.1
-        The share held out, stratified by class.
+        Share of the samples that is held out, stratified by class.
 
     n_iter_no_change : int, default=10
-        Epochs without progress that are let pass.
+        Number of epochs without progress that are allowed.
 
     monitor : {"adversarial_error", "clean_error", "loss"}, default="adversarial_error"
-        What is watched: the error under the training attack (under "fgsm" if that is noise), the
-        clean error, or J̄. Of equal errors the one with the smaller J̄ is the better.
+        Figure to minimise on the held-out part: the error under the training attack (under "fgsm"
+        if that is noise), the clean error, or J̄. Ties between errors are broken by the smaller J̄.
 
     refit_full : bool, default=False
-        After early stopping, train anew on all data for `best_iteration_` epochs, as the paper
-        does.
+        Whether to train anew on all data for `best_iteration_` epochs after early stopping, as in
+        the paper.
 
     class_weight : dict or "balanced", default=None
-        Weights of the classes, which multiply `sample_weight`. `partial_fit` takes a dict only.
+        Weights of the classes, which multiply `sample_weight`. `partial_fit` accepts only a dict.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights and the optimizer of the previous call, for
-        `max_iter` epochs more, if features and classes are the same; the attributes below count
-        the epochs of both calls.
+        Whether `fit` continues from the weights and the optimizer of the previous call, for
+        `max_iter` more epochs, if features, classes and layers are the same. The attributes below
+        then count the epochs of both calls.
 
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
-        Number format of the training; "bfloat16" keeps weights in float32. "auto" is float32, and
-        float64 for float64 data of a single batch, where it costs nothing.
+        Number format of the training. "bfloat16" keeps the weights in float32. "auto" means
+        float64 for float64 data that fits into a single batch, where this costs nothing, and else
+        float32.
 
     compile : bool, default=False
-        Whether to compile the module by `torch.compile`.
+        Whether to compile the module with `torch.compile`.
 
     callbacks : list of skorch.callbacks.Callback or None, default=None
-        Called during training, `Checkpoint` for one. In a search or a cross-validation each fit
-        gets copies of them.
+        Callbacks for the training, such as `Checkpoint`. In a search or a cross-validation each
+        fit gets copies of them.
 
     output_activation : {"softmax", "sigmoid"}, default="softmax"
-        One distribution over the classes, or an independent sigmoid for each, whose
-        cross-entropies are summed; `predict_proba` then scales them to a sum of 1.
+        "softmax": one distribution over the classes. "sigmoid": an independent sigmoid per class;
+        their cross-entropies are summed, and `predict_proba` scales them to the sum 1.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights, the held-out part, the order of the samples, dropout and random
-        attacks. The global random state of torch is left as it was.
+        attacks. The global random state of torch is not changed.
 
     device : str or torch.device, default="auto"
-        Where to train and predict. "auto" is where X lies if it is a tensor, else CUDA, then MPS,
-        then the CPU.
+        Device for training and predictions. "auto" means the device of X if it is a tensor, else
+        CUDA, MPS or the CPU, the first that is available.
 
     verbose : int, default=0
-        1: show a progress bar; 2: print a line for each epoch.
+        1: show a progress bar; 2: print one line per epoch.
 
     Attributes
     ----------
@@ -158,32 +161,36 @@ class AdversarialMaxoutClassifier(
         The mean training loss J̄ of each epoch.
 
     validation_scores_ : list of float of length `n_iter_`, or None
-        The score of each epoch on the held-out part: 1 - error, or -loss; NaN for an epoch of an
-        earlier call that has none. None without `early_stopping`.
+        The score of each epoch on the held-out part: 1 - error, or -loss. Epochs of an earlier
+        call without early stopping have NaN. The attribute is None without `early_stopping`.
 
     best_iteration_ : int or None
-        The epoch, counted from 1, whose weights were kept. None without `early_stopping`.
+        The epoch, counted from 1, whose weights are kept. It is None without `early_stopping`.
 
     n_iter_ : int
-        Number of epochs that were trained; with `refit_full` those that chose `best_iteration_`.
+        Number of epochs. With `refit_full` it counts the epochs of the first training.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------
-    sk_adv.linear_model.AdversarialLogisticRegression : The linear model, on the exact worst case.
+    sk_adv.linear_model.AdversarialLogisticRegression : Linear model trained on the exact worst
+        case.
     sk_adv.neural_network.MaxoutNet : The module.
 
     Notes
     -----
-    A `numpy.memmap` is read from disk a batch at a time and never held whole. Ctrl-C ends training
-    after the current batch and leaves a fitted estimator; a second one raises `KeyboardInterrupt`
-    at once, and leaves one too. Predictions are computed in the precision of X, so that float64
-    inputs give results that do not depend on how rows are batched.
+    A `numpy.memmap` is read from disk one batch at a time, and never loaded as a whole.
+
+    Ctrl-C ends the training after the current batch. A second Ctrl-C raises `KeyboardInterrupt` at
+    once. The estimator is fitted in both cases.
+
+    Predictions are computed in the precision of X. With float64 inputs they do not depend on how
+    rows are batched.
 
     References
     ----------
@@ -221,7 +228,7 @@ class AdversarialMaxoutClassifier(
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        # Infinite as well, but not NaN.
+        # Infinity is allowed, NaN is not.
         "tol": [Interval(Real, None, None, closed="both")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -318,10 +325,10 @@ class AdversarialMaxoutClassifier(
             Training data, dense. A `numpy.memmap` is streamed from disk.
 
         y : array-like of shape (n_samples,)
-            Class labels, of two classes at least.
+            Class labels of at least two classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples; None means 1 each.
+            Weights of the samples. None means weight 1 for all samples.
 
         Returns
         -------
@@ -331,14 +338,17 @@ class AdversarialMaxoutClassifier(
         Raises
         ------
         ValueError
-            If a parameter or the data is invalid. A previous fit is then left as it was.
+            If a parameter or the data is invalid. A previous fit then stays as it was.
         FloatingPointError
-            If the training loss becomes NaN or infinite. The estimator is then fitted, with the
-            weights of the epoch before, or of the best one with `early_stopping`.
+            If the training loss or a weight becomes NaN or infinite. The estimator is then fitted,
+            with the weights of the previous epoch, or of the best epoch with `early_stopping`.
         MemoryError
-            If the device is full.
+            If the device runs out of memory.
+        OSError
+            If a `Checkpoint` can't be written. After an epoch the estimator is then fitted, with
+            the weights reached so far.
         KeyboardInterrupt
-            At the second Ctrl-C. The estimator is then fitted, as far as training came.
+            At the second Ctrl-C. The estimator is then fitted, with the weights reached so far.
         """
         with unchanged_on_error(self):
             failure = fit_network(self, X, y, sample_weight)
@@ -354,7 +364,7 @@ class AdversarialMaxoutClassifier(
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch on some data, from the weights and the optimizer as they are.
+        """Train for one epoch on some data, from the current weights and optimizer state.
 
         Parameters
         ----------
@@ -365,22 +375,22 @@ class AdversarialMaxoutClassifier(
             Class labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed in the first call if y does not hold them.
+            All labels of all calls. It is needed in the first call unless y holds all of them.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, taken as they are, where `fit` scales them to a mean of 1.
+            Weights of the samples. Unlike in `fit`, they are not scaled to the mean 1.
 
         Returns
         -------
         self : AdversarialMaxoutClassifier
-            The estimator. Early stopping, schedules and `max_iter` are of no account here.
+            The estimator. `early_stopping`, `learning_rate` and `max_iter` have no effect here.
 
         Raises
         ------
         ValueError
             If a parameter or the data is invalid, or holds labels that are not in `classes`.
         FloatingPointError
-            If the training loss becomes NaN or infinite.
+            If the training loss or a weight becomes NaN or infinite.
         """
         with unchanged_on_error(self):
             failure = fit_further(self, X, y, classes, sample_weight)
@@ -393,6 +403,6 @@ class AdversarialMaxoutClassifier(
 def _(estimator):
     module = copy.deepcopy(plain_module(estimator.net_))
     if module.output_activation == "sigmoid":
-        # The softmax of the log-sigmoids is the sigmoids, scaled to a sum of 1.
+        # The softmax of log-sigmoids equals the sigmoids scaled to the sum 1.
         return torch.nn.Sequential(module, torch.nn.LogSigmoid())
     return module

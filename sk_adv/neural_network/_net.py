@@ -1,4 +1,4 @@
-"""AdversarialNet: skorch's classifier with an adversarial training step."""
+"""AdversarialNet: a skorch classifier with an adversarial training step."""
 
 from contextlib import nullcontext
 from numbers import Real
@@ -15,51 +15,55 @@ from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._networks import copied, network, plain_module
+from sk_adv.differentiable._networks import network, plain_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
-from sk_adv.neural_network._copies import along, craft
+from sk_adv.neural_network._copies import craft, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._epochs import QuietNet
 from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
-from sk_adv.neural_network._net_checks import naming_types, no_single_array, raise_if_out_of_range
-from sk_adv.neural_network._parts import Inference, device_of, modules_of
+from sk_adv.neural_network._net_checks import (
+    explaining_dtypes,
+    no_single_array,
+    raise_if_out_of_range,
+)
+from sk_adv.neural_network._parts import device_of, modules_of
 
 # Parameters of the attack; a callback may change them in the midst of a training.
 _OF_ATTACK = ("alpha", "epsilon", "norm", "bounds", "attack", "attack_params", "precision")
 
 
 class AdversarialNet(QuietNet):
-    """A skorch classifier that trains on clean samples and adversarial copies of them.
+    """skorch classifier that trains any torch module on clean samples and adversarial copies.
 
-    Each batch minimises
+    The training loss is
 
         J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x̃, y) ,   x̃ = x + ε sign(∇ₓ J(θ, x, y)) ,
 
-    with the copies x̃ held constant when differentiating. For any torch module, with all that
-    skorch offers: callbacks, `partial_fit`, learning-rate schedules, `module__...` parameters.
+    where the copies x̃ are constants in the gradient on θ. All features of skorch are available:
+    callbacks, `partial_fit`, learning-rate schedules, `module__...` parameters.
 
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        Maps (n_samples, ...) to logits of shape (n_samples, n_classes), or to a tuple that begins
-        with them. If it has a method `constrain_weights()`, that is called after each step of the
-        optimizer.
+        Maps (n_samples, ...) to logits of shape (n_samples, n_classes), or to a tuple whose first
+        entry are the logits. If it has a method `constrain_weights()`, this is called after each
+        step of the optimizer.
 
     *args : tuple
         Passed to `skorch.NeuralNetClassifier`.
 
     criterion : torch.nn.Module class, default=LogOddsCrossEntropy
-        The loss J of logits and class indices, which the attacks raise as well;
-        the default is the cross-entropy of the softmax.
-        `torch.nn.NLLLoss`, which is no loss of logits, is refused.
+        The loss J of logits and class indices, which the attacks maximise. The default is the
+        cross-entropy of the softmax. `torch.nn.NLLLoss` is not supported, since its input is not
+        logits.
 
     epsilon : float or array-like, default=0.25
-        Radius of the perturbation in the units of X: one for all features, or numbers that
-        broadcast to one sample.
+        Radius of the perturbation in the units of X: one for all features, or an array that
+        broadcasts to one sample.
 
     alpha : float, default=0.5
-        Weight of the clean loss, in [0, 1]; 1 is ordinary training, 0 purely adversarial.
+        Weight of the clean loss, in [0, 1]: 1 is ordinary training, 0 purely adversarial training.
 
     norm : {numpy.inf, 2}, default=numpy.inf
         The norm that bounds the perturbation.
@@ -68,50 +72,51 @@ class AdversarialNet(QuietNet):
         Valid range of X, to which the copies are clipped.
 
     attack : str or callable, default="fgsm"
-        How the copies are made: a name from the table of attacks, such as "pgd", or "sign_noise",
-        which is no adversary but the control experiment. A function is called as
+        The attack that makes the copies: a name, such as "pgd", or "sign_noise" for the control
+        experiment with noise. A function is called as
         `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)` and returns the
         copies.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 7}` for "pgd". `random_state` and
-        `batch_size` are filled in, and `loss` is the criterion for the attacks of the table.
+        `batch_size` are set by the net. For attacks given by name, `loss` is the criterion.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
         Number format of the training. "bfloat16" runs forward passes under `torch.autocast`,
-        with weights and gradients in float32. "float64" makes the module double, and wants X so.
+        with weights and gradients in float32. "float64" converts the module to float64 and needs X
+        in float64 too.
 
     **kwargs : dict
         Passed to `skorch.NeuralNetClassifier`.
 
     See Also
     --------
-    AdversarialMaxoutClassifier : A ready classifier with scikit-learn's parameters.
+    AdversarialMaxoutClassifier : A maxout network with scikit-learn's parameters.
 
     Notes
     -----
-    *Cost.* With "fgsm" and alpha in (0, 1) the backward pass through the clean loss gives the
-    gradient on the weights and the one on the input from which the copies are made, so a step
-    costs two forward and two backward passes. alpha = 1 makes no copies; alpha = 0 makes no clean
-    gradient on the weights.
+    *Cost.* With "fgsm" and alpha in (0, 1), one backward pass through the clean loss gives both
+    the gradient on the weights and the gradient on the input, from which the copies are made. A
+    training step then costs two forward and two backward passes. With alpha = 1 no copies are
+    made; with alpha = 0 there is no clean gradient on the weights.
 
     *Random layers and batch statistics.* Clean samples and copies pass through the module in
-    training mode, one after the other: each draws dropout masks of its own and updates running
-    statistics. Passes that serve no gradient on the weights ("pgd", functions, "fgsm" with
-    alpha = 0) are made in evaluation mode and leave no trace.
+    training mode, one after the other: each pass draws its own dropout masks and updates running
+    statistics. Passes that only serve the attack ("pgd", functions, "fgsm" with alpha = 0) run in
+    evaluation mode and do not update statistics.
 
-    *Randomness* comes from torch's global generators; `torch.manual_seed` fixes it.
+    *Randomness* comes from torch's global generators, which `torch.manual_seed` seeds.
 
-    *Data.* Copies are made of one array or tensor; integers become floating point numbers for it.
-    Arrays and tensors are moved to the device once and batched by index, without work a sample;
-    the loss is read back once an epoch. A `numpy.memmap` is read a batch at a time, and any other
-    torch `Dataset` goes through skorch's `DataLoader`. Callbacks that listen to batches or
-    gradients are served, at the price of reading the loss back after each batch.
+    *Data.* X must be a single array or tensor if copies are made; integers are then converted to
+    floating point. Arrays and tensors are moved to the device once and batched by index, without
+    work per sample, and the loss is read back once per epoch. A `numpy.memmap` is read one batch
+    at a time. Any other torch `Dataset` is loaded by skorch's `DataLoader`. With callbacks that
+    listen to batches or gradients, the loss is read back after each batch.
 
-    *Stopping.* Ctrl-C ends training after the current batch, and leaves a usable net with a
-    `ConvergenceWarning`; a second one raises `KeyboardInterrupt` at once. A loss or a weight that
-    is NaN or infinite raises `FloatingPointError`, with the weights set back to those of the epoch
-    before.
+    *Stopping.* Ctrl-C ends the training after the current batch with a `ConvergenceWarning`, and
+    the net can be used. A second Ctrl-C raises `KeyboardInterrupt` at once. If the loss or a
+    weight becomes NaN or infinite, the weights are reset to those of the previous epoch and a
+    `FloatingPointError` is raised.
 
     References
     ----------
@@ -161,7 +166,7 @@ class AdversarialNet(QuietNet):
         self.precision = precision
 
     def initialize_module(self):
-        """Make the module, in the precision of the training.
+        """Make the module, in the training precision.
 
         Returns
         -------
@@ -184,25 +189,25 @@ class AdversarialNet(QuietNet):
         Raises
         ------
         ValueError
-            If a parameter of the attack is invalid, or the device is not on this machine.
+            If a parameter of the attack is invalid, or the device is not available.
         TypeError
-            If there is something else than a callback among the callbacks, or the criterion is a
-            function.
+            If an entry of `callbacks` is not a callback, or the criterion is a function.
         """
         super().initialize()
-        # skorch moves these when a net from a GPU is loaded where there is none.
+        # skorch moves these when a net from a GPU is loaded on a machine without one.
         self.cuda_dependent_attributes_ = [*self.cuda_dependent_attributes_, "perturbation_"]
         return self
 
     @property
     def data_dtype(self):
-        """The floating type of the samples."""
+        """The dtype of the samples."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
     def training_steps(self, iterator, step_fn, **fit_params):
-        """Take a training step on each batch of an epoch, in the fastest way that there is.
+        """Take a training step on each batch of an epoch, by the fastest available method.
 
-        On CUDA a graph is replayed; a maxout network in bfloat16 on the CPU goes without autograd.
+        On CUDA a graph is replayed. A maxout network in bfloat16 on the CPU is trained without
+        autograd.
 
         Parameters
         ----------
@@ -210,7 +215,7 @@ class AdversarialNet(QuietNet):
             The batches.
 
         step_fn : callable
-            The ordinary step.
+            The ordinary training step.
 
         **fit_params : dict
             Passed to `step_fn`.
@@ -218,7 +223,7 @@ class AdversarialNet(QuietNet):
         Returns
         -------
         iterator
-            Of pairs of the loss, summed over the samples of a batch, and their number.
+            Pairs of the loss of a batch and its number of samples.
         """
         self.refresh()
         if not fit_params and may_be_captured(self, iterator):
@@ -229,7 +234,7 @@ class AdversarialNet(QuietNet):
         return super().training_steps(iterator, step_fn, **fit_params)
 
     def prepare(self):
-        """Check the perturbation's parameters and put them where the batches will be."""
+        """Check the parameters, and move the perturbation set to the device."""
         super().prepare()
         self._check_parts()
         if self.is_fresh_:
@@ -251,13 +256,13 @@ class AdversarialNet(QuietNet):
         criterion = getattr(self, "criterion_", None)
         if isinstance(criterion, torch.nn.NLLLoss):
             raise ValueError(
-                "criterion=NLLLoss takes the logarithms of probabilities, where the module gives "
-                "logits: pass torch.nn.CrossEntropyLoss, or leave the default."
+                "criterion=NLLLoss needs logarithms of probabilities, but the module returns "
+                "logits: pass torch.nn.CrossEntropyLoss, or keep the default."
             )
         is_mean = getattr(criterion, "reduction", None) != "none"
         if not (is_mean or is_overridden(self, "get_loss")):
             raise ValueError(
-                "criterion__reduction='none' gives a loss a sample, where training needs that of a "
+                "criterion__reduction='none' gives one loss per sample, but training needs one per "
                 "batch: leave it at 'mean'."
             )
 
@@ -273,16 +278,16 @@ class AdversarialNet(QuietNet):
         _, present = module_device_and_dtype(self.as_one_module(), dtype)
         if dtype == torch.float64 and present != dtype:
             raise ValueError(
-                "precision='float64' was set after the module was made: call fit or initialize, "
-                "which make a new one."
+                "precision='float64' was set after the module was made: call fit or initialize to "
+                "make a new module."
             )
-        # The shape of a sample is not known yet: `check_samples` compares with it.
+        # The shape of a sample is not known yet; `check_samples` checks it later.
         perturbations = as_perturbation_set(self.epsilon, self.norm, self.bounds, None)
         self.perturbation_ = perturbations.to(device_of(self), dtype)
         self.settings_ = self._settings()
 
     def train_step(self, batch, **fit_params):
-        """One step of the optimizer on one batch, within the module's constraints.
+        """Take one step of the optimizer on one batch, then constrain the weights.
 
         Parameters
         ----------
@@ -305,7 +310,7 @@ class AdversarialNet(QuietNet):
         return step
 
     def train_step_single(self, batch, **fit_params):
-        """Compute the mixed loss of one batch and add its gradient to the weights'.
+        """Compute the mixed loss of one batch, and add its gradient to that of the weights.
 
         Parameters
         ----------
@@ -318,8 +323,8 @@ class AdversarialNet(QuietNet):
         Returns
         -------
         dict
-            The `loss` J̄, and the module's output as `y_pred`: on the clean batch, or on the
-            copies if alpha is 0.
+            The `loss` J̄, and the module's output `y_pred` on the clean batch, or on the copies if
+            alpha is 0.
         """
         if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
@@ -338,7 +343,7 @@ class AdversarialNet(QuietNet):
             loss = alpha * clean
             loss.backward()
         if serves_both:
-            copies = along(X.grad, X, self.perturbation_)
+            copies = fgsm_copies(X.grad, X, self.perturbation_)
         if alpha < 1:
             output, adversarial = self._loss(copies, y, **fit_params)
             adversarial = (1 - alpha) * adversarial
@@ -373,7 +378,7 @@ class AdversarialNet(QuietNet):
         return is_fast and 0 < self.alpha < 1
 
     def copies_to_judge_by(self, X, y):
-        """Copies by the training attack, or by "fgsm" if that does not ask the module.
+        """Copies by the training attack, or by "fgsm" if that attack is noise.
 
         Parameters
         ----------
@@ -388,11 +393,11 @@ class AdversarialNet(QuietNet):
         torch.Tensor of the shape of X
             The copies.
         """
-        asks_module = self.attack_.attack.needs == "module"
-        return self._craft(X, y, self.attack_ if asks_module else resolve_attack("fgsm"))
+        is_noise = self.attack_.attack.needs == "nothing"
+        return self._craft(X, y, resolve_attack("fgsm") if is_noise else self.attack_)
 
     def _craft(self, X, y, attack=None, **fit_params):
-        """Copies by an attack that raises the criterion, in passes of its own."""
+        """Copies by an attack that maximises the criterion, in passes of its own."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
         criterion = getattr(self, "criterion_", None)
         if is_softmax_cross_entropy(criterion):
@@ -403,7 +408,7 @@ class AdversarialNet(QuietNet):
         return craft(attack or self.attack_, module, X, labels, self.perturbation_, loss=loss)
 
     def _loss(self, X, y, **fit_params):
-        """Output and mean loss of the module in its present mode."""
+        """Output and mean loss of the module in its current mode."""
         is_half = self.precision == "bfloat16"
         device = device_of(self).type if is_half else None
         with torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
@@ -414,15 +419,15 @@ class AdversarialNet(QuietNet):
         return output, self.get_loss(output, y, X=X, training=is_training)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Mean loss of a batch, in which samples may have weights.
+        """Mean loss of a batch, whose samples may have weights.
 
         Parameters
         ----------
         y_pred : torch.Tensor of shape (n_samples, n_classes), or tuple that begins with it
             Logits.
 
-        y_true : torch.Tensor of shape (n_samples,), or pair of it and weights of that shape
-            Class indices.
+        y_true : torch.Tensor of shape (n_samples,), or pair of such tensors
+            Class indices, or class indices and sample weights.
 
         *args, **kwargs
             As in `skorch.NeuralNetClassifier.get_loss`.
@@ -435,14 +440,14 @@ class AdversarialNet(QuietNet):
         Raises
         ------
         ValueError
-            If there is a label without a logit.
+            If a label has no logit.
         """
         if isinstance(y_true, (tuple, list)):
             labels, weight = (to_device(part, self.device) for part in y_true)
             return (weight * self._loss_of_each(y_pred, labels, *args, **kwargs)).mean()
         if isinstance(y_true, Tensor) and not y_true.is_floating_point():
             y_true = y_true.long()
-        # As skorch does when it predicts.
+        # The first of several outputs holds the logits, as in skorch.
         logits = y_pred[0] if isinstance(y_pred, tuple) else y_pred
         try:
             return super().get_loss(logits, y_true, *args, **kwargs)
@@ -485,7 +490,7 @@ class AdversarialNet(QuietNet):
         return super().validation_step((self.as_samples(X), y), **fit_params)
 
     def evaluation_step(self, batch, training=False):
-        """The module's output for one batch, without a gradient unless in training mode.
+        """Return the module's output for one batch, with a gradient only if `training`.
 
         Parameters
         ----------
@@ -503,13 +508,13 @@ class AdversarialNet(QuietNet):
         Raises
         ------
         TypeError
-            If X is of another floating type than the module.
+            If X and the module have different floating-point dtypes.
         """
         self.check_is_fitted()
         X, y = unpack_data(batch)
         X = self.as_samples(X)
         _, dtype = module_device_and_dtype(self.as_one_module())
-        with naming_types(X, dtype):
+        with explaining_dtypes(X, dtype):
             return super().evaluation_step((X, y), training=training)
 
     def predict(self, X):
@@ -518,7 +523,7 @@ class AdversarialNet(QuietNet):
         Parameters
         ----------
         X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
-            Samples, of the module's precision.
+            Samples, in the module's dtype.
 
         Returns
         -------
@@ -528,13 +533,7 @@ class AdversarialNet(QuietNet):
         return to_numpy(super().predict(X))
 
 
-@as_module.register(AdversarialNet)
+@as_module.register(AdversarialNet, refuse=refuse_other_predictions)
 def _(estimator):
-    # Logits whatever the criterion, where skorch's own nets are told apart by it.
-    if not is_overridden(estimator, "infer"):
-        return network(estimator)
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
-    for name, part in modules_of(estimator).items():
-        vars(twin)[f"{name}_"] = copied(part)
-    return Inference(twin)
+    # For plain skorch nets the criterion decides whether outputs are logits; here they always are.
+    return network(estimator)

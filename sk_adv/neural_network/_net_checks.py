@@ -1,4 +1,4 @@
-"""What can be told of a net and its data before the first epoch."""
+"""Checks of a net and its data before the first epoch."""
 
 import inspect
 import warnings
@@ -27,7 +27,7 @@ _METHODS += ["initialize", "set_params"]
 
 
 def check_callbacks(callbacks):
-    """Raise `TypeError` if something else than a callback is among skorch's `callbacks`."""
+    """Raise `TypeError` unless all entries of `callbacks` are skorch callbacks."""
     if callbacks is None or callbacks == "disable":
         return
     if not isinstance(callbacks, (list, tuple)):
@@ -43,7 +43,7 @@ def check_callbacks(callbacks):
 
 
 def check_criterion(net):
-    """Raise `TypeError` if the criterion is a loss function, where one that makes it is meant."""
+    """Raise `TypeError` if the criterion is a loss function, not a function that returns one."""
     if not inspect.isroutine(net.criterion):
         return
     try:
@@ -57,50 +57,51 @@ def check_criterion(net):
 
 
 def check_counts(net):
-    """Raise an error if a batch size or the number of epochs of a net is no count."""
+    """Raise an error unless the batch sizes and the number of epochs of a net are valid."""
     for name in ("batch_size", "iterator_train__batch_size", "iterator_valid__batch_size"):
-        # skorch takes -1 for all samples at once, and torch None for a dataset of whole batches.
+        # In skorch -1 means all samples in one batch; in torch None means that the dataset holds
+        # whole batches.
         if getattr(net, name, -1) not in (-1, None):
             check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
 
 def raise_if_out_of_range(labels, logits, error):
-    """Raise `ValueError` if labels without a logit are what caused an error."""
+    """Raise `ValueError` from `error` if it was caused by labels without a logit."""
     if not isinstance(labels, torch.Tensor) or logits.ndim != 2:
         return
     n_classes = logits.shape[1]
     wrong = labels[(labels < 0) | (labels >= n_classes)]
     if len(wrong):
         raise ValueError(
-            f"y must hold class indices from 0 to {n_classes - 1}, as the module gives "
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
             f"{n_classes} logits; got {wrong.unique().tolist()}."
         ) from error
 
 
 def check_samples(net, module, X, y, *, is_complete):
-    """Raise an error if a net can't be trained on some data, as far as one sample tells.
+    """Check that a net can be trained on the data, by the labels and one sample.
 
     Notes in the net's `integers_as_` what the module wants integers to be.
 
     Parameters
     ----------
     net : AdversarialNet
-        Initialised.
+        The net, initialised.
     module : torch.nn.Module
-        What the net makes of a batch, not compiled.
+        What the net computes of a batch, not compiled.
     X, y : as in `AdversarialNet.partial_fit`
     is_complete : bool
-        Whether the module takes X and nothing else, so that a sample can be sent through it.
+        Whether X is the module's only input. Then the sample is passed through it.
 
     Returns
     -------
     tuple of int or None
-        The shape of a sample; None where X is neither an array nor a `Dataset` of tensors.
+        The shape of a sample, or None if X is neither an array nor a `Dataset` of tensors.
     """
     net.integers_as_ = None
     if isinstance(X, WeightedData):
-        # Its estimator has looked at it.
+        # The estimator has validated it.
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
     if isinstance(X, IterableDataset) or _collates_itself(net):
@@ -130,11 +131,11 @@ def check_samples(net, module, X, y, *, is_complete):
 
 
 def no_single_array(X):
-    """Why no copies are made of X, which is no array."""
+    """The message for data X of which no copies can be made."""
     return (
-        "Adversarial copies are made of a single array or tensor X, or of a Dataset of "
-        f"pairs (sample, label) of such; got {type(X).__name__}. Of a frame pass "
-        "X.to_numpy(dtype='float32'); alpha=1 makes no copies."
+        "Adversarial training needs a single array or tensor X, or a Dataset of pairs "
+        f"(array or tensor, label); got {type(X).__name__}. For a data frame pass "
+        "X.to_numpy(dtype='float32'). alpha=1 accepts other data, but makes no copies."
     )
 
 
@@ -144,10 +145,10 @@ def _collates_itself(net):
 
 
 def _first_sample(net, X, dtype):
-    """A batch of one sample, and what a Dataset says of its label; None where it is no tensor."""
+    """A batch of the first sample, or None if it is not a tensor, and its label in a Dataset."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
-            raise ValueError("X holds no samples; training needs one at least.")
+            raise ValueError("X holds no samples; training needs at least one.")
         sample = to_tensor(read_rows(X, [0])) if isinstance(X, np.ndarray) else X[:1]
         # Batches of a memory map are converted as they are read.
         is_converted = isinstance(X, np.memmap) and sample.is_floating_point()
@@ -156,7 +157,7 @@ def _first_sample(net, X, dtype):
         sample, label = X[0], None
     elif isinstance(X, Dataset):
         if not len(X):
-            raise ValueError("X holds no samples; training needs one at least.")
+            raise ValueError("X holds no samples; training needs at least one.")
         item = X[0]
         # Something else than a pair is a single value, even if it could be unpacked.
         sample, label = unpack_data(item if isinstance(item, (tuple, list)) else (item,))
@@ -190,8 +191,9 @@ def _logits_of_any_integers(net, module, sample, n_labels, dtype):
 
 
 def _check_pass(module, sample, n_labels, dtype):
-    with torch.no_grad(), evaluating(module), naming_types(sample, dtype):
-        # What is NaN in X shows in the loss.
+    """The module's logits for one sample, checked."""
+    with torch.no_grad(), evaluating(module), explaining_dtypes(sample, dtype):
+        # NaN in X is reported later, as a NaN loss.
         return checked_logits(module, sample.nan_to_num(), n_classes=n_labels)
 
 
@@ -208,14 +210,14 @@ def _warn_of_probabilities(net, logits):
 
 
 @contextmanager
-def naming_types(X, dtype):
-    """Turn what a module of some type says of samples of another into an error that names both."""
+def explaining_dtypes(X, dtype):
+    """Turn a module's error about samples of another dtype into one that names both dtypes."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         if not (isinstance(X, torch.Tensor) and X.is_floating_point() and X.dtype != dtype):
             raise
         raise TypeError(
-            f"X is of type {X.dtype}, the module of {dtype}: convert X, or choose the precision "
-            f"that fits. ({error})"
+            f"X has dtype {X.dtype}, but the module has {dtype}: convert X, or choose the matching "
+            f"precision. ({error})"
         ) from error

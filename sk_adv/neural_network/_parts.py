@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_adv._devices import module_device_and_dtype
+from sk_adv.differentiable._networks import plain, plain_modules
 
 
 def modules_of(net):
@@ -12,12 +13,9 @@ def modules_of(net):
 
     Most nets have `module` and `criterion`; a subclass may add others, or have others instead.
     """
-    parts = {name: getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)}
-    return {
-        name: getattr(part, "_orig_mod", part)
-        for name, part in parts.items()
-        if isinstance(part, nn.Module)
-    }
+    criteria = {name: plain(getattr(net, f"{name}_")) for name in net._criteria}
+    parts = plain_modules(net) | criteria
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def optimizers_of(net):
@@ -45,28 +43,6 @@ def device_of(net):
         return torch.device(net.device)
     devices = (module_device_and_dtype(part)[0] for part in modules_of(net).values())
     return next((device for device in devices if device is not None), torch.device("cpu"))
-
-
-class Inference(nn.Module):
-    """What a net makes of a batch, by its method `infer`, as one module.
-
-    Parameters
-    ----------
-    net : AdversarialNet
-    fit_params : dict, default=None
-        Further arguments of `infer`.
-    """
-
-    def __init__(self, net, fit_params=None):
-        super().__init__()
-        self.net, self.fit_params = net, fit_params or {}
-        self.parts = nn.ModuleDict(modules_of(net))
-        self.training = any(part.training for part in self.parts.values())
-
-    def forward(self, X):
-        """Logits of shape (n_samples, n_classes), the first of several outputs."""
-        output = self.net.infer(X, **self.fit_params)
-        return output[0] if isinstance(output, tuple) else output
 
 
 def release_graphs(module):

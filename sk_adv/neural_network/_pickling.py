@@ -1,4 +1,4 @@
-"""A trained net as dicts of arrays and numbers, and back."""
+"""Conversion of a trained net to dicts of arrays and numbers, and back, for pickling."""
 
 import copy
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._classifier_net import make_net
 
-# What a classifier's parameters of these names became: parameters of the net, or of its module.
-_OF_NET = (
+# Parameters of a classifier that are passed to the net, to its perturbation set, or to its module.
+_NET_PARAMETERS = (
     "alpha",
     "attack",
     "attack_params",
     "batch_size",
     "compile",
 )
-_OF_SET = ("epsilon", "norm", "bounds")
-_OF_MODULE = (
+_SET_PARAMETERS = ("epsilon", "norm", "bounds")
+_MODULE_PARAMETERS = (
     "hidden_layer_sizes",
     "n_pieces",
     "input_dropout",
@@ -40,10 +40,10 @@ _TORCH_OBJECTS = (
 
 
 class TorchFreeState:
-    """A mixin whose pickled state holds arrays and numbers in place of torch's objects."""
+    """Mixin whose pickled state holds arrays and numbers instead of torch objects."""
 
     def __getstate__(self):
-        """Attributes for pickling and copying, without objects of torch or skorch."""
+        """The attributes for pickling and copying, without torch or skorch objects."""
         state = without_torch(dict(super().__getstate__()))
         if self.callbacks is not None:
             state["callbacks"] = [without_training_state(part) for part in self.callbacks]
@@ -52,17 +52,17 @@ class TorchFreeState:
         return state
 
     def __setstate__(self, state):
-        """Take up attributes; the net is on the CPU if its device is not on this machine."""
+        """Restore the attributes; the net is put on the CPU if its device is not available."""
         if "net_" in state:
             state = {**state, "net_": net_from_state(state["net_"])}
         super().__setstate__(state)
 
 
 def net_to_state(net):
-    """Write a net that `make_net` made as dicts, lists, arrays and numbers.
+    """Convert a net made by `make_net` to dicts, lists, arrays and numbers.
 
-    The arrays may share memory with the net. Of the callbacks only the schedule is kept: the
-    others serve one training, and a validation would carry the held-out samples along.
+    The arrays may share memory with the net. The schedule is the only callback that is kept: the
+    others serve one training, and the validation would add the held-out samples to the state.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def net_to_state(net):
     Returns
     -------
     dict
-        Without objects of torch or skorch. The parameters are those that the net was made with,
-        which need not be the classifier's present ones. An attack that is a function stays one.
+        The state, without torch or skorch objects. Its parameters are those that the net was made
+        with, which may differ from the classifier's current ones. An attack function is kept.
     """
-    parameters = {name: getattr(net, name) for name in _OF_NET}
-    parameters |= {name: getattr(net, f"module__{name}") for name in _OF_MODULE}
+    parameters = {name: getattr(net, name) for name in _NET_PARAMETERS}
+    parameters |= {name: getattr(net, f"module__{name}") for name in _MODULE_PARAMETERS}
     parameters |= {
         "solver": "sgd" if net.optimizer is torch.optim.SGD else "adam",
         "momentum": getattr(net, "optimizer__momentum", 0.0),
@@ -85,7 +85,9 @@ def net_to_state(net):
     }
     return {
         "parameters": without_torch(parameters),
-        "perturbations": without_torch(dict(zip(_OF_SET, net.epsilon.values(), strict=True))),
+        "perturbations": without_torch(
+            dict(zip(_SET_PARAMETERS, net.epsilon.values(), strict=True))
+        ),
         "n_features": net.module__n_features,
         "n_classes": net.module__n_classes,
         "n_epochs": net.max_epochs,
@@ -98,7 +100,7 @@ def net_to_state(net):
 
 
 def net_from_state(state):
-    """Make a net of what `net_to_state` wrote.
+    """Make a net from the state that `net_to_state` returned.
 
     Parameters
     ----------
@@ -107,15 +109,15 @@ def net_from_state(state):
     Returns
     -------
     AdversarialNet
-        On the device of the training if this machine has it, else on the CPU. Training goes on
-        from it as from the net that was written.
+        The net, on the device of the training if that is available, else on the CPU. Further
+        training gives the same result as with the original net.
     """
     try:
         device = resolve_device(state["device"])
     except ValueError:
         device = torch.device("cpu")
     model = SimpleNamespace(**state["parameters"], classes_=range(state["n_classes"]))
-    # The initial weights, which are written over, shall not move the global random state.
+    # The initial weights are overwritten, so drawing them should not change the random state.
     with torch.random.fork_rng([]):
         net = make_net(
             model,
@@ -132,7 +134,7 @@ def net_from_state(state):
 
 
 def without_torch(value):
-    """A value whose tensors are arrays and whose devices are strings, within containers too."""
+    """Convert tensors to arrays and devices to strings, also inside containers."""
     if isinstance(value, torch.Tensor):
         return to_numpy(value)
     if isinstance(value, torch.device):
@@ -145,10 +147,10 @@ def without_torch(value):
 
 
 def without_training_state(callback):
-    """A copy of a callback less the attributes of a training that hold objects of torch.
+    """Copy a callback without the training attributes that hold torch objects.
 
-    By skorch's custom their names end in "_", and the next training makes them anew: the
-    scheduler of an `LRScheduler` for one, which holds an optimizer and all its weights.
+    By skorch's convention their names end in "_", and the next training makes them again. One
+    example is the scheduler of an `LRScheduler`, which holds an optimizer and all its weights.
     """
     if not hasattr(callback, "__dict__") or isinstance(callback, type):
         return callback
@@ -168,7 +170,7 @@ def _holds_torch(value):
 
 
 def _with_tensors(value):
-    """A value whose arrays are tensors again, with memory of their own."""
+    """Convert arrays back to tensors that own their memory, also inside containers."""
     if isinstance(value, np.ndarray):
         return torch.tensor(value)
     if isinstance(value, dict):

@@ -16,15 +16,15 @@ from sk_adv._devices import (
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._batches import check_finite, read_rows
 
-# Samples that go through the network at once when it predicts.
+# Number of samples per batch of a prediction.
 _PREDICT_BATCH = 2048
 
 
 class NetworkPredictions:
-    """`predict`, `predict_proba` and `predict_log_proba`, from the logits of `as_module`."""
+    """Mixin with `predict`, `predict_proba` and `predict_log_proba`, based on `as_module`."""
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probabilities of the classes.
+        """Class probabilities of each sample.
 
         Parameters
         ----------
@@ -34,12 +34,12 @@ class NetworkPredictions:
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the precision of X; the columns follow `classes_`.
+            One column per class, in the order of `classes_` and in the precision of X.
         """
         return in_kind_of(X, self._log_probabilities(X).exp())
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithms of the probabilities of the classes.
+        """Logarithms of the class probabilities of each sample.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class NetworkPredictions:
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the precision of X; the columns follow `classes_`.
+            One column per class, in the order of `classes_` and in the precision of X.
         """
         return in_kind_of(X, self._log_probabilities(X))
 
@@ -84,7 +84,7 @@ class NetworkPredictions:
             X = validate_data(self, for_sklearn(X), dtype=floating_types(X), reset=False)
         device = torch.device(self.net_.device)
         values = X.dtype.newbyteorder("=") if is_on_disk else X.dtype
-        # Apple's GPUs know no float64.
+        # MPS does not support float64.
         is_double = values in (np.float64, torch.float64) and device.type != "mps"
         dtype = torch.float64 if is_double else torch.float32
         module = as_module(self, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Adversarial copies as steps of pipelines: in place of the data, or beside it."""
+"""Pipeline steps that replace samples by adversarial copies, or append copies to the data."""
 
 from sk_adv.preprocessing._sampler import FGSMSampler
 from sk_adv.preprocessing._transformer import FGSMTransformer

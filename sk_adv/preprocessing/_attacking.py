@@ -1,5 +1,6 @@
-"""What the transformer and the sampler share: a fitted classifier, and an attack on it."""
+"""Base class of the transformer and the sampler: fit a classifier, then attack it."""
 
+from contextlib import suppress
 from numbers import Integral
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sk_adv._devices import resolve_device, to_numpy
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
-from sk_adv._validation import unchanged_on_error
+from sk_adv._validation import check_labels_present, unchanged_on_error
 from sk_adv.attacks._estimators import (
     check_attackable,
     fit_surrogate,
@@ -21,10 +22,11 @@ from sk_adv.attacks._estimators import (
     perturb,
 )
 from sk_adv.attacks._table import resolve_attack
+from sk_adv.differentiable._as_module import classes_of
 
 
 class AttackingEstimator(BaseEstimator):
-    """An estimator that fits a classifier and makes adversarial copies against it."""
+    """Base class of estimators that fit a classifier and make adversarial copies against it."""
 
     _parameter_constraints: dict = {
         **PERTURBATION_CONSTRAINTS,
@@ -69,13 +71,13 @@ class AttackingEstimator(BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def _fit_models(self, X, y):
-        """Fit the classifier, and the surrogate if there is one, once all else is checked.
+    def _fit_models(self, X, y, sample_weight=None):
+        """Check all parameters and the data, then fit the classifier and any surrogate.
 
         Returns
         -------
         PerturbationSet
-            The perturbations of X.
+            The allowed perturbations of X.
         """
         with unchanged_on_error(self):
             self._resolve_device()
@@ -84,29 +86,36 @@ class AttackingEstimator(BaseEstimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")
             check_attackable(self.estimator if self.surrogate is None else self.surrogate)
-            # What the features may be, text or NaN, is for the classifier to say.
+            # The classifier itself checks whether text or NaN are allowed.
             _, labels = validate_data(
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True
             )
             check_classification_targets(labels)
+            check_labels_present(labels)
             perturbations = self._perturbation_set(X)
             classes = np.unique(labels)
             if isinstance(self.estimator, FrozenEstimator):
                 check_is_fitted(self.estimator)
-                classes = self.estimator.classes_
+                classes = classes_of(self.estimator, X)
             if len(classes) < 2:
-                raise ValueError(f"y must hold at least two classes; got 1 class: {classes}.")
+                raise ValueError(
+                    f"y must hold at least two classes; got 1 class: {classes.tolist()}."
+                )
             if self.target is not None:
                 index_of_target(self.target, classes)
-            self.estimator_ = clone(self.estimator).fit(X, y)
-            self.classes_ = self.estimator_.classes_
+            weights = {} if sample_weight is None else {"sample_weight": to_numpy(sample_weight)}
+            self.estimator_ = clone(self.estimator).fit(X, y, **weights)
+            self.classes_ = classes_of(self.estimator_, X)
             self.surrogate_ = None
             if self.surrogate is not None:
-                self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X)
+                self.surrogate_ = fit_surrogate(self.surrogate, self.estimator_, X, **weights)
         return perturbations
 
     def _copies(self, X, y, perturbations):
-        """Copies of X, away from the predictions, or from the true labels if wanted and given."""
+        """Adversarial copies of X, moved away from y if `labels="true"`, else from the predictions.
+
+        If y is None, the predictions are used too.
+        """
         if y is None or self.labels == "predicted":
             y = self.estimator_.predict(X)
         return perturb(
@@ -121,7 +130,7 @@ class AttackingEstimator(BaseEstimator):
         )
 
     def _resolve_attack(self):
-        """The attack with its arguments, and `batch_size` if one is set."""
+        """The attack with its arguments, including `batch_size` if it is set."""
         params = {} if self.batch_size is None else {"batch_size": self.batch_size}
         params |= self.attack_params or {}
         return resolve_attack(self.attack, params, target=self.target)
@@ -135,6 +144,10 @@ class AttackingEstimator(BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        fitted = [self.estimator] if self.surrogate is None else [self.estimator, self.surrogate]
-        tags.input_tags.allow_nan = all(get_tags(one).input_tags.allow_nan for one in fitted)
+        models = [self.estimator] if self.surrogate is None else [self.estimator, self.surrogate]
+        tags.input_tags.allow_nan = all(get_tags(model).input_tags.allow_nan for model in models)
+        tags.non_deterministic = any(get_tags(model).non_deterministic for model in models)
+        # Tags are asked for before the parameters are checked.
+        with suppress(TypeError, ValueError):
+            tags.non_deterministic |= self._resolve_attack().is_random
         return tags

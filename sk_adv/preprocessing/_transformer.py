@@ -1,4 +1,4 @@
-"""A transformer that gives adversarial copies of the data."""
+"""A transformer that replaces samples by adversarial copies."""
 
 from collections.abc import Callable
 from typing import Self
@@ -25,14 +25,14 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
 
         x̃ = x + ε sign(∇ₓ J(x, y)) ,
 
-    with J the cross-entropy, and y the classifier's own predictions or the true labels.
+    with J the cross-entropy and y the classifier's predictions or the true labels.
 
     Parameters
     ----------
     estimator : object
         The classifier to attack: one for which `as_module` has a rule, such as a `Pipeline`, or
         any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
-        one is used as it is.
+        classifier is used as it is.
 
     epsilon : float, array-like, dict or Series, default=0.25
         Radius of the perturbation in the units of X: one for all features, one per feature, or by
@@ -45,14 +45,13 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
 
     labels : {"predicted", "true"}, default="predicted"
-        Which labels to move away from: the classifier's predictions, or, where `fit_transform` or
-        `transform` is given y, the true ones.
+        Which labels to move away from: the classifier's predictions, or the true labels, if y is
+        passed to `fit_transform` or `transform`.
 
     stage : {"both", "train", "test"}, default="both"
-        Where the copies take the place of X. "train": in `fit_transform` only, so that in a
-        pipeline what comes after is trained on copies and meets clean data from then on; "test":
-        in `transform` only, so that what comes after is trained on clean data and meets copies;
-        "both": always.
+        When the copies replace X. "train": only in `fit_transform`, so that the later steps of a
+        pipeline are trained on copies and predict on clean data. "test": only in `transform`, so
+        that they are trained on clean data and predict on copies. "both": always.
 
     attack : str or callable, default="fgsm"
         The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
@@ -62,19 +61,19 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     surrogate : object or None, default=None
-        A classifier for which `as_module` has a rule. `fit` fits a clone of it to the
-        predictions of the fitted `estimator` on the training data, and the copies are made
-        against it. It serves models without gradients: forests, boosting, neighbours. A
-        `FrozenEstimator` around a fitted one is used as it is.
+        For models without gradients, such as forests, boosting or nearest neighbours: a classifier
+        for which `as_module` has a rule. `fit` fits a clone of it to the predictions of the fitted
+        `estimator` on the training data, and the copies are made against the clone. A
+        `FrozenEstimator` around a fitted classifier is used as it is.
 
     target : label or None, default=None
-        A class to move towards, in place of away from the labels.
+        Class to move the samples towards, instead of away from the labels.
 
     batch_size : int or None, default=None
-        Samples that are attacked at once; None is the attack's own default.
+        Number of samples per batch of the attack. None means the attack's own default.
 
     device : str or torch.device, default="auto"
-        Where the attack runs. "auto" is where the classifier's weights are.
+        Device of the attack. "auto" means the device of the classifier's weights.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers, such as "pgd"; the others ignore it.
@@ -85,7 +84,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         The fitted classifier.
 
     surrogate_ : object or None
-        The fitted surrogate; None without one.
+        The fitted surrogate, or None if `surrogate` is None.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels.
@@ -94,28 +93,28 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X has string column names.
+        Names of the features, if X has string column names.
 
     See Also
     --------
-    FGSMSampler : Copies beside the clean samples, in training only.
+    FGSMSampler : Appends the copies to the clean samples, in training only.
     sk_adv.attacks : The attacks, on torch modules.
 
     Notes
     -----
-    What comes after is trained on copies against the classifier of this step, and not against
-    itself. It can learn to read the label off the perturbation, which is called label leaking: it
-    is then good on such copies and worse than before under an attack on itself. The guide shows it
-    in numbers. Measure robustness by an attack on the model that was trained, as
-    `sk_adv.metrics.adversarial_accuracy_score` does; it looks through this step with
-    `stage="train"`.
+    The model behind this step is trained on copies made against the classifier of this step, not
+    against itself. It can learn to read the label off the perturbation, which is called label
+    leaking: it then classifies such copies well, but resists attacks on itself worse than before.
+    The user guide shows this in numbers. Measure robustness by an attack on the trained model, as
+    `sk_adv.metrics.adversarial_accuracy_score` does. In a pipeline it treats this step as the
+    identity if `stage="train"`.
 
-    A `Pipeline` does not hand y to the `transform` of its steps. With `labels="true"` the labels
-    reach it through scikit-learn's metadata routing, under a name of their own:
+    A `Pipeline` does not pass y to the `transform` of its steps. With `labels="true"`, pass the
+    labels by scikit-learn's metadata routing, under another name:
     `FGSMTransformer(..., labels="true").set_transform_request(y="y_true")`, and then
     `pipeline.score(X, y, y_true=y)`, or `cross_validate(pipeline, X, y, params={"y_true": y})`.
-    Scorers other than the pipeline's own `score` have no way to pass it on, for they call
-    `predict(X)`. Without y the predictions stand in.
+    Scorers other than the pipeline's own `score` can't pass the labels on, since they call
+    `predict(X)`. Without y the predictions are used.
 
     References
     ----------
@@ -132,7 +131,8 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
     >>> float(abs(attack.transform(X) - X).max())
     0.5
 
-    A forest has no gradient; copies against a linear model that imitates it deceive it too:
+    A forest has no gradient. Copies made against a linear model that imitates the forest also
+    fool the forest:
 
     >>> from sklearn.ensemble import RandomForestClassifier
     >>> forest = RandomForestClassifier(random_state=0)
@@ -145,7 +145,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         **AttackingEstimator._parameter_constraints,
         "stage": [StrOptions({"train", "test", "both"})],
     }
-    # scikit-learn takes no parameter named y for metadata unless it is told to.
+    # By default scikit-learn does not treat a parameter named y as metadata.
     __metadata_request__transform = {"y": None}
 
     def __init__(
@@ -182,8 +182,8 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         self.stage = stage
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit the classifier that is to be attacked.
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the classifier, and the surrogate if there is one.
 
         Parameters
         ----------
@@ -192,6 +192,10 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
 
         y : array-like of shape (n_samples,)
             Class labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
@@ -202,15 +206,15 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         ------
         ValueError
             If a parameter or the data is invalid, or there is a surrogate to fit and the
-            classifier predicts one class only. A previous fit is then left as it was.
+            classifier predicts only one class. A previous fit then stays as it was.
         TypeError
             If `as_module` has no rule for the classifier, and there is no surrogate.
         """
-        self._fit_models(X, y)
+        self._fit_models(X, y, sample_weight)
         return self
 
     def transform(self, X: ArrayLike, y: ArrayLike | None = None) -> ArrayLike:
-        """Adversarial copies of X; X itself with `stage="train"`.
+        """Return adversarial copies of X, or X itself if `stage="train"`.
 
         Parameters
         ----------
@@ -218,12 +222,12 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
             Clean samples.
 
         y : array-like of shape (n_samples,), default=None
-            True labels, used with `labels="true"`.
+            True labels, used if `labels="true"`.
 
         Returns
         -------
         array, frame or tensor of the type of X
-            The copies; of a frame, with its columns and index.
+            The copies. A frame keeps its columns and index.
         """
         check_is_fitted(self)
         validate_data(
@@ -234,8 +238,10 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         return self._copies(X, y, self._perturbation_set(X))
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X: ArrayLike, y: ArrayLike) -> ArrayLike:
-        """Fit the classifier, then give adversarial copies of the same samples.
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ArrayLike:
+        """Fit the classifier, then return adversarial copies of the same samples.
 
         Parameters
         ----------
@@ -243,31 +249,36 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
             Training data, dense.
 
         y : array-like of shape (n_samples,)
-            Class labels, which the copies move away from if `labels="true"`.
+            Class labels. The copies move away from them if `labels="true"`.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the fits of the classifier and the surrogate, which must take
+            them. None passes no weights.
 
         Returns
         -------
         array, frame or tensor of the type of X
-            The copies; X itself with `stage="test"`.
+            The copies, or X itself if `stage="test"`.
         """
-        perturbations = self._fit_models(X, y)
+        perturbations = self._fit_models(X, y, sample_weight)
         return X if self.stage == "test" else self._copies(X, y, perturbations)
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """Which metadata the methods take: `transform` the true labels, if they are requested.
+        """Return the metadata requests: `transform` may request y, the true labels.
 
         Returns
         -------
         MetadataRequest
-            The requests, as scikit-learn's meta-estimators read them.
+            The requests, for scikit-learn's meta-estimators.
         """
         return _with_y_in_fit_transform(super().get_metadata_routing())
 
 
 class _Requests(MetadataRequest):
-    """Requests of a transformer whose `fit_transform` has its y, and needs no other by routing.
+    """Metadata requests of a transformer whose `fit_transform` receives y as an argument.
 
-    scikit-learn would route to it what `transform` requests, so that y came twice.
+    scikit-learn would pass what `transform` requests to `fit_transform` too, so y would be passed
+    twice.
     """
 
     @property
@@ -289,6 +300,7 @@ def _(transformer):
     if transformer.stage == "train":
         return nn.Identity()
     raise TypeError(
-        f'A FGSMTransformer with stage="{transformer.stage}" attacks what it is given, which is no '
-        'differentiable map. Attack what comes after it, pipeline[-1], or set stage="train".'
+        f'A FGSMTransformer with stage="{transformer.stage}" perturbs its input when it predicts, '
+        "which is not differentiable. Attack the step after it, pipeline[-1], or set "
+        'stage="train".'
     )

@@ -1,4 +1,4 @@
-"""Claims about the demo: on a small setting, it does all that it says, and the command line too."""
+"""The demo and the command line, on small settings."""
 
 import re
 import subprocess
@@ -115,7 +115,7 @@ def test_the_progress_bar_ends_where_it_said(demo):
 
 
 class Links(HTMLParser):
-    """Collects what a page would load or point to, and whether its tags match."""
+    """Collects the links and sources of a page, and checks that its tags match."""
 
     def __init__(self):
         super().__init__()
@@ -162,14 +162,14 @@ def test_fixed_words_claim_nothing_that_a_seed_could_refute(tmp_path):
     words = [picture.caption for picture in pictures(tmp_path, SMALL)] + notes(digits, SMALL)
     outcome = re.compile(r"\b(after|without|than|better|stronger|localised|leaves|learns)\b")
     for text in words:
-        # What is measured after an attack is no outcome.
+        # These phrases name a measurement and claim no result.
         text = re.sub(r"after (the attack|FGSM)|rather than", "", text)
         assert not outcome.search(text), text
 
 
 @pytest.fixture(scope="module")
 def small_model():
-    """A linear model that an attack of ε = 0.25 fools on some samples, not on all."""
+    """A linear model that an attack of ε = 0.25 fools on some samples, but not on all."""
     X, y = make_classification(n_samples=80, n_features=6, random_state=0)
     digits = Digits("Task", X[:40], X[40:], y[:40], y[40:])
     estimator = LogisticRegression().fit(digits.X_train, digits.y_train)
@@ -286,7 +286,7 @@ def test_missing_packages_give_one_sentence(monkeypatch):
         command_line.main(["demo"])
     assert stopped.value.code == (
         "python -m sk_adv demo needs mlxtend and tqdm, which can't be found: "
-        'run pip install "sk-adv[demo]".'
+        'run pip install -e ".[demo]" in the checkout.'
     )
 
 

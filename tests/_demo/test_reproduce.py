@@ -41,7 +41,7 @@ def test_rows_are_measured_written_down_and_set_beside_the_papers_figures(tmp_pa
         assert f"| {row_id}" in page
     assert "| L1 | logistic regression, 3 versus 7 | clean error | 1.60 % |" in page
     assert "`LogisticRegression(max_iter=1000)` on sample, 3 versus 7" in page
-    # What is in the cache is not fitted again.
+    # Models in the cache are not fitted again.
     monkeypatch.setattr(LogisticRegression, "fit", None)
     main(command)
 
@@ -203,7 +203,7 @@ def test_pipelines_are_told_apart_in_the_cache_and_written_out(experiments, tmp_
     fitted(n_pieces=2)
     assert not torch.equal(fitted(random_state=6), first)
     assert len(list(tmp_path.iterdir())) == 3
-    # The body of a function counts, not its name alone.
+    # The body of a function counts, and not only its name.
     assert "return X - 0.5" in experiments("_lab.lab")._source(models.from_grey)
 
 
@@ -237,7 +237,7 @@ def test_interrupted_trainings_are_kept_by_nobody(experiments, tmp_path):
     with pytest.raises(ConvergenceWarning, match="interrupted in epoch 1"):
         lab.fitted(model, lab.digits.trained_on(200))
     assert not list(tmp_path.iterdir())
-    # There is no mean before the last epochs: the weights stay what they had become.
+    # Before the last epochs no mean is taken: the weights are those of the training.
     X, y = lab.digits.X_train[:200], lab.digits.y_train[:200]
     with pytest.warns(ConvergenceWarning, match="interrupted in epoch 1"):
         interrupted = clone(model).fit(X, y)
@@ -261,7 +261,7 @@ def test_agreement_counts_the_digits_that_both_get_wrong(experiments):
     first, second = np.array([0, 1, 1, 2, 2]), np.array([0, 1, 2, 2, 1])
     y = np.array([0, 0, 0, 0, 2])
     agreement = experiments("rbf").agreement
-    # Digits 1 to 3 are wrong for both, of which 1 and 3 alike.
+    # Both are wrong on digits 1 to 3, and agree on 1 and 3.
     assert agreement(lambda X: first, lambda X: second, None, y) == 2 / 3
 
 

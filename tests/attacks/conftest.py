@@ -1,4 +1,4 @@
-"""Modules, data and measures that the tests of the attacks share."""
+"""Fixtures for the tests of the attacks: modules, data and measures."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def linear_module(coef, intercept=0.0, dtype=torch.float64):
 
 @pytest.fixture(name="radius_used")
 def fixture_radius_used():
-    """A function that measures the share of the radius that copies use."""
+    """A function that computes the norm of the perturbations relative to the radius."""
     return radius_used
 
 

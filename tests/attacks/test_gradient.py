@@ -154,7 +154,7 @@ def test_samples_that_are_fooled_start_no_more(network, data):
     hook = network.register_forward_pre_hook(count)
     pgd(network, X, y, 0.1, n_steps=3, n_restarts=2, random_state=0, batch_size=len(X))
     hook.remove()
-    # Three steps and the comparison of last iterates, for each start.
+    # Per start: three steps, and one pass to compare the last iterates.
     assert seen == [len(X)] * 4 + [n_right] * 4
 
 
@@ -231,7 +231,7 @@ def test_targeted_copies_of_a_network_are_classified_as_the_target(network, data
 
 def test_a_restart_that_fools_the_module_beats_one_of_higher_loss():
     class Trap(nn.Module):
-        """At 1 two rivals add up to a high loss; at -1 a single one wins, at a lower loss."""
+        """At 1 two rivals give a high loss but no error; at -1 one rival wins at a lower loss."""
 
         def forward(self, X):
             two, one = (0.9 * X).expand(-1, 2), -1.2 * X
@@ -242,3 +242,41 @@ def test_a_restart_that_fools_the_module_beats_one_of_higher_loss():
     assert (Trap()(torch.as_tensor(copies)).argmax(1) != 0).all()
     losses = [cross_entropy(Trap(), np.full((1, 1), x), [0]) for x in (1.0, -1.0)]
     assert losses[0] > losses[1]
+
+
+class CutOff(torch.nn.Module):
+    """A network whose input leaves the graph."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.layer, self.cut = torch.nn.Linear(4, 3), cut
+
+    def forward(self, X):
+        return self.layer(self.cut(X))
+
+
+CUTS = {
+    "detach": lambda X: X.detach(),
+    "integers": lambda X: X.long().to(X.dtype),
+    "NumPy": lambda X: torch.from_numpy(np.tanh(X.detach().numpy())),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+def test_an_input_that_is_cut_off_from_the_output_is_refused(attack, name):
+    # Its weights have a gradient, so that the loss has one too.
+    module = CutOff(CUTS[name])
+    with pytest.raises(TypeError, match="does not depend on its input"):
+        attack(module, torch.rand(5, 4), [0, 1, 2, 0, 1], 0.1)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_a_sample_with_an_infinite_gradient_entry_moves_along_it(norm):
+    class Root(torch.nn.Module):
+        def forward(self, X):
+            return torch.stack([0 * X[:, 0], X.clamp(min=0).sqrt().sum(1) - 2], dim=1)
+
+    X = torch.tensor([[0.0, 4.0, 1.0]])
+    copies = fgsm(Root(), X, [0], 1.0, norm=norm, bounds=(0, torch.inf))
+    assert copies[0, 0] == 1

@@ -1,4 +1,4 @@
-"""What attacks take, in which batches, and what they say of the rest."""
+"""Inputs of attacks: accepted types, batches, and errors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Noise against the distribution that it claims."""
+"""Noise against its documented distribution."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_uniform_noise_fills_the_set_and_has_no_direction(network, norm, radius_
     X = np.ones((20_000, 8))
     noise = uniform_noise(network, X, np.zeros(len(X), int), epsilon, norm=norm) - 1
     used = radius_used(X, X + noise, epsilon, norm)
-    # The share of the volume within a radius r of the unit ball in d dimensions is r^d.
+    # In d dimensions, the share of the unit ball's volume within radius r is r^d.
     counts, _ = np.histogram(used**7, bins=10, range=(0, 1))
     assert abs(counts - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
     deviation = noise.std(0)

@@ -1,4 +1,4 @@
-"""Rotations against their geometry."""
+"""The rotation attack against its geometry."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The table of attacks: one registration serves every door; parameters are checked once."""
+"""The table of attacks: a registered attack works everywhere; parameters are checked once."""
 
 import functools
 
@@ -26,7 +26,7 @@ from sk_adv.neural_network import AdversarialNet
 
 @pytest.fixture(scope="module")
 def line():
-    """Points on a line whose sign is their class, and a model of them."""
+    """A model, and points on a line whose class is their sign."""
     X = np.linspace(-1, 1, 101)[:, None]
     X = np.hstack([X, 0 * X])
     y = np.where(X[:, 0] > 0, 1, 0)
@@ -36,7 +36,6 @@ def line():
 @pytest.fixture
 def toy():
     """An attack that moves the first feature towards the other class by a share of the radius."""
-    before = dict(ATTACKS)
 
     def towards_zero(module, X, y, epsilon, *, norm, bounds, share=1.0):
         step = torch.zeros_like(torch.as_tensor(X))
@@ -46,9 +45,7 @@ def toy():
         return copies if isinstance(X, torch.Tensor) else copies.numpy()
 
     register_attack("toy", towards_zero)
-    yield "toy"
-    ATTACKS.clear()
-    ATTACKS.update(before)
+    return "toy"
 
 
 def share_right(X, radius):
@@ -144,7 +141,7 @@ def test_arguments_of_a_partial_stand_above_those_of_the_caller(line):
 @pytest.mark.parametrize(
     ("attack", "params", "message"),
     [
-        ("fgsm", {"n_steps": 3}, r"'fgsm' takes attack_params of the names .*got \['n_steps'\]"),
+        ("fgsm", {"n_steps": 3}, r"'fgsm' takes attack_params with the names .*got \['n_steps'\]"),
         ("pgd", {"steps": 3}, r"n_restarts.*got \['steps'\]"),
         (fgsm, {"epsilon": 3}, r"must not hold \['epsilon'\]"),
         ("pgd", {"targeted": True}, "a class to move towards is `target`"),

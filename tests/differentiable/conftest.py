@@ -1,4 +1,4 @@
-"""Data, and what every rule of as_module is held against."""
+"""Data, and checks that apply to every rule of as_module."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sk_adv import as_module
 
 @pytest.fixture(params=[2, 3], ids="{} classes".format)
 def data(request):
-    """120 samples of 8 features, and words as labels; of two classes and of three."""
+    """120 samples of 8 features, with two classes and with three; the labels are words."""
     X, y = make_classification(
         120, 8, n_informative=5, n_classes=request.param, class_sep=0.5, random_state=0
     )
@@ -19,7 +19,7 @@ def data(request):
 
 @pytest.fixture
 def uneven(data):
-    """The same with features in units from 1e-3 to 1e3, the large ones far from zero."""
+    """The same data with features in units from 1e-3 to 1e3, the large ones far from zero."""
     X, y = data
     unit = np.logspace(-3, 3, X.shape[1])
     return (X + 100 * (unit > 1)) * unit, y
@@ -27,21 +27,21 @@ def uneven(data):
 
 @pytest.fixture
 def assert_agrees():
-    """A function that holds a fitted estimator's module against the estimator."""
+    """A function that compares a fitted estimator's module with the estimator."""
     return check_agreement
 
 
 @pytest.fixture
 def assert_gradients():
-    """A function that holds the gradient of a fitted estimator's module against differences."""
+    """A function that compares the gradient of an estimator's module with differences."""
     return check_gradients
 
 
 def check_agreement(estimator, X, module=None, *, output=None, dtype=torch.float64, atol=1e-6):
-    """The softmax is `predict_proba`, or, where there is none, the logits `decision_function`.
+    """Check that the softmax is `predict_proba`, or else that the logits are `decision_function`.
 
-    `output` names the method if it is not to be guessed. Two classes have logits (0, d). X is
-    also moved beyond the range of the training data.
+    `output` names the method explicitly. Two classes have logits (0, d). X is also moved beyond
+    the range of the training data.
     """
     output = output or ("predict_proba" if hasattr(estimator, "predict_proba") else None)
     if module is None:
@@ -59,10 +59,10 @@ def check_agreement(estimator, X, module=None, *, output=None, dtype=torch.float
 
 
 def check_gradients(estimator, X, module=None):
-    """Differences are taken in units of each feature's spread, at the first rows of X."""
+    """Compare with differences at the first rows of X, in units of each feature's spread."""
     if module is None:
         module = as_module(estimator, dtype=torch.float64)
-    # Off the training points, where a clipping scaler has its kinks.
+    # Away from the training points, where a clipping scaler has its kinks.
     origin = torch.as_tensor(X[:8] + 0.01 * X.std(axis=0))
     spread = torch.as_tensor(X.std(axis=0))
     shift = torch.zeros_like(origin).requires_grad_(True)

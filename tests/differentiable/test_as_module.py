@@ -1,4 +1,4 @@
-"""Modules against the estimators that they stand for, and their gradients against differences."""
+"""Modules against their estimators, and gradients against finite differences."""
 
 import numpy as np
 import pytest

@@ -73,7 +73,7 @@ def test_calibration_of_what_is_made_of_others(base, data, assert_agrees):
 SMOOTH = [method for method in METHODS if method != "isotonic"]
 
 
-# Not the isotonic method: its steep slopes multiply the rounding of float32.
+# Not the isotonic method: its steep slopes magnify the rounding errors of float32.
 @pytest.mark.parametrize("method", SMOOTH)
 def test_calibrated_network_beside_double_precision(method, data, assert_agrees):
     X, y = data[0], np.unique(data[1], return_inverse=True)[1]
@@ -92,12 +92,12 @@ def test_folds_without_some_classes(method, assert_agrees):
     folds = [(some, everything), (everything[::2], everything[1::2])]
     model = CalibratedClassifierCV(GaussianNB(), method=method, cv=folds).fit(X, y)
     assert {len(pair.estimator.classes_) for pair in model.calibrated_classifiers_} == {2, 3}
-    # Off the thresholds: one column that leaves 0 there by rounding is 1 after division.
+    # Away from the thresholds, where a single column that is positive by rounding becomes 1.
     assert_agrees(model, X + 0.01, atol=1e-9)
 
 
 def test_isotonic_probabilities_of_zero_have_finite_logits_and_gradients():
-    # Three classes around a middle where each one is improbable.
+    # Three classes around a centre at which each one is improbable.
     generator = np.random.default_rng(0)
     corners = 4 * np.array([[1, 0], [-0.5, 0.87], [-0.5, -0.87]])
     y = np.arange(300) % 3
@@ -105,7 +105,7 @@ def test_isotonic_probabilities_of_zero_have_finite_logits_and_gradients():
     model = CalibratedClassifierCV(RidgeClassifier(), method="isotonic", ensemble=False).fit(X, y)
     grid = np.stack(np.meshgrid(*[np.linspace(-8, 8, 41)] * 2), axis=-1).reshape(-1, 2)
     expected = model.predict_proba(grid)
-    # What scikit-learn makes of three zeros is one third each.
+    # scikit-learn turns three zeros into one third each.
     assert (expected == 0).any() and (expected == 1 / 3).all(axis=1).any()
     inputs = torch.from_numpy(grid).requires_grad_(True)
     logits = as_module(model)(inputs)
@@ -115,7 +115,7 @@ def test_isotonic_probabilities_of_zero_have_finite_logits_and_gradients():
 
 
 def test_isotonic_single_step_is_a_constant():
-    # The same response everywhere leaves the regression one threshold.
+    # With equal responses the regression has a single threshold.
     X, y = np.zeros((40, 2)), np.arange(40) % 2
     model = CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(X, y)
     assert {len(pair.calibrators[0].X_thresholds_) for pair in model.calibrated_classifiers_} == {1}
@@ -129,7 +129,7 @@ def test_isotonic_steps_stay_between_their_ends_in_single_precision(data):
     model = CalibratedClassifierCV(SCALED, method="isotonic", cv=3).fit(X, y)
     single = as_module(model, dtype=torch.float32)
     found = single(torch.from_numpy(X).float()).softmax(1)
-    # Half of the rows lie on thresholds, where rounding may take them over a step.
+    # Half of the rows lie on thresholds, where rounding may move them over a step.
     error = abs(found.numpy() - model.predict_proba(X)).max(axis=1)
     assert np.median(error) < 1e-5
 

@@ -1,4 +1,4 @@
-"""ColumnTransformer as a module, and attacks on frames in which some columns are no numbers."""
+"""ColumnTransformer as a module, and attacks on frames in which some columns are not numeric."""
 
 import re
 import warnings
@@ -91,7 +91,7 @@ def test_linear_columns_have_an_exact_certificate(data):
 
 @pytest.fixture(scope="module")
 def passengers():
-    """A frame of two numbers, with gaps, and three columns of other kinds."""
+    """A frame of two numeric columns with missing values, and three of other kinds."""
     rng = np.random.default_rng(0)
     n = 200
     X = pd.DataFrame(
@@ -122,7 +122,7 @@ def model(passengers):
 
 
 def expected_copies(model, X, y):
-    """FGSM in closed form: the sign of each number's own weight; gaps stay gaps."""
+    """FGSM in closed form: the sign of each number's own weight; missing values stay missing."""
     towards = np.where(y == model.classes_[1], -1, 1)
     expected = X.copy()
     for weight, name in zip(model[-1].coef_[0], ["fare", "age"], strict=False):
@@ -162,7 +162,7 @@ def test_radius_zero_for_the_other_columns_silences_the_warning(passengers, mode
         attack = {"attack": "pgd", "attack_params": {"batch_size": 7}, "bounds": (0, 90)}
         bounded = perturb(model, X, y, epsilon=epsilon, **attack)
     assert score == model.score(expected_copies(model, X, y), y) < model.score(X, y)
-    # The radius is that around the samples within the bounds.
+    # The radius is measured from the samples as clipped to the bounds.
     inside = X.assign(age=X["age"].clip(0, 90), fare=X["fare"].clip(0, 90))
     expected = expected_copies(model, inside, y)
     expected[["age", "fare"]] = expected[["age", "fare"]].clip(0, 90)

@@ -1,4 +1,4 @@
-"""Modules put together by rules of third parties: precision, chains, and the parts' responses."""
+"""Composite modules by rules of third parties: precision, chains, responses of the parts."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ NETWORK = AdversarialMaxoutClassifier((8, 8), max_iter=40, random_state=0)
 
 
 class Scaled(ClassifierMixin, BaseEstimator):
-    """A classifier behind a scaler of its own, as a third party could write it."""
+    """A classifier with its own scaler, as a third party could write it."""
 
     compose = nn.Sequential
 
@@ -40,7 +40,7 @@ class Scaled(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         self.scaler_ = StandardScaler().fit(X)
-        # In single precision, which scikit-learn's estimators leave in their weights.
+        # In single precision: scikit-learn's estimators then have float32 weights.
         scaled = self.scaler_.transform(X).astype(np.float32)
         self.classifier_ = clone(self.classifier).fit(scaled, y)
         self.classes_ = self.classifier_.classes_

@@ -19,7 +19,7 @@ ESTIMATORS = [
 
 @pytest.fixture(params=ESTIMATORS, ids=repr)
 def estimator(request, data):
-    """With priors as long as there are classes."""
+    """The estimator, with one prior per class."""
     n_classes = len(set(data[1]))
     if request.param.priors is not None:
         priors = np.array([0.2, 0.5, 0.3])[:n_classes]
@@ -28,7 +28,7 @@ def estimator(request, data):
 
 
 def of_full_rank(X):
-    """X without the linear dependence of its features, which scikit-learn refuses."""
+    """X without its linear dependence, which scikit-learn refuses."""
     return X + np.random.default_rng(0).normal(scale=X.std(axis=0), size=X.shape)
 
 
@@ -58,7 +58,7 @@ def test_decision_function_is_that_of_quadratic_discriminants(data, assert_agree
 def test_a_class_may_span_fewer_axes_than_another(data, assert_agrees):
     X, y = data
     model = QuadraticDiscriminantAnalysis(reg_param=0.1).fit(X, y)
-    # As scikit-learn left it, until 1.8, for a class of fewer samples than features.
+    # As scikit-learn before 1.8 left it for a class of fewer samples than features.
     model.rotations_[1] = model.rotations_[1][:, :3]
     model.scalings_[1] = model.scalings_[1][:3]
     assert_agrees(model, X, output="decision_function", atol=1e-10)

@@ -29,7 +29,7 @@ COVARIANCES = [
     RationalQuadratic(5.0, 0.7),
     0.01 * DotProduct() ** 2,
 ]
-# The fits here need not be the best ones.
+# The kernel parameters need not be optimal here.
 FIT = {"optimizer": None}
 
 
@@ -58,7 +58,7 @@ def test_gaussian_process_stands_units_far_apart(uneven, assert_agrees, assert_g
     assert_agrees(model, X)
     assert_agrees(model, X, dtype=torch.float32, atol=1e-3)
     assert_gradients(model, X)
-    # Without length scales nothing is near anything, and single precision must not overflow.
+    # Without length scales all samples are far apart, and float32 must not overflow.
     model = GaussianProcessClassifier(**FIT).fit(X, y)
     assert_agrees(model, X, dtype=torch.float32, atol=1e-5)
 
@@ -70,14 +70,14 @@ def test_process_that_is_sure_of_itself_has_finite_log_odds():
     sign = torch.from_numpy(model.predict(X.detach().numpy()) * 2 - 1)
     for scale in (1, 10, 100, 1e4):
         module = as_module(model)
-        # The latent mean, not its variance, grows.
+        # The latent mean grows, not its variance.
         module.processes[0].residual *= scale
         log_odds = module(X)[:, 1]
         (gradient,) = torch.autograd.grad(log_odds.sum(), X)
         assert log_odds.isfinite().all()
         assert gradient.isfinite().all()
         assert torch.equal(log_odds.sign(), sign.double())
-    # The probabilities are at their smallest here: all that is left of p is a tiny number.
+    # The smallest probability is tiny here.
     assert log_odds.min() < -600
 
 

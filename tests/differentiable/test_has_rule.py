@@ -1,4 +1,4 @@
-"""has_rule foretells what as_module takes."""
+"""has_rule tells beforehand which estimators as_module takes."""
 
 import numpy as np
 import pytest
@@ -168,7 +168,7 @@ def test_a_class_has_no_rule():
 
 
 def test_surrogates_may_have_columns_without_a_rule():
-    # An attack leaves them as they are; a module of all columns there is none.
+    # An attack leaves these columns as they are, but there is no module of all columns.
     columns = make_column_transformer((ENCODER, [0]), (SCALER, [1]))
     check_attackable(make_pipeline(columns, LINE))
     assert not has_rule(make_pipeline(columns, LINE))
@@ -210,7 +210,7 @@ def test_a_rule_can_refuse_some_estimators_of_its_type():
     with pytest.raises(NotFittedError):
         as_module(Any(2))
 
-    # A rule for the subclass stands for itself.
+    # A rule for the subclass replaces that of its base, with its refusals.
     @as_module.register(Any)
     def _(estimator):
         return nn.Linear(2, 2)

@@ -48,7 +48,7 @@ def samples(n_samples=20):
 
 
 def perturbations(norm):
-    """Corners of the box, or points of the sphere, and points inside; in units of the radius."""
+    """Points in units of the radius: corners of the box or points of the sphere, and inner ones."""
     if norm == np.inf:
         corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4))).double()
         return torch.cat([corners, 2 * torch.rand(300, 4).double() - 1])
@@ -110,7 +110,7 @@ def test_who_leads_is_overtaken_by_no_attack(network, norm):
     certain = enclose(network, Enclosure.around(X, epsilon, norm)).is_led_by(y)
     copies = pgd(network, X, y, epsilon, norm=norm, n_restarts=2, random_state=0)
     assert (network(copies).argmax(1) == y)[certain].all()
-    # It says something of many samples, and not of all.
+    # The bounds certify many samples, but not all.
     assert 0.3 < certain.double().mean() < 1
 
 
@@ -143,7 +143,7 @@ def test_what_is_missing_is_filled_in_and_stays(norm, bounds):
 
 
 def test_last_layer_is_bounded_on_differences_of_logits():
-    # Both logits follow the unit; their difference is constant.
+    # Both logits depend on the unit, but their difference is constant.
     network = nn.Sequential(nn.Linear(4, 1), nn.ReLU(), nn.Linear(1, 2)).double()
     with torch.no_grad():
         network[0].weight.fill_(1.0)
@@ -177,7 +177,7 @@ def test_what_rounding_can_overturn_is_not_certain():
     region = Enclosure.around(X.double(), 0.0, np.inf, rounding=rounding)
     assert not enclose(module, region).is_led_by(y)[~stable].any()
     assert (~stable).any()
-    # In float64 there is nothing to fear.
+    # In float64 the order does not matter.
     assert enclose(module, Enclosure.around(X.double(), 0.0, np.inf)).is_led_by(y).all()
 
 

@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 from sk_adv import as_module
 from sk_adv.differentiable._kernels import squared_distances
 
-# The fits here need not be the best ones.
+# The kernel parameters need not be optimal here.
 FIT = {"optimizer": None}
 
 

@@ -36,7 +36,7 @@ ESTIMATORS = [
     SGDClassifier(loss="squared_hinge", average=True, random_state=0),
 ]
 MODIFIED_HUBER = SGDClassifier(loss="modified_huber", alpha=1, random_state=0)
-# Of LogisticRegressionCV's new defaults, and of fits cut short.
+# Warnings about LogisticRegressionCV's new defaults, and about fits that stop early.
 WARNINGS = ["ignore::FutureWarning", "ignore:.*failed to converge"]
 
 
@@ -50,7 +50,7 @@ def test_module_is_the_linear_classifier(estimator, data, assert_agrees, assert_
     assert_gradients(estimator, X)
 
 
-# Where all sigmoids underflow, as they do here with the log loss, there is a test of its own.
+# With the log loss all sigmoids underflow here; another test covers that.
 @pytest.mark.parametrize(
     "estimator", [e for e in ESTIMATORS if getattr(e, "loss", None) != "log_loss"], ids=repr
 )

@@ -18,12 +18,12 @@ from sk_adv.neural_network import AdversarialNet
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-# skorch predicts with the first of several outputs, but leaves the loss to its users.
+# skorch predicts with the first of several outputs, but has no loss for several.
 UNTRAINED = {"max_epochs": 0}
 
 
 class TwoHeads(nn.Module):
-    """Logits, and something else."""
+    """A module with a second output besides the logits."""
 
     def __init__(self, n_outputs):
         super().__init__()

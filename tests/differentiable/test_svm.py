@@ -50,7 +50,7 @@ def test_six_pairs_of_four_classes_vote(kernel, assert_agrees):
     X, y = make_classification(200, 8, n_informative=6, n_classes=4, random_state=0)
     machine = SVC(kernel=kernel).fit(X[:150], y[:150])
     assert_agrees(machine, X, atol=1e-9)
-    # libsvm's own prediction is by votes, and ties of votes aside the module's is the same.
+    # libsvm predicts by votes. Except for ties, the module predicts the same.
     votes = as_module(machine)(torch.from_numpy(X))
     top = votes.sort(1).values.round()
     has_one_winner = top[:, -1] > top[:, -2]

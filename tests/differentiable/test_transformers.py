@@ -70,7 +70,7 @@ def test_classifier_behind_it_is_met_in_raw_units(
 ):
     X, y = uneven
     if isinstance(transformer, FunctionTransformer | PolynomialFeatures | Normalizer):
-        # Sums and powers of features need units of one size.
+        # Sums and powers of features need features in similar units.
         X = X / X.std(axis=0) / 4
     model = make_pipeline(clone(transformer), StandardScaler(), LogisticRegression()).fit(X, y)
     assert_agrees(model, X)

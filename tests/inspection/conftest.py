@@ -1,4 +1,4 @@
-"""What the tests of the displays share."""
+"""Fixtures for the tests of the displays."""
 
 import matplotlib
 import numpy as np
@@ -19,7 +19,7 @@ def no_window():
 
 @pytest.fixture(scope="session")
 def binary():
-    """A logistic regression on 16 scaled features, its data, and labels that are words."""
+    """A logistic regression on 16 scaled features, and its data, with strings as labels."""
     X, y = make_classification(
         n_samples=60, n_features=16, n_informative=6, flip_y=0.1, random_state=0
     )
@@ -30,7 +30,7 @@ def binary():
 
 @pytest.fixture(scope="session")
 def raw_weights():
-    """A function that gives w and b of such a model as a function of raw X."""
+    """A function that returns w and b of a scaled linear model in the units of raw X."""
 
     def of(model):
         scaler, linear = model
@@ -42,7 +42,7 @@ def raw_weights():
 
 @pytest.fixture(scope="session")
 def iris():
-    """A logistic regression on the three classes of iris, and its data; labels are words."""
+    """A logistic regression on the three classes of iris, and its data, with strings as labels."""
     bunch = load_iris()
     X, y = bunch.data, bunch.target_names[bunch.target]
     return LogisticRegression(max_iter=1000).fit(X, y), X, y

@@ -13,7 +13,7 @@ DISPLAYS = [getattr(sk_adv.inspection, name) for name in sk_adv.inspection.__all
 
 
 def one_of_each(binary):
-    """Displays of each kind, made from numbers that are known."""
+    """One display of each class, made from given numbers."""
     _, X, y = binary
     proba = np.eye(2)[[0, 1, 1]]
     of = sk_adv.inspection

@@ -81,7 +81,7 @@ def test_a_curve_is_named_after_any_kind_of_attack(attack, name, binary):
     ("epsilons", "message"),
     [
         (0.1, r"epsilons must be a 1-D sequence .*; got 0\.1\."),
-        ([], r"epsilons must be a 1-D sequence of one radius or more.*; got \[\]"),
+        ([], r"epsilons must be a 1-D sequence of at least one radius.*; got \[\]"),
         ([[0.1, 0.2]], "epsilons must be a 1-D sequence"),
         ([0.1, [0.2, 0.3]], "epsilons must be a 1-D sequence"),
         ("large", "epsilons must be a 1-D sequence .* got 'large'"),
@@ -233,7 +233,7 @@ def test_predictions_that_do_not_fit_are_refused(y_true, predictions, message):
     ("params", "message"),
     [
         ({"name": "one"}, r"got 'one' for errors of shape \(2, 1\)"),
-        ({"name": ["one"]}, "hold one name a curve"),
+        ({"name": ["one"]}, "hold one name per curve"),
         ({"n_attacks": 3}, "n_attacks must divide the number of curves, 2; got 3"),
         ({"n_attacks": 0}, "n_attacks == 0, must be >= 1"),
     ],
@@ -251,7 +251,7 @@ def test_curves_can_be_styled_one_by_one_and_by_short_names():
         "k",
         3,
     )
-    with pytest.raises(ValueError, match="a list of 2, one a curve; got 1"):
+    with pytest.raises(ValueError, match="a list of 2 dicts, one per curve; got 1"):
         display.plot(curve_kwargs=[{}])
 
 
@@ -263,7 +263,7 @@ def test_curves_can_be_styled_one_by_one_and_by_short_names():
         ({"attacks": []}, "at least one"),
         ({"estimator": {}}, "dict of name to fitted estimator"),
         ({"estimator": [LogisticRegression()]}, "dict of name to fitted estimator"),
-        ({"estimator": [("a", 1), ("a", 2)]}, "names that differ"),
+        ({"estimator": [("a", 1), ("a", 2)]}, "different names"),
         ({"scale": [1.0, 2.0]}, r"scale must be .* shape \(16,\)"),
         ({"scale": -1.0}, "scale must be finite and at least 0"),
     ],

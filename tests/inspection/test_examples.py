@@ -75,7 +75,7 @@ def test_wrong_predictions_are_red_and_sure_ones_are_not_called_certain():
     [
         ({"copies": np.zeros((3, 4))}, r"copies must have the shape of inputs, \(2, 4\)"),
         ({"copies": np.zeros((2, 9))}, r"copies must have the shape of inputs, \(2, 4\)"),
-        ({"labels": [3]}, r"labels must hold one entry a sample.* \(2,\); got shape \(1,\)"),
+        ({"labels": [3]}, r"labels must hold one entry per sample.* \(2,\); got shape \(1,\)"),
         ({"labels": [[3], [5]]}, r"labels must hold one entry .* got shape \(2, 1\)"),
         ({"input_predictions": [3, 5, 1]}, "input_predictions must hold one entry"),
         ({"input_probabilities": 0.5}, "input_probabilities must hold one entry"),
@@ -119,9 +119,9 @@ def test_of_probabilities_the_most_probable_class_is_shown():
 @pytest.mark.parametrize(
     ("input_proba", "copy_proba", "classes", "message"),
     [
-        (np.eye(2), np.eye(2), ["a", "b", "c"], "one column a class"),
+        (np.eye(2), np.eye(2), ["a", "b", "c"], "one column per class"),
         (np.eye(2), np.ones((2, 3)), None, r"got shapes \(2, 2\) and \(2, 3\)"),
-        (np.eye(3), np.eye(3), None, "input_predictions must hold one entry a sample"),
+        (np.eye(3), np.eye(3), None, "input_predictions must hold one entry per sample"),
         ([0, 1], np.eye(2), None, "Expected 2D array"),
     ],
 )
@@ -174,7 +174,7 @@ def test_images_may_have_colours():
         inputs, copies, [0, 1], np.eye(2), np.eye(2), image_shape=(5, 4, 3)
     )
     np.testing.assert_allclose(display.images_[0, 1].get_array(), inputs[1].reshape(5, 4, 3))
-    # No change is grey, and the largest change the end of the scale.
+    # A perturbation of 0 is grey, and the largest one is at the end of the scale.
     shown = display.images_[1, 0].get_array().ravel()
     assert shown[10] == pytest.approx(0)
     np.testing.assert_allclose(np.delete(shown, 10), 0.5)

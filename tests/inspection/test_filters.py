@@ -94,7 +94,7 @@ def test_filters_of_a_linear_svc_of_pairs_bear_the_names_of_both_classes(iris):
     model = SVC(kernel="linear").fit(X, y)
     display = FilterDisplay.from_estimator(model, image_shape=(2, 2))
     first, second = display.names[1].split(" vs ")
-    # Of its two classes the first is on the positive side.
+    # The first of its two classes is on the positive side.
     score = X @ model.coef_[1] + model.intercept_[1]
     assert score[y == first].min() > 0 > score[y == second].max()
     assert len(display.names) == 6
@@ -158,7 +158,7 @@ def test_each_filter_can_have_a_scale_of_its_own():
         ({"image_shape": (4, 4, 1)}, r"image_shape must be .* got \(4, 4, 1\)"),
         ({"image_shape": (-4, -4)}, r"image_shape must be .* got \(-4, -4\)"),
         ({"image_shape": (3.2, 5)}, r"image_shape must be .* got \(3\.2, 5\)"),
-        ({"names": ["one"]}, "one name a filter, 2; got 1"),
+        ({"names": ["one"]}, "one name per filter, 2; got 1"),
     ],
 )
 def test_filters_refuse_shapes_and_names_that_do_not_fit(params, message):
@@ -178,5 +178,5 @@ def test_an_unknown_scale_is_refused():
 
 def test_a_model_without_weights_is_refused(binary):
     _, X, y = binary
-    with pytest.raises(TypeError, match="no weights on the input in a KNeighborsClassifier"):
+    with pytest.raises(TypeError, match="needs a model with coef_.*got a KNeighborsClassifier"):
         FilterDisplay.from_estimator(KNeighborsClassifier().fit(X, y))

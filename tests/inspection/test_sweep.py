@@ -96,7 +96,7 @@ def test_logits_of_a_maxout_network_are_piecewise_linear(iris):
     ).fit(X, y)
     display = EpsilonSweepDisplay.from_estimator(model, X[0], y[0])
     bends = np.abs(np.diff(display.logits, n=2, axis=0)).max(axis=1) > 1e-9
-    # A unit of three pieces bends twice at most, and a bend lies between two of the steps.
+    # A unit with three pieces has at most two kinks, and a kink lies between two of the steps.
     assert 1 <= bends.sum() <= 2 * 2 * 4
 
 
@@ -125,7 +125,7 @@ def test_known_logits_are_drawn_with_the_true_class_in_black():
     np.testing.assert_allclose(display.correct_stretches, [[-1, -1 / 3], [0.5, 1.25]])
     assert display.lines_[0].get_color() == "black"
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert texts == ["a (true)", "b", "others", "classified rightly"]
+    assert texts == ["a (true)", "b", "others", "classified correctly"]
     never = EpsilonSweepDisplay.from_predictions([0, 1], logits[:2], classes=range(4), y_true=3)
     assert never.correct_stretches.shape == (0, 2) and never.spans_ == []
     always = EpsilonSweepDisplay.from_predictions([0, 1], [[1, 0]] * 2, classes=[0, 1], y_true=0)
@@ -135,16 +135,16 @@ def test_known_logits_are_drawn_with_the_true_class_in_black():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"epsilons": [0, 0]}, "must increase"),
-        ({"epsilons": [1, 0]}, "must increase"),
-        ({"epsilons": [0]}, "two finite steps or more"),
-        ({"epsilons": [0, np.nan]}, "two finite steps or more"),
-        ({"epsilons": "wide"}, "two finite steps or more"),
+        ({"epsilons": [0, 0]}, "must be strictly increasing"),
+        ({"epsilons": [1, 0]}, "must be strictly increasing"),
+        ({"epsilons": [0]}, "at least two finite steps"),
+        ({"epsilons": [0, np.nan]}, "at least two finite steps"),
+        ({"epsilons": "wide"}, "at least two finite steps"),
         ({"logits": [[1, 2], [1, np.nan]]}, "logits contains NaN"),
         ({"logits": [[1, 2]]}, r"got shape \(1, 2\) for 2 epsilons"),
-        ({"logits": [[1], [2]], "classes": ["a"]}, "two classes at least"),
+        ({"logits": [[1], [2]], "classes": ["a"]}, "at least two classes"),
         ({"classes": ["a", "b", "c"]}, r"classes of shape \(3,\)"),
-        ({"y_true": "z"}, r"one of the classes, \['a', 'b'\]; got 'z'"),
+        ({"y_true": "z"}, r"one of the classes \['a', 'b'\]; got 'z'"),
     ],
 )
 def test_logits_that_do_not_fit_are_refused(changed, message):

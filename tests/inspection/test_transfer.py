@@ -58,7 +58,7 @@ def test_numbers_stand_out_from_their_cells(cmap):
     display = TransferMatrixDisplay(errors=errors).plot(cmap=cmap, colorbar=False)
 
     def luminance(color):
-        """Relative luminance as the web's guidelines on contrast (WCAG 2) define it."""
+        """Relative luminance, as defined by the contrast guidelines WCAG 2."""
         rgb = np.array(to_rgb(color))
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return linear @ [0.2126, 0.7152, 0.0722]
@@ -72,11 +72,11 @@ def test_numbers_stand_out_from_their_cells(cmap):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"errors": np.zeros((2, 3))}, r"a row and a column for each model; got shape \(2, 3\)"),
+        ({"errors": np.zeros((2, 3))}, r"one row and one column per model; got shape \(2, 3\)"),
         ({"errors": [[0, 50], [1, 2]]}, "values from 0 to 50"),
         ({"errors": [[0.5, -0.5], [0, 1]]}, "values from -0.5"),
         ({"errors": [[0, np.inf], [1, 1]]}, "errors contains infinity"),
-        ({"errors": np.eye(2), "names": ["a"]}, "one name a model, 2; got 1"),
+        ({"errors": np.eye(2), "names": ["a"]}, "one name per model, 2; got 1"),
     ],
 )
 def test_matrices_that_do_not_fit_are_refused(params, message):
@@ -89,7 +89,7 @@ def test_matrices_that_do_not_fit_are_refused(params, message):
     [
         ([0, 1], (2, 2), r"shape \(n_sources, n_targets, n_samples\)"),
         ([0, 1], (2, 2, 3), r"predictions of shape \(2, 2, 3\)"),
-        ([0, 1], (2, 3, 2), "a row and a column for each model"),
+        ([0, 1], (2, 3, 2), "one row and one column per model"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(y_true, shape, message):

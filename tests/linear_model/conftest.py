@@ -1,4 +1,4 @@
-"""Problems that the tests of linear models share."""
+"""Problems for the tests of linear models."""
 
 import numpy as np
 import pytest

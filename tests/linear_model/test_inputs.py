@@ -9,11 +9,24 @@ import torch
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from sk_adv import AdversarialLogisticRegression
 from sk_adv.linear_model import AdversarialLogisticRegressionCV
 
 RESULTS = ["predict", "decision_function", "predict_proba", "predict_log_proba"]
+sklearn_version = parse_version(sklearn.__version__)
+
+
+@pytest.fixture
+def dispatch():
+    """A function that makes the context in which scikit-learn dispatches tensors."""
+    try:
+        with sklearn.config_context(array_api_dispatch=True):
+            pass
+    except ImportError as error:
+        pytest.skip(f"scikit-learn does not dispatch tensors here: {error}")
+    return lambda: sklearn.config_context(array_api_dispatch=True)
 
 
 @pytest.mark.parametrize("library", [pd, pl])
@@ -21,6 +34,8 @@ def test_frames_fit_as_arrays_and_give_their_names(problem, library):
     X, y, weight = problem()
     names = [f"sensor {k}" for k in range(X.shape[1])]
     frame = library.DataFrame(dict(zip(names, X.T, strict=True)))
+    if not hasattr(frame, "__dataframe__") and sklearn_version < parse_version("1.9"):
+        pytest.skip("scikit-learn below 1.9 can't read the names of polars 2.")
     labels = library.Series(y)
     found = AdversarialLogisticRegression(epsilon=0.1).fit(
         frame, labels, sample_weight=library.Series(weight)
@@ -69,12 +84,12 @@ def test_tensors_fit_as_arrays(problem):
         AdversarialLogisticRegressionCV(epsilons=3, C=1.0, cv=3),
     ],
 )
-def test_dispatched_tensors_give_tensors(problem, dtype, n_classes, model):
+def test_dispatched_tensors_give_tensors(problem, dispatch, dtype, n_classes, model):
     X, y, _ = problem(90, n_classes=n_classes)
     expected = model.fit(X, y)
     expected = {result: getattr(model, result)(X) for result in RESULTS} | {"coef_": model.coef_}
     tensor, labels = torch.as_tensor(X, dtype=dtype), np.unique(y, return_inverse=True)[1]
-    with sklearn.config_context(array_api_dispatch=True):
+    with dispatch():
         model.fit(tensor, torch.as_tensor(labels))
         found = {result: getattr(model, result)(tensor) for result in RESULTS}
         found["coef_"] = model.coef_
@@ -89,13 +104,16 @@ def test_dispatched_tensors_give_tensors(problem, dtype, n_classes, model):
         np.testing.assert_array_equal(np.unique(y)[found["predict"]], expected["predict"])
 
 
-def test_dispatched_tensors_run_through_pipelines_and_searches(problem):
+@pytest.mark.skipif(
+    sklearn_version < parse_version("1.8"), reason="StandardScaler takes tensors from 1.8 on."
+)
+def test_dispatched_tensors_run_through_pipelines_and_searches(problem, dispatch):
     X, y, _ = problem(90)
     tensor, labels = torch.as_tensor(X), torch.as_tensor(np.unique(y, return_inverse=True)[1])
     pipeline = make_pipeline(StandardScaler(), AdversarialLogisticRegression(C=1.0))
     grid = {"adversariallogisticregression__epsilon": [0.05, 0.2]}
     expected = cross_val_score(pipeline, X, labels.numpy(), cv=3)
-    with sklearn.config_context(array_api_dispatch=True):
+    with dispatch():
         found = cross_val_score(pipeline, tensor, labels, cv=3)
         search = GridSearchCV(pipeline, grid, cv=3).fit(tensor, labels)
         assert isinstance(search.predict(tensor), torch.Tensor)

@@ -1,6 +1,6 @@
 """The contract of a loss: derivatives by finite differences, and solutions by a conic solver.
 
-The squared hinge is an example of a loss that the library does not have.
+The squared hinge stands for a loss that the library does not have.
 """
 
 import cvxpy as cp

@@ -1,4 +1,4 @@
-"""Solutions against a conic solver and the written-out conditions of optimality."""
+"""Solutions against a conic solver and against the optimality conditions, written out."""
 
 import cvxpy as cp
 import numpy as np
@@ -46,7 +46,7 @@ def conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept):
 
 
 def objective_at(model, X, y, weight):
-    """The objective at a fitted model's weights, written out sample by sample from the formula."""
+    """The objective at a fitted model's weights, by the formula, sample by sample."""
     coef, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         coef, intercept = np.vstack([0 * coef, coef]), np.r_[0, intercept]
@@ -118,7 +118,7 @@ def test_sparse_data_reach_the_conic_optimum(norm, alpha, n_samples, n_features,
 @pytest.mark.parametrize("epsilon", [0.0, 0.02, np.r_[np.zeros(700), np.full(800, 0.05)]])
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 def test_the_euclidean_norm_reaches_the_conic_optimum_of_many_features(epsilon, container):
-    # Above a thousand features the Hessian is not formed.
+    # With more than a thousand features the Hessian is not formed.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 1500)) * (rng.random((40, 1500)) < 0.1)
     y = np.where(X[:, :50].sum(1) + rng.logistic(size=40) > 0, "bee", "ant")
@@ -151,7 +151,7 @@ def test_solution_satisfies_the_optimality_conditions(problem):
     epsilon, alpha, C = np.linspace(0.02, 0.1, 20), 0.3, 4.0
     model = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, C=C)
     model.fit(X, y, sample_weight=weight)
-    # Written out from the conditions in plain NumPy.
+    # The conditions in plain NumPy.
     w, sign = model.coef_[0], np.where(y == "bee", 1, -1)
     margin = sign * model.decision_function(X)
     share = weight / weight.sum()

@@ -41,7 +41,7 @@ def test_other_units_give_the_same_model(problem, norm, alpha, unit, offset):
     found = AdversarialLogisticRegression(epsilon=epsilon * unit, **shared)
     found.fit((X + offset) * unit, y, weight)
     assert found.objective_ == pytest.approx(expected.objective_, rel=1e-10)
-    # Two features are redundant, so that without an adversary the weights are not unique.
+    # Two features are redundant, so the weights are not unique without an adversary.
     np.testing.assert_allclose(
         found.decision_function((X + offset) * unit), expected.decision_function(X), atol=1e-6
     )
@@ -69,7 +69,7 @@ def test_a_path_is_followed_where_the_loss_almost_vanishes():
 @pytest.mark.parametrize("share", [None, 1.0])
 def test_features_that_a_path_did_not_look_at_are_optimal_too(monkeypatch, share):
     if share is not None:
-        # Only features that violate their conditions enter: nothing is foreseen.
+        # Only features that violate their conditions enter, and no others in advance.
         monkeypatch.setattr(_screening, "_PRESSING", share)
         monkeypatch.setattr(_screening, "_NEAR", share)
     rng = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_features_that_are_too_large_are_refused(problem):
 @pytest.mark.parametrize("norm", [np.inf, 2])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_almost_collinear_features_are_followed_to_the_optimum(norm, seed):
-    # Powers of the same variable: the violation is small long before the objective is.
+    # Powers of the same variable: the violation is small long before the objective is optimal.
     rng = np.random.default_rng(seed)
     t = rng.uniform(0, 1, size=300)
     y = np.sin(12 * t) + 0.2 * rng.logistic(size=300) > 0
@@ -162,7 +162,7 @@ def test_paths_reach_tolerances_at_which_rounding_hides_the_gain(problem, tol):
 @pytest.mark.parametrize("C", [1e-12, 1e-6])
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_strong_penalties_leave_the_weights_of_their_own_gradient(problem, C, norm):
-    # w = C times the gradient at zero, which the radius shortens.
+    # w is C times the gradient at zero, shortened by the radius.
     X, y, _ = problem(200)
     share = (y == "bee").mean()
     pull = X.T @ ((y == "bee") - share)

@@ -26,7 +26,7 @@ def model(cancer):
 
 @pytest.fixture(scope="package")
 def margins():
-    """A function that gives the margins of a scaled linear model of two classes at the worst."""
+    """A function that computes the worst-case margins of a scaled linear model with two classes."""
     return worst_margins
 
 

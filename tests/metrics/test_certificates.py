@@ -3,20 +3,29 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    OneHotEncoder,
+    PowerTransformer,
+    StandardScaler,
+)
+from sklearn.svm import SVC
 from skorch import NeuralNetBinaryClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv.attacks import perturb
 from sk_adv.metrics import (
     adversarial_accuracy_score,
+    adversarial_report,
     certified_accuracy_score,
     robustness_radius,
 )
@@ -65,9 +74,35 @@ def test_no_attack_beats_the_certificate(iris):
         assert certified_accuracy_score(model, X, y, epsilon=epsilon) <= attacked
 
 
+@pytest.mark.parametrize("bounds", [None, (0.5, 1.0)])
+def test_without_a_radius_it_is_the_accuracy_also_where_classes_tie(bounds):
+    # Half of the samples lie on the boundary, where the first class is predicted.
+    X, y = (
+        np.array([[-1.0], [0.0], [0.0], [1.0], [0.1], [0.3]] * 5),
+        np.array([0, 0, 1, 1, 0, 1] * 5),
+    )
+    model = LogisticRegression().fit(X, y)
+    model.coef_, model.intercept_ = np.array([[0.7]]), np.array([-0.35])
+    X[y == 1] = 0.5
+    inside = X if bounds is None else X.clip(*bounds)
+    expected = model.score(inside, y)
+    assert certified_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+    assert adversarial_accuracy_score(model, X, y, epsilon=0, bounds=bounds) == expected
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_constant_prediction_is_certified_at_any_radius(n_classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), np.arange(60) % n_classes
+    model = AdversarialLogisticRegression(epsilon=100.0).fit(X, y)
+    assert not model.coef_.any()
+    for epsilon in (0, 0.1, 10):
+        assert certified_accuracy_score(model, X, y, epsilon=epsilon) == model.score(X, y)
+
+
 @pytest.fixture(scope="module")
 def maxout(iris):
-    """A network behind a scaler that clamps."""
+    """A network after a scaler that clips."""
     network = AdversarialMaxoutClassifier((12,), 2, epsilon=0.05, max_iter=40, random_state=0)
     return make_pipeline(MinMaxScaler(clip=True), network).fit(*iris)
 
@@ -173,6 +208,33 @@ def test_models_without_bounds_are_named(iris):
         certified_accuracy_score(net, X, y, epsilon=0.1)
 
 
+@pytest.mark.parametrize("certify", [robustness_radius, certified_accuracy_score])
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+@pytest.mark.parametrize("model", [RandomForestClassifier(5), SVC()])
+def test_a_refusal_names_the_estimator_and_a_way_that_works(iris, certify, is_in_pipeline, model):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), model) if is_in_pipeline else model
+    radius = {"epsilon": 0.1} if certify is certified_accuracy_score else {}
+    with pytest.raises(TypeError) as refused:
+        certify(model.fit(X, y), X, y, **radius)
+    message, name = str(refused.value), type(model[-1] if is_in_pipeline else model).__name__
+    assert name in message
+    assert "adversarial_accuracy_score" in message
+    assert "Chain" not in message
+    # The way that the message names, with the estimator that was given.
+    if name == "SVC":
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="pgd")
+    else:
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, surrogate=LogisticRegression())
+
+
+def test_the_exact_attack_names_the_estimator_that_is_not_linear(iris):
+    X, y = iris
+    model = make_pipeline(StandardScaler(), SVC()).fit(X, y)
+    with pytest.raises(TypeError, match="Pipeline of SVC that is not linear.*attack='pgd'"):
+        adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="exact")
+
+
 @pytest.mark.parametrize("single", ["X", "weights", None])
 def test_margins_that_single_precision_can_lose_are_not_certified(single):
     n_features, margin = 20_000, 1e-3
@@ -185,7 +247,9 @@ def test_margins_that_single_precision_can_lose_are_not_certified(single):
     if single == "weights":
         model.coef_ = model.coef_.astype(np.float32)
         model.intercept_ = margin - model.coef_.sum(axis=1, dtype=np.float64)
-    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == (single is None)
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=1e-9) == (single is None)
+    # Without a radius the predictions themselves decide.
+    assert certified_accuracy_score(model, X, [1, 1], epsilon=0) == model.score(X, [1, 1])
 
 
 LINEAR = {
@@ -232,7 +296,7 @@ def test_where_nothing_can_change_the_prediction_the_radius_is_infinite(iris):
     X, y = iris
     y = y > 0
     model = LogisticRegression().fit(X[:, :3], y)
-    # A feature without weight, alone in being free to move.
+    # Only the feature of weight 0 may change.
     model.coef_[0, 2] = 0
     fixed = robustness_radius(model, X[:, :3], scale=[0, 0, 1])
     assert np.isposinf(fixed).all()
@@ -276,11 +340,54 @@ def test_radii_of_a_frame_may_be_read_only(iris):
     X, y = iris
     model = LogisticRegression(max_iter=1000).fit(X, y)
     radius = np.full(4, 0.3)
-    radius.flags.writeable = False  # as pandas gives out the numbers of a series
-    torch.set_warn_always(True)  # otherwise once a process
+    radius.flags.writeable = False  # like the array of a pandas Series
+    torch.set_warn_always(True)  # the default is once per process
     try:
         certified = certified_accuracy_score(model, X, y, epsilon=radius)
         multiples = robustness_radius(model, X, y, scale=radius)
     finally:
         torch.set_warn_always(False)
     assert certified == (multiples > 1).mean() == certified_accuracy_score(model, X, y, epsilon=0.3)
+
+
+# Columns that are held fixed
+
+
+@pytest.fixture(scope="module")
+def behind_a_power_transformer():
+    """Two normal columns whose sum decides, behind a transformer without a rule."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["a", "b"])
+    y = (X["a"] + X["b"] > 0).astype(int)
+    transformer = make_column_transformer((PowerTransformer(), ["a", "b"]))
+    return make_pipeline(transformer, LogisticRegression()).fit(X, y), X, y
+
+
+def test_no_certificate_holds_numbers_fixed_that_may_change(behind_a_power_transformer):
+    model, X, y = behind_a_power_transformer
+    shifted = X - 0.5 * np.where(y, 1, -1)[:, None]
+    # What a certificate would have to stay below.
+    assert model.score(shifted, y) < 0.6
+    for epsilon in (0.5, {"a": 0.5}):
+        with pytest.raises(TypeError, match="columns .*'a'.* through PowerTransformer"):
+            certified_accuracy_score(model, X, y, epsilon=epsilon)
+        with pytest.raises(TypeError, match="PowerTransformer"):
+            adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack="exact")
+    with pytest.raises(TypeError, match="PowerTransformer"):
+        robustness_radius(model, X, y)
+    with pytest.warns(UserWarning, match="stay unperturbed"):
+        report = adversarial_report(model, X, y, [0.5], ["fgsm"])
+    assert np.isnan(report["certified_error"][0])
+
+
+def test_columns_of_radius_zero_and_categories_may_be_held_fixed(behind_a_power_transformer):
+    model, X, y = behind_a_power_transformer
+    assert certified_accuracy_score(model, X, y, epsilon=0) == model.score(X, y)
+    kinds = X.assign(c=np.where(X["a"] > 0, "p", "n"))
+    columns = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["c"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(kinds, y)
+    radii = {"a": 0.2, "b": 0.2}
+    certified = certified_accuracy_score(model, kinds, y, epsilon=radii)
+    corners = [kinds.assign(a=X["a"] + s, b=X["b"] + t) for s in (-0.2, 0.2) for t in (-0.2, 0.2)]
+    right = np.all([model.predict(corner) == y for corner in corners], axis=0)
+    assert certified == right.mean()

@@ -1,4 +1,4 @@
-"""Reports and transfer matrices, entry by entry against the scores they are made of."""
+"""Reports and transfer matrices, entry by entry against the underlying scores."""
 
 import sys
 from functools import partial
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -167,7 +167,7 @@ def test_bad_input_to_the_matrix_is_explained(iris, linear, forest):
     for single in (linear, forest, make_pipeline(linear)):
         with pytest.raises(TypeError, match=r"sequence or mapping[\s\S]*into a list"):
             transfer_error_matrix(single, X, y, epsilon=0.1)
-    # Though no copies are made of a forest.
+    # The target is checked although no copies are made against a forest.
     with pytest.raises(ValueError, match="epsilon"):
         transfer_error_matrix([forest], X, y, epsilon=-1)
     with pytest.raises(ValueError, match="4 features.*2"):
@@ -198,3 +198,22 @@ def test_models_behind_encoders_are_attacked_themselves(iris):
     assert with_surrogate.tolist() == errors.tolist()
     report = adversarial_report(model, frame, y, [1.0], ["exact"], scale=radii)
     assert report["error"][0] == report["certified_error"][0]
+
+
+def test_weights_count_samples_as_often_as_they_say(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    times = np.arange(150) % 3
+    options = {"epsilons": [0, 0.3], "attacks": "fgsm", "bounds": (0.5, 6)}
+    weighted = adversarial_report(model, X, y, sample_weight=times, **options)
+    repeated = adversarial_report(model, np.repeat(X, times, 0), np.repeat(y, times), **options)
+    pd.testing.assert_frame_equal(weighted, repeated)
+    options = {"epsilon": 0.3, "attack": "fgsm"}
+    assert adversarial_confidence(model, X, y, sample_weight=times, **options) == pytest.approx(
+        adversarial_confidence(model, np.repeat(X, times, 0), np.repeat(y, times), **options)
+    )
+    # Where the samples that are wrong have no weight, there is no confidence.
+    right = model.predict(perturb(model, X, y, epsilon=0.3)) == y
+    with pytest.warns(UndefinedMetricWarning):
+        found = adversarial_confidence(model, X, y, sample_weight=right, **options)
+    assert np.isnan(found)

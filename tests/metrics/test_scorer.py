@@ -77,7 +77,7 @@ def test_scorer_requests_sample_weight_by_metadata_routing(cancer):
         found = cross_val_score(
             model, X, benign, scoring=scorer, params={"sample_weight": benign.astype(float)}
         )
-    # Accuracy that weighs one class only is the recall of this class.
+    # Accuracy with positive weights for one class only is the recall of this class.
     recall = make_adversarial_scorer("recall", epsilon=0.3)
     expected = cross_val_score(LogisticRegression(), X, benign, scoring=recall)
     np.testing.assert_allclose(found, expected)
@@ -140,7 +140,7 @@ def test_several_scorers_choose_by_the_name_of_one(cancer):
         cv=3,
     ).fit(X, y)
     results = search.cv_results_
-    # Large weights are the better ones for clean samples, small ones under attack.
+    # Large weights are better on clean samples, small weights are better under attack.
     assert search.best_params_ == {"logisticregression__C": 1e-3}
     assert results["mean_test_clean"].argmax() == 1
     np.testing.assert_array_equal(results["mean_test_fgsm"], results["mean_test_exact"])

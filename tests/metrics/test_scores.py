@@ -90,7 +90,7 @@ def test_cheap_checks_come_before_the_attack(cancer, model):
             adversarial_accuracy_score(model, X, y, epsilon=1, attack=attack, sample_weight=weight)
     silent = Silent().fit(X, y)
     surrogate = LogisticRegression()
-    # The surrogate would find a single class.
+    # The surrogate would be fitted to a single class.
     with pytest.raises(TypeError, match="n_step"):
         adversarial_accuracy_score(silent, X, y, epsilon=1, surrogate=surrogate, n_step=3)
     with pytest.raises(TypeError, match="predict_proba"):
@@ -138,7 +138,7 @@ def test_bad_input_is_explained(cancer, model, score, change, error, message):
 
 
 def test_frames_keep_their_names_for_the_estimator(cancer, model):
-    # scikit-learn warns where a model fitted on a frame is given a bare array.
+    # scikit-learn warns if a model fitted on a frame receives an array without column names.
     X, y = cancer
     assert isinstance(X, pd.DataFrame)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Certificates, multi-step and single-step attacks in their order, on many fitted models."""
+"""The order of certificates, multi-step and single-step attacks, on many fitted models."""
 
 import itertools
 
@@ -57,7 +57,7 @@ def is_right(model, X, y, **attack):
 
 
 def is_right_around(model, X, y, epsilon, norm, n_steps=32):
-    """Whether all of many corners of the set, or points on its sphere, are classified as y."""
+    """Whether many corners, or points on the sphere, of the set are all classified as y."""
     rng = np.random.default_rng(0)
     if X.shape[1] == 4 and norm == np.inf:
         steps = np.array(list(itertools.product([-1, 1], repeat=4)))
@@ -66,7 +66,7 @@ def is_right_around(model, X, y, epsilon, norm, n_steps=32):
     else:
         steps = rng.normal(size=(n_steps, X.shape[1]))
         steps /= np.linalg.norm(steps, axis=1, keepdims=True)
-    # Rounding may not carry a copy out of the set.
+    # Rounding must not move a copy out of the set.
     return np.all([model.predict(X + (1 - 1e-9) * epsilon * step) == y for step in steps], axis=0)
 
 
@@ -82,7 +82,7 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
     X, y = X[rows], y[rows]
     model = make_pipeline(StandardScaler(), clone(MODELS[name])).fit(X, y)
     for norm, share in itertools.product((np.inf, 2), SHARES):
-        # As long in the Euclidean norm as one feature in four is allowed to move in the other.
+        # The length of a max-norm step on a quarter of the features.
         epsilon = share * X.std(axis=0) * (1 if norm == np.inf else (X.shape[1] / 4) ** 0.5)
         options = {"epsilon": epsilon, "norm": norm}
         certified = certified_accuracy_score(model, X, y, **options)
@@ -90,7 +90,7 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
         many_steps = is_right(model, X, y, **options, **PGD)
         assert certified <= many_steps.mean()
 
-        # The strongest of all attacks known.
+        # A sample is right if it withstands all attacks.
         right = one_step & many_steps & is_right_around(model, X, y, epsilon, norm)
         if name in LINEAR:
             right &= is_right(model, X, y, attack="exact", **options)
@@ -99,8 +99,8 @@ def test_certified_accuracy_is_below_that_under_pgd_and_that_below_fgsm(name, da
         if name in NETWORKS and share == min(SHARES):
             assert certified > 0.5
 
-        # Were PGD no weaker than FGSM, of the samples that one of them alone misclassifies at most
-        # half would be FGSM's, but for chance: a sign test at 1 %, shared among all of the tests.
+        # If PGD is at least as strong as FGSM, then FGSM alone fools at most half of the samples
+        # that only one of them fools, up to chance: a sign test at 1 %, divided among all tests.
         fgsm_only = int((many_steps & ~one_step).sum())
         either = int((many_steps != one_step).sum())
         if either:

@@ -1,4 +1,4 @@
-"""Data, and small networks and their weights, that the tests of networks share."""
+"""Fixtures for the tests of networks: data, small networks, and their weights."""
 
 import pytest
 import torch
@@ -16,13 +16,13 @@ def digits():
 
 @pytest.fixture(scope="package")
 def small():
-    """A function that makes an unfitted classifier which trains in a blink."""
+    """A function that makes an unfitted classifier that trains quickly."""
     return make_small
 
 
 @pytest.fixture(scope="package")
 def weights():
-    """A function that copies the state of a net, or of a fitted classifier's."""
+    """A function that copies the state of a net, or of the net of a fitted classifier."""
     return copy_weights
 
 

@@ -12,7 +12,7 @@ from sk_adv.neural_network._bfloat16 import ExplicitStep, dropout_factors, may_b
 from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
-# Many, so that pieces which are all but equally large weigh little.
+# Many samples, so that those with almost equal pieces matter little.
 N = 2000
 X = torch.rand(N, 12, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(N) % 3
@@ -43,7 +43,7 @@ def net_of(**params):
 
 
 def change(net, batch):
-    """What a step of plain gradient descent with rate 1 takes off the weights."""
+    """The loss and the old minus the new weights of one plain descent step with rate 1."""
     before = [parameter.detach().clone() for parameter in net.module_.parameters()]
     loss = ExplicitStep(net)(batch)["loss"]
     after = net.module_.parameters()
@@ -69,7 +69,7 @@ def reference(net, batch, copies, alpha, masks=(None, None)):
 
 
 def assert_close(found, expected):
-    """Equal to the rounding of bfloat16, in the Euclidean norm."""
+    """Assert equality up to the rounding of bfloat16, in the Euclidean norm."""
     for one, other in zip(found, expected, strict=True):
         assert torch.linalg.vector_norm(one - other) < 0.05 * torch.linalg.vector_norm(other)
 
@@ -96,7 +96,7 @@ def test_the_copies_of_the_step_are_those_of_fgsm(norm):
     expected = net._craft(X, Y)
     step((X, Y))
     assert torch.equal(seen[0], X)
-    # The gradient is that in bfloat16, whose sign may differ where it is all but zero.
+    # The gradient is computed in bfloat16, so its sign may differ where it is almost zero.
     gap = (seen[1] - expected).abs()
     assert (gap > 0.01).float().mean() < 0.02
     assert (seen[1] - X).abs().max() > 0.1
@@ -151,7 +151,7 @@ def test_of_equal_pieces_one_gets_the_gradient():
     _, gradient = reference(net, (X, Y), X, 1.0)
     _, found = change(net, (X, Y))
     for one, other in zip(found[:4], gradient[:4], strict=True):
-        # Which of them torch chooses is its own affair.
+        # torch may choose any of its implementations.
         assert_close([one.sum(0)], [other.sum(0)])
         assert (one != 0).any(-1).reshape(3, -1).any(-1).tolist() == [True, False, False]
 
@@ -166,7 +166,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_by_blocks_are_those_of_torch_up_to_rounding(name, monkeypatch):
-    monkeypatch.setattr(_blockwise_optimizer, "_NUMBERS_A_BLOCK", 40)
+    monkeypatch.setattr(_blockwise_optimizer, "_NUMBERS_PER_BLOCK", 40)
     kind, options = OPTIMIZERS[name]
     torch.manual_seed(0)
     start, slopes = torch.randn(3, 5, 7), torch.randn(4, 3, 5, 7)
@@ -196,7 +196,7 @@ def test_a_step_limits_the_norms_of_all_layers():
 
 
 class Listener(Callback):
-    """Wants to know of each batch, so that nothing is left out for speed."""
+    """Listens to each batch, so that skorch's own loop runs."""
 
     def on_batch_end(self, net, **kwargs):
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""Training that is killed and resumed, against training that is not."""
+"""Killed and resumed trainings against uninterrupted ones."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SGD = {
     "max_iter": 20,
 }
 
-# A process that is warm: it forks a child for each training, so that none pays for the imports.
+# This process forks a child per training, so that the imports run only once.
 NURSERY = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -123,7 +123,7 @@ print(json.dumps(counts))
 
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory, early):
-    """What the trainings above came to, and the folder of their results."""
+    """The results of the trainings above, and the folder that holds them."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork")
     folder = tmp_path_factory.mktemp("nursery")
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_other_parameters_is_refused_by_name(name, digits, tmp_p
     is_early = name in ("monitor", "number of samples")
     params = {"callbacks": [Checkpoint(tmp_path / "a", resume=True)], "early_stopping": is_early}
     small(**params, max_iter=1).fit(X, y)
-    with pytest.raises(ValueError, match=rf"delete it, or pass the same.*\(.*{name}[\w ]*: "):
+    with pytest.raises(ValueError, match=rf"delete it, or pass the data.*\(.*{name}[\w ]*: "):
         small(**params, **OTHERS[name]).fit(X, y)
 
 
@@ -249,9 +249,9 @@ def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path, small):
                 small(callbacks=callbacks).fit(*data)
     with pytest.raises(ValueError, match="the class labels: "):
         small(callbacks=callbacks).fit(X, 2 * y)
-    # The folds of a search share a path; none may take the weights of another.
+    # The folds of a search share a path, but must not use each other's weights.
     search = GridSearchCV(small(callbacks=callbacks), {"alpha": [0.5]}, error_score="raise")
-    with pytest.raises(ValueError, match="no checkpoint of this training"):
+    with pytest.raises(ValueError, match="not a checkpoint of this training"):
         search.fit(X, y)
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_data_is_refused(digits, tmp_path, small):
 def test_a_file_that_is_no_checkpoint_is_refused(content, digits, tmp_path, small):
     path = tmp_path / "a"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no checkpoint of this training: delete it"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this training: delete it"):
         small(callbacks=[Checkpoint(path, resume=True)]).fit(*digits)
     assert path.read_bytes() == content
 
@@ -332,7 +332,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 class Figures(Callback):
-    """Record what is no number of Python's."""
+    """Record a value that is not a Python number."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("flag", np.bool_(True))
@@ -362,13 +362,13 @@ def test_a_second_training_never_takes_up_a_longer_one(
     assert small(**params | {"max_iter": 9}).fit(X, y).best_iteration_ > 4
     path.unlink()
     shorter = params | {"max_iter": 4}
-    text = re.escape(f"{path}.refit is no checkpoint of this training: delete it and {path},")
-    with pytest.raises(ValueError, match=rf"{text}.*9 epochs there, at most 4 here"):
+    text = re.escape(f"{path}.refit is not a checkpoint of this training: delete it and {path},")
+    with pytest.raises(ValueError, match=rf"{text}.*9 epochs in the file, at most 4 now"):
         small(**shorter).fit(X, y)
     path.unlink()
     (tmp_path / "a.refit").unlink()
     model = small(**shorter).fit(X, y)
-    # A shorter one is of the same training, which goes on.
+    # A checkpoint of fewer epochs is from the same training, which continues.
     model.set_params(max_iter=9).fit(X, y)
     expected = small(**params | {"max_iter": 9, "callbacks": None}).fit(X, y)
     assert model.best_iteration_ == expected.best_iteration_ == len(model.net_.history)
@@ -377,13 +377,13 @@ def test_a_second_training_never_takes_up_a_longer_one(
 
 def test_a_file_of_more_epochs_than_max_iter_is_refused(digits, tmp_path, small):
     model = small(callbacks=[Checkpoint(tmp_path / "a", resume=True)]).fit(*digits)
-    with pytest.raises(ValueError, match="5 epochs there, at most 3 here"):
+    with pytest.raises(ValueError, match="5 epochs in the file, at most 3 now"):
         model.set_params(max_iter=3).fit(*digits)
 
 
 def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, small):
     callbacks = [Checkpoint(tmp_path / name, resume=True) for name in "ab"]
-    with pytest.raises(ValueError, match=r"can go on from one file only; got \[.*a', .*b'\]"):
+    with pytest.raises(ValueError, match=r"can resume from only one file; got \[.*a', .*b'\]"):
         small(callbacks=callbacks).fit(*digits)
     callbacks[1].resume = False
     small(callbacks=callbacks).fit(*digits)

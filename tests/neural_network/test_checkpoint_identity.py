@@ -1,4 +1,4 @@
-"""Which settings make a training another, whose checkpoint is refused, and which do not."""
+"""Settings that identify a training: a checkpoint of another training is refused."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sk_adv.neural_network import AdversarialNet, Checkpoint
 
 
 def shrinking(share):
-    # Neither a module nor the function itself may be taken apart.
+    # The closure holds a module and the function itself, whose contents must not be compared.
     import functools
 
     def attack(module, X, y, epsilon, norm, bounds):
@@ -54,7 +54,7 @@ def test_a_checkpoint_of_another_attack_of_the_same_name_is_refused(
 
 
 class Scaled(torch.nn.Linear):
-    """A module whose attribute does not show."""
+    """A module whose attribute is missing from its `repr`."""
 
     def __init__(self, scale):
         super().__init__(64, 10)
@@ -101,7 +101,7 @@ def test_training_goes_on_at_another_initial_learning_rate(name, digits, tmp_pat
 def test_a_schedule_over_all_epochs_can_not_be_stretched(digits, tmp_path, small):
     params = {"learning_rate": "cosine", "callbacks": [Checkpoint(tmp_path / "a", resume=True)]}
     small(**params, max_iter=4).fit(*digits)
-    with pytest.raises(ValueError, match="number of epochs of the schedule: 4 there, 8 here"):
+    with pytest.raises(ValueError, match="number of epochs of the schedule: 4 in the file, 8 now"):
         small(**params, max_iter=8).fit(*digits)
 
 
@@ -116,7 +116,7 @@ def test_a_fresh_fit_does_not_write_over_the_file_of_a_warm_start(digits, tmp_pa
     callbacks = [Checkpoint(path, resume=True)]
     small(callbacks=callbacks, warm_start=True).fit(*digits).fit(*digits)
     content = path.read_bytes()
-    with pytest.raises(ValueError, match=r"\(first epoch: 6 there, 1 here"):
+    with pytest.raises(ValueError, match=r"\(first epoch: 6 in the file, 1 now"):
         small(callbacks=callbacks).fit(*digits)
     assert path.read_bytes() == content
 

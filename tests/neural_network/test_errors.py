@@ -1,4 +1,4 @@
-"""What can't be trained on is said before the first epoch, with what was given and what to do."""
+"""Errors about parameters and data are raised before the first epoch, and say what to do."""
 
 import functools
 
@@ -37,7 +37,7 @@ CLASSIFIERS = {
     "parameters": (
         {"attack": nothing, "attack_params": {"steps": 3}},
         TypeError,
-        "'nothing' takes attack_params of the names none; got.*steps",
+        "'nothing' takes attack_params with the names none; got.*steps",
     ),
     "no copies": ({"attack": nothing}, ValueError, r"shape of the batch, \(6, 4\).*None"),
     "copies": (
@@ -81,12 +81,12 @@ NETS = {
     "bounds": ({"bounds": ([0, 0], 1)}, {}, ValueError, r"low.*shape \(4,\); got shape \(2,\)"),
     "alpha": ({"alpha": "a"}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 'a'"),
     "large alpha": ({"alpha": 1.5}, {}, ValueError, r"alpha must lie in \[0, 1\]; got 1.5"),
-    "words": ({}, {"y": Y.astype(str)}, TypeError, "class indices from 0 on, not class names"),
+    "words": ({}, {"y": Y.astype(str)}, TypeError, "class indices from 0 up, not class names"),
     "floats": ({}, {"y": Y / 2}, ValueError, "integer class indices; got dtype"),
-    "negative": ({}, {"y": Y - 1}, ValueError, "class indices from 0 on; got -1"),
+    "negative": ({}, {"y": Y - 1}, ValueError, "class indices from 0 up; got -1"),
     "too many": ({}, {"y": Y + 1}, ValueError, r"at least 4 classes for this y.*\(1, 3\)"),
     "too few": ({}, {"y": Y[:9]}, ValueError, r"y must have shape \(150,\)"),
-    "precision": ({}, {"X": X}, TypeError, "X is of type torch.float64, the module of"),
+    "precision": ({}, {"X": X}, TypeError, "X has dtype torch.float64, but the module has"),
     "features": ({}, {"X": X_SINGLE[:, 1:]}, ValueError, r"batches of shape \(1, 3\)"),
     "nothing": ({}, {"X": X_SINGLE[:0], "y": Y[:0]}, ValueError, "X holds no samples"),
     "device": ({"device": "cuda:99"}, {}, ValueError, "device='cuda:99' can't be used"),
@@ -102,7 +102,7 @@ NETS = {
     "dict": ({}, {"X": {"X": X_SINGLE}}, TypeError, "single array or tensor X.*got dict"),
     "frame": ({}, {"X": pd.DataFrame(X_SINGLE)}, TypeError, "got DataFrame.*to_numpy"),
     "float dataset": ({}, labelled(Y / 2), ValueError, "integer class indices"),
-    "negative dataset": ({}, labelled(Y - 1), ValueError, "class indices from 0 on; got -1"),
+    "negative dataset": ({}, labelled(Y - 1), ValueError, "class indices from 0 up; got -1"),
     "large dataset": ({}, labelled(Y + 1), ValueError, r"from 0 to 2.*3 logits; got \[3\]"),
     "no batch": (
         {"iterator_train__drop_last": True, "batch_size": 200},
@@ -139,7 +139,9 @@ def test_modules_and_callbacks_that_are_right_are_left_alone():
 def test_a_net_names_the_types_when_it_predicts_in_another_precision():
     net = AdversarialNet(torch.nn.Linear(4, 3), max_epochs=1, verbose=0).fit(X_SINGLE, Y)
     for predict in (net.predict, net.predict_proba):
-        with pytest.raises(TypeError, match=r"X is of type torch.float64, the module of.*float32"):
+        with pytest.raises(
+            TypeError, match=r"X has dtype torch.float64, but the module has.*float32"
+        ):
             predict(X)
 
 

@@ -1,4 +1,4 @@
-"""How the classifier is fitted: weights of samples, early stopping, schedules, precisions."""
+"""The fit of the classifier: sample weights, early stopping, schedules, precisions."""
 
 import copy
 
@@ -229,7 +229,7 @@ def test_the_progress_bar_counts_epochs_and_shows_the_loss(digits, capsys, small
 
 
 def test_compiled_training_gives_the_same_weights(digits, monkeypatch, small):
-    # Without the generation of code, which takes a minute: the shell around the module is tested.
+    # Without code generation, which takes a minute: only the wrapper around the module is tested.
     X, y = digits
     compiler, names = torch.compile, []
 
@@ -248,10 +248,10 @@ def test_compiled_training_gives_the_same_weights(digits, monkeypatch, small):
     assert compiled.best_iteration_ == plain.best_iteration_
 
 
-def test_a_class_without_weight_is_left_out_also_where_classes_are_balanced():
+def test_a_class_without_weight_stays_a_class_also_where_classes_are_balanced():
     X, y = load_iris(return_X_y=True)
     model = AdversarialMaxoutClassifier((8,), class_weight="balanced", max_iter=2, random_state=0)
-    assert list(model.fit(X, y, sample_weight=(y != 0) * 1.0).classes_) == [1, 2]
+    assert list(model.fit(X, y, sample_weight=(y != 0) * 1.0).classes_) == [0, 1, 2]
 
 
 def test_a_second_training_that_fails_leaves_the_network_that_was_chosen():

@@ -1,4 +1,4 @@
-"""Training that goes on: warm starts and `partial_fit`."""
+"""Continued training: warm starts and `partial_fit`."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_each_warm_fit_with_a_second_training_adds_the_epochs_that_it_chose(digi
         model.fit(*digits)
         assert model.n_iter_ == n_trained + 5
         assert len(model.validation_scores_) == len(model.loss_curve_) == model.n_iter_
-        # The epochs before are of a second training, which has no held-out part.
+        # The earlier epochs are from a second training, which has no held-out part.
         assert np.isnan(model.validation_scores_[:n_trained]).all()
         assert model.best_iteration_ == 1 + np.nanargmax(model.validation_scores_)
         n_trained = model.best_iteration_
@@ -91,7 +91,7 @@ def test_weights_count_across_the_chunks_of_partial_fit(digits, small, weights):
 
     by_class = train(class_weight={1: 0.1})
     torch.testing.assert_close(by_class, train(sample_weight=np.array([1.0, 0.1])))
-    # In a step of plain descent a weight that all samples share scales the learning rate.
+    # In a step of plain gradient descent, equal sample weights scale the learning rate.
     stepwise = small(**params)
     for chunk in chunks:
         stepwise.set_params(learning_rate_init=0.01 if chunk[1][0] else 0.1)

@@ -1,4 +1,4 @@
-"""Maxout against its definition."""
+"""The maxout layer against its definition."""
 
 import numpy as np
 import torch

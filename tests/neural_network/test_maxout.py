@@ -39,7 +39,7 @@ def test_adversarial_training_helps_against_a_stronger_attack_than_its_own(digit
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_wine, load_iris, load_digits])
 def test_defaults_are_as_accurate_as_those_of_scikit_learns_network(load):
-    # As many digits as there are samples of the others.
+    # The same number of digits as of samples of the other data.
     X, y = (part[:600] for part in load(return_X_y=True))
     ours, theirs = (
         cross_val_score(make_pipeline(StandardScaler(), network), X, y).mean()
@@ -99,7 +99,7 @@ def test_predictions_are_in_the_precision_of_their_input(digits):
 
 
 def test_a_feature_without_radius_is_not_attacked_in_training():
-    # The second feature alone tells the classes apart; only an adversary can spoil it.
+    # Only the second feature separates the classes, and only an adversary can perturb it.
     rng = np.random.default_rng(0)
     y = np.arange(400) % 2
     X = np.stack([rng.normal(size=400), 0.5 * y - 0.25], axis=1)

@@ -1,4 +1,4 @@
-"""One training step against the loss that it is meant to minimise."""
+"""One training step against the gradient of the training loss."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class CountingNet(nn.Sequential):
 
 
 class SeeingNet(CountingNet):
-    """One that keeps what it is shown."""
+    """A small network that records its inputs."""
 
     def forward(self, X):
         self.seen = [*getattr(self, "seen", []), X.detach().clone()]
@@ -39,7 +39,7 @@ def step(alpha, norm=np.inf, bounds=None):
     net = AdversarialNet(
         CountingNet, epsilon=0.3, alpha=alpha, norm=norm, bounds=bounds, classes=range(3)
     ).initialize()
-    # Training starts from the samples as they are; attacks bring them into the bounds first.
+    # Training uses the samples as they are, while attacks clip them to the bounds first.
     X, y = torch.randn(20, 4).clamp(-0.5, 0.5), torch.randint(0, 3, (20,))
     result = net.train_step_single((X, y))
     return net, X, y, result

@@ -1,4 +1,4 @@
-"""What a fitted AdversarialMaxoutClassifier is after pickling, copying and loading."""
+"""Pickling, copying and loading of a fitted AdversarialMaxoutClassifier."""
 
 import copy
 import io
@@ -51,7 +51,7 @@ TRAININGS = {
 
 
 class Recorder(Callback):
-    """Remembers the epochs that it saw; its name could come from anywhere."""
+    """A callback of no library, which records the epochs."""
 
     def __init__(self):
         self.seen = []
@@ -61,7 +61,7 @@ class Recorder(Callback):
 
 
 class LossAlarm(Callback):
-    """Records something else than a number."""
+    """A callback that records a value that is not a number."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("logits", net.module_.output.bias.detach().clone())
@@ -168,7 +168,7 @@ def test_skops_has_to_trust_the_class_itself_and_nothing_else():
 def test_model_of_an_absent_device_is_loaded_on_the_cpu(precision):
     model = clone(SMALL).set_params(precision=precision).fit(X, Y)
     state = model.__getstate__()
-    # What training on CUDA leaves: its device, and steps that are counted there.
+    # The state after training on CUDA: its device, and a step count on it.
     state["device"] = state["net_"]["device"] = "cuda:99"
     for group in state["net_"]["optimizer"]["param_groups"]:
         group["capturable"] = True
@@ -176,7 +176,7 @@ def test_model_of_an_absent_device_is_loaded_on_the_cpu(precision):
     there.__setstate__(pickle.loads(pickle.dumps(state)))
     assert torch.device(there.net_.device).type == "cpu"
     np.testing.assert_array_equal(there.predict_proba(X), model.predict_proba(X))
-    with pytest.raises(ValueError, match="cuda:99.*available here"):
+    with pytest.raises(ValueError, match="cuda:99.*use one of"):
         there.partial_fit(X, Y)
     again = pickle.loads(pickle.dumps(there)).set_params(device="cpu").partial_fit(X, Y)
     assert_same_training(again, model.partial_fit(X, Y))

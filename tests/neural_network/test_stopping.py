@@ -1,4 +1,4 @@
-"""Training that is interrupted, or goes wrong."""
+"""Training that is interrupted, or diverges."""
 
 import signal
 import warnings
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_raises_and_keeps_finite_weights(params, digit
 
 @pytest.mark.parametrize("n_epochs", [1, 3])
 def test_weights_that_the_last_step_makes_infinite_are_noticed(n_epochs, digits, small, weights):
-    # One batch an epoch: the loss is finite, as it is taken before the step.
+    # With one batch per epoch the loss is finite, as it is computed before the step.
     single = {"batch_size": 1000, "precision": "float32"}
     model = small(**single, learning_rate_init=1e38, max_iter=n_epochs)
     with pytest.raises(FloatingPointError, match="weight became not finite in epoch 1"):
@@ -186,7 +186,7 @@ def test_of_equal_errors_the_smaller_loss_is_best_and_lets_training_go_on(digits
 
 def test_a_failure_closes_the_bar_and_says_whose_weights_are_kept(digits, small, capsys):
     with pytest.raises(
-        FloatingPointError, match="epoch before, or of the best one with early_stop"
+        FloatingPointError, match="previous epoch, or of the best epoch with early_stop"
     ):
         small(learning_rate_init=1e38, verbose=1).fit(*digits)
     assert capsys.readouterr().err.endswith("\n")

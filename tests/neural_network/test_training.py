@@ -1,4 +1,4 @@
-"""How networks are trained, against autograd, repetition, and skorch's own loop."""
+"""The training loop against autograd, repetition, and skorch's own loop."""
 
 import pickle
 
@@ -22,7 +22,7 @@ EPSILON = 0.25
 
 
 class Seeing(nn.Sequential):
-    """A network that keeps what it is shown, and in which mode."""
+    """A network that records its inputs and its mode."""
 
     def __init__(self, n_features=4, n_classes=3):
         super().__init__(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes))
@@ -74,8 +74,8 @@ def test_copies_stay_within_the_bounds(attack):
 @pytest.mark.filterwarnings("error")
 def test_bounds_of_a_frame_may_be_read_only():
     low, high = np.full(4, -0.5), np.full(4, 0.7)
-    low.flags.writeable = high.flags.writeable = False  # as pandas gives out numbers
-    torch.set_warn_always(True)  # otherwise once a process
+    low.flags.writeable = high.flags.writeable = False  # like the arrays of a pandas frame
+    torch.set_warn_always(True)  # the default is once per process
     try:
         module, *_ = one_step(bounds=(low, high))
     finally:
@@ -235,7 +235,7 @@ def test_only_steps_that_do_the_same_for_each_batch_may_be_captured(params, is_c
     data = WeightedData(torch.zeros(6, 64), torch.zeros(6, dtype=torch.int64))
     batches = net.get_iterator(data, training=True)
     assert not may_be_captured(net, batches)
-    # What is decided for CUDA can be seen without it.
+    # The decision can be tested without CUDA.
     net.device = "cuda"
     # The data has stayed on the host.
     assert not may_be_captured(net, batches)

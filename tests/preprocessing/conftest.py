@@ -1,4 +1,4 @@
-"""Scaled data in a frame, a linear model of it, and a classifier that remembers."""
+"""Fixtures: scaled data in a frame, a linear model of it, and a recording classifier."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 
 class Recorder(ClassifierMixin, BaseEstimator):
-    """A classifier that keeps what it is given."""
+    """A classifier that records its data."""
 
     def fit(self, X, y):
         self.classes_, self.fitted_on_ = np.unique(y), X

@@ -1,4 +1,4 @@
-"""Copies against models without gradients, through a surrogate of their predictions."""
+"""Attacks on models without gradients, by a surrogate fitted to their predictions."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_copies_are_the_surrogates_worst_case_away_from_the_models_labels(cancer
     tree = DecisionTreeClassifier(max_depth=2, random_state=0).fit(X, y)
     imitation = LogisticRegression(C=0.01).fit(X, tree.predict(X))
     away_from = tree.predict(X) if labels == "predicted" else y
-    # Three opinions that differ: were one taken for another, the copies would.
+    # True labels and both models' predictions differ, so a mix-up would change the copies.
     assert (tree.predict(X) != y).any()
     assert (imitation.predict(X) != tree.predict(X)).any()
     attack = FGSMTransformer(

@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -19,9 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
-from sk_adv import AdversarialMaxoutClassifier, FGSMTransformer, as_module
+from sk_adv import AdversarialMaxoutClassifier, FGSMSampler, FGSMTransformer, as_module
 from sk_adv.attacks import fgsm, pgd
 
 
@@ -50,7 +52,7 @@ def test_copies_of_a_linear_model_are_the_closed_form(cancer, model):
         expected = X - epsilon * direction * sign
         np.testing.assert_allclose(attack.transform(X, y), expected)
         np.testing.assert_allclose(attack.fit_transform(X, y), expected)
-    # Without y the predictions stand in for the true labels.
+    # Without y the predictions are used.
     np.testing.assert_allclose(attack.transform(X), X - epsilon * direction * predicted)
 
 
@@ -319,3 +321,66 @@ def test_wrong_parameter_is_named_before_the_classifier_is_fitted(cancer, parame
     parameters = {"surrogate": LogisticRegression(), **parameters}
     with pytest.raises((TypeError, ValueError), match=message):
         FGSMTransformer(Untouchable(), **parameters).fit(*cancer)
+
+
+@pytest.mark.parametrize("kind", [FGSMTransformer, FGSMSampler])
+@pytest.mark.parametrize(
+    ("attack", "params", "is_random"),
+    [
+        ("fgsm", None, False),
+        ("pgd", None, True),
+        ("pgd", {"random_start": False}, False),
+        ("uniform_noise", None, True),
+        ("sign_noise", None, True),
+        ("unknown", None, False),
+    ],
+)
+def test_a_random_attack_is_tagged(kind, attack, params, is_random):
+    transformer = kind(LogisticRegression(), attack=attack, attack_params=params)
+    assert get_tags(transformer).non_deterministic is is_random
+
+
+@pytest.mark.parametrize("attack", ["pgd", "uniform_noise"])
+def test_transformers_with_random_attacks_pass_the_checks_of_scikit_learn(attack):
+    transformer = FGSMTransformer(LogisticRegression(), attack=attack)
+    check_estimator(transformer, on_fail="raise", on_skip=None)
+
+
+@pytest.mark.parametrize("kind", [FGSMTransformer, FGSMSampler])
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"estimator": LogisticRegression(C=0.01)},
+        {"estimator": DecisionTreeClassifier(max_depth=2), "surrogate": LogisticRegression()},
+    ],
+)
+def test_weights_reach_the_classifier_and_the_surrogate(cancer, kind, models):
+    X, y = cancer
+    weight = np.where(y == 1, 0.2, 3.0)
+    fitted = kind(**models, epsilon=0.5).fit(StandardScaler().fit_transform(X), y, weight)
+    expected = clone(models["estimator"]).fit(StandardScaler().fit_transform(X), y, weight)
+    attacked = fitted.estimator_
+    if "surrogate" in models:
+        predicted = expected.predict(StandardScaler().fit_transform(X))
+        attacked, expected = fitted.surrogate_, clone(models["surrogate"])
+        expected.fit(StandardScaler().fit_transform(X), predicted, weight)
+    np.testing.assert_allclose(attacked.coef_, expected.coef_)
+
+
+def test_weights_pass_through_a_pipeline(cancer):
+    X, y = cancer
+    weight = np.where(y == 1, 0.2, 3.0)
+    transformer = FGSMTransformer(LogisticRegression(C=0.01), stage="train")
+    pipeline = make_pipeline(StandardScaler(), transformer, LogisticRegression())
+    pipeline.fit(X, y, fgsmtransformer__sample_weight=weight)
+    expected = LogisticRegression(C=0.01).fit(StandardScaler().fit_transform(X), y, weight)
+    np.testing.assert_allclose(pipeline[1].estimator_.coef_, expected.coef_)
+    with config_context(enable_metadata_routing=True):
+        scaler, last = StandardScaler(), LogisticRegression()
+        pipeline = make_pipeline(
+            scaler.set_fit_request(sample_weight=False),
+            transformer.set_fit_request(sample_weight=True),
+            last.set_fit_request(sample_weight=False),
+        )
+        pipeline.fit(X, y, sample_weight=weight)
+        np.testing.assert_allclose(pipeline[1].estimator_.coef_, expected.coef_)

@@ -1,1 +1,1 @@
-"""What the experiments share: digits, models and their cache, attacks, records."""
+"""Shared parts of the experiments: digits, models and their cache, attacks, records."""

@@ -30,7 +30,7 @@ class Digits:
 
     @cached_property
     def checksum(self) -> int:
-        """Of the training images and their labels."""
+        """A checksum of the training images and their labels."""
         return zlib.crc32(self.y_train.tobytes(), zlib.crc32(self.X_train.tobytes()))
 
     def only(self, *classes: int) -> "Digits":
@@ -42,7 +42,7 @@ class Digits:
         )
 
     def trained_on(self, n_train: int) -> "Digits":
-        """The first so many training images, and all test images."""
+        """The first training images, as many as asked for, and all test images."""
         return Digits(
             f"{self.name}, {n_train} training images",
             self.X_train[:n_train],
@@ -59,7 +59,7 @@ class Digits:
         )
 
     def first(self, n_test: int) -> "Digits":
-        """The same training images, and the first so many test images."""
+        """All training images, and the first test images, as many as asked for."""
         return Digits(
             self.name, self.X_train, self.X_test[:n_test], self.y_train, self.y_test[:n_test]
         )

@@ -1,4 +1,4 @@
-"""The laboratory: fitted models out of a cache, and the attacks that every row reports."""
+"""The laboratory: fitted models from a cache, and the attacks that every row reports."""
 
 import hashlib
 import inspect
@@ -34,7 +34,7 @@ IRRELEVANT = ("device", "verbose")
 
 @dataclass
 class Lab:
-    """Where experiments get their digits and models, and how hard they attack.
+    """The digits, models and attacks of the experiments.
 
     Attributes
     ----------
@@ -43,16 +43,16 @@ class Lab:
     quick : bool
         5,000 digits, short trainings and weak attacks: does everything still run?
     device : str
-        Of networks.
+        The device of networks.
     photo_model : str
         The network that row F1 shows photographs to, a name of `_lab.pretrained.NETWORKS`.
     used : dict of str to dict
         The models that were asked for, by their names in the cache: settings, digits, seconds of
-        training, and what a search has chosen.
+        training, and the choice of a search.
     attacks : dict of str to dict
         The stronger attacks that were asked for.
     seconds_of_training : float
-        That this laboratory itself has spent on what was not in the cache.
+        Time that this laboratory itself has spent on models that were not in the cache.
     """
 
     cache: Path
@@ -83,10 +83,10 @@ class Lab:
     ) -> BaseEstimator:
         """The estimator fitted to the training images: from the cache, or fitted now.
 
-        The cache is asked by the estimator's parameters, the source of what the experiments
-        themselves define, the digits and the libraries' versions; a change of any of them makes
-        another file. A change of this library's code does not: then delete the cache. What has no
-        parameter `random_state` takes a `seed` of torch's generator.
+        The name of a file in the cache depends on the estimator's parameters, the source of classes
+        and functions that the experiments themselves define, the digits and the libraries'
+        versions. It does not depend on this library's code: delete the cache when that changes. An
+        estimator without the parameter `random_state` takes a `seed` of torch's generator.
 
         A `resumable` training of an `AdversarialMaxoutClassifier` saves each epoch in the cache. If
         it is killed, the next call goes on from there.
@@ -103,7 +103,7 @@ class Lab:
             checkpoint = path.with_suffix(".checkpoint")
             start = time.perf_counter()
             with warnings.catch_warnings():
-                # Ctrl-C ends the experiments, and does not shorten one.
+                # Ctrl-C ends the experiments, and not just one training.
                 warnings.filterwarnings("error", "Training was interrupted")
                 model = clone(estimator)
                 if resumable:
@@ -140,7 +140,7 @@ class Lab:
 
     @property
     def pgd(self) -> dict:
-        """The same for metrics, which are told of an attack by its name."""
+        """The same as arguments of the metrics."""
         params = self.pgd_params
         seed = params.pop("random_state")
         return {"attack": "pgd", "attack_params": params, "random_state": seed}
@@ -160,10 +160,10 @@ class Lab:
         model : object
         data : Digits
         exact : bool, default=False
-            Whether the model is linear, so that the worst case can be computed: it then takes the
-            place of PGD.
+            Whether the model is linear. The worst case is then computed in place of PGD.
         n_for_pgd : int, default=None
-            So many test digits, the first, are attacked by PGD, where a pass is costly. None: all.
+            The number of test digits that PGD attacks, from the first on, for models with costly
+        passes. None: all.
         """
         X, y = data.X_test, data.y_test
 
@@ -192,7 +192,7 @@ def _save_epochs(model, path):
 
 
 def machine(model: BaseEstimator | None = None) -> str:
-    """Where a model was trained, or where figures are measured."""
+    """The machine, for the records of training and measuring."""
     network = last_step(model)
     module = getattr(network, "module_", None) or getattr(
         getattr(network, "net_", None), "module_", None
@@ -205,12 +205,12 @@ def machine(model: BaseEstimator | None = None) -> str:
 
 
 def last_step(model: BaseEstimator) -> BaseEstimator:
-    """Of a pipeline; any other model is its own."""
+    """The last step of a pipeline; any other model itself."""
     return model[-1] if isinstance(model, Pipeline) else model
 
 
 def error_under(model, X, y, *, epsilon: float = EPSILON, **attack) -> float:
-    """The error of a model under an attack, FGSM unless another is named."""
+    """The error of a model under an attack, by default FGSM."""
     return float(1 - adversarial_accuracy_score(model, X, y, epsilon=epsilon, **attack))
 
 
@@ -220,12 +220,12 @@ def versions() -> dict[str, str]:
 
 
 def _key():
-    """The versions without what they were built for, as a model trained elsewhere is as good."""
+    """The versions without their build tags, so that models trained elsewhere count."""
     return [number.partition("+")[0] for number in versions().values()]
 
 
 def describe(estimator: BaseEstimator) -> str:
-    """The estimator as it would be written, with what differs from the defaults, but no seed."""
+    """The estimator's constructor call: parameters that differ from the defaults, but no seed."""
     if isinstance(estimator, Pipeline):
         return f"make_pipeline({', '.join(describe(step) for _, step in estimator.steps)})"
     defaults = {}
@@ -269,7 +269,7 @@ def _text(value):
         return type(value).__name__
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
-    # An address in memory says nothing.
+    # An address in memory differs between runs.
     return getattr(value, "__qualname__", None) or re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 

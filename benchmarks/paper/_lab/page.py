@@ -1,4 +1,4 @@
-"""The page that sets our figures beside the paper's."""
+"""The page that compares our figures with the paper's."""
 
 import json
 import statistics
@@ -89,7 +89,7 @@ def _lines(row: Row, values):
             paper = row.paper if index == 0 else ""
         first = [row.id, row.title, name, paper, show(found), verdict]
         cells = first if index == 0 else ["", "", name, paper, show(found), ""]
-        # A bar would end the cell.
+        # An unescaped bar ends the cell.
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -110,7 +110,7 @@ def _numbers(found):
 
 
 def _settings(row, record):
-    """The models that a row has used, those that differ by the seed only on one line."""
+    """The models of a row; models that differ only in the seed share a line."""
     lines = [
         f"**{row.id}**: seeds {_listed(record['seeds'])}; measured in "
         f"{_listed(round(seconds) for seconds in record['seconds of measuring'])} s "

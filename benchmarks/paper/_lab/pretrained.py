@@ -21,7 +21,7 @@ class Pretrained:
     Attributes
     ----------
     description : str
-        The network and whose weights it has.
+        The network and the source of its weights.
     module : nn.Module
         From pixels in [0, 1], of shape (n, 3, 224, 224), to the logits of 1,000 classes.
     class_name : callable
@@ -57,7 +57,8 @@ def pretrained(name: str) -> Pretrained:
     Raises
     ------
     NotAvailable
-        If what it needs is not installed, or can't be downloaded; the message says what to do.
+        If a package is not installed, or the weights can't be downloaded; the message says what to
+        do.
     """
     return NETWORKS[name]()
 
@@ -85,11 +86,11 @@ def efficientnet_lite0() -> Pretrained:
 
 
 def googlenet() -> Pretrained:
-    """The paper's network, with the weights that torchvision downloads: not the paper's own."""
+    """The paper's network, with weights from torchvision, which are not the paper's own."""
     try:
         from torchvision.models import GoogLeNet_Weights
         from torchvision.models import googlenet as untrained
-    # A torchvision that was built for another version of torch raises the second.
+    # torchvision raises the second if it was built for another version of torch.
     except (ImportError, RuntimeError) as error:
         raise NotAvailable(
             f"--model googlenet needs torchvision, which can't be imported ({error}). Install the "

@@ -1,4 +1,4 @@
-"""Rows of the paper's table: what is measured, what the paper found, when ours holds."""
+"""Rows of the table: the measurement, the paper's result, and the criterion of agreement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from _lab.lab import EPSILON
 
 
 class NotAvailable(Exception):
-    """What a row needs is missing here: the message says what, and what to do."""
+    """A row needs something that is missing here; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Row:
     id : str
         F1, L1 to L5, M1 to M8, A1 to A6.
     title : str
-        What is measured.
+        The measurement in words.
     paper : dict of str to float, or str
         The paper's figures by our names for them, as shares; or its statement.
     measure : callable
@@ -28,14 +28,14 @@ class Row:
         `verdict(means)` says in words whether ours agrees, from the means over seeds.
     n_seeds : int
     numbers : tuple of str
-        Names of figures that are no shares.
+        Names of figures that are not shares.
     epsilon : float
         The radius.
     on_digits : bool
         Whether the row takes MNIST.
     note : str
-        What stands below the table: how ours was measured where the paper leaves it open, and why
-        it differs.
+        The text below the table: our choices where the paper leaves them open, and the reasons for
+        differences.
     """
 
     id: str

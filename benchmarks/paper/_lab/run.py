@@ -57,8 +57,8 @@ def reproduce(
 ) -> None:
     """Measure rows, one JSON file for each, draw their pictures, and write the page anew.
 
-    With `skip`, a row whose needs are not available is left out, and a line says why. Otherwise
-    that ends the run.
+    With `skip`, a row that needs something unavailable is left out, and a line says why. Without
+    it, such a row ends the run.
     """
     results.mkdir(parents=True, exist_ok=True)
     pictures = page.parent / "_static" / "paper"
@@ -86,7 +86,7 @@ def reproduce(
 
 
 def records(row: Row, lab: Lab, seeds: range) -> Iterator[dict]:
-    """After each seed the figures so far, and all that one has to know to repeat them."""
+    """The figures so far, after each seed, with all settings needed to repeat them."""
     by_seed, seconds = [], []
     lab.used.clear()
     lab.attacks.clear()

@@ -1,1 +1,1 @@
-"""What the speed benchmarks share: clocks, reports, problems and peers."""
+"""Shared parts of the speed benchmarks: clocks, reports, problems and peers."""

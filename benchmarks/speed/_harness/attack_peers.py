@@ -1,7 +1,7 @@
 """The sides of the comparison: sk_adv's attacks, and the loops and libraries people use instead.
 
-Every side is made once for a problem. It is a function without arguments that takes the images as
-an array and returns their copies as an array: all that a user waits for is in its time.
+Every side is made once for a problem. It is a function without arguments that attacks an array of
+images and returns an array of copies, so its time is all that a user waits for.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Problem:
     n_steps : int or None
         Steps of PGD, without a random start; None stands for FGSM.
     bounds : tuple of float
-        Valid range of a pixel. Foolbox can't do without it.
+        Valid range of a pixel, which Foolbox needs.
     """
 
     module: nn.Module
@@ -57,7 +57,7 @@ class Problem:
 
 
 def ours(problem: Problem, batch_size: int | None = None) -> Side:
-    """`fgsm` or `pgd` of sk_adv, by default in batches of the size that it takes by itself."""
+    """`fgsm` or `pgd` of sk_adv, by default in batches of its own choice."""
     params = {"bounds": problem.bounds, "batch_size": batch_size}
     attack = fgsm
     if problem.n_steps is not None:
@@ -67,7 +67,7 @@ def ours(problem: Problem, batch_size: int | None = None) -> Side:
 
 
 def default_batch_size(problem: Problem) -> int:
-    """The size of our batches where the user names none, as the module sees it."""
+    """The default size of our batches, as the module sees them."""
     sizes = []
     hook = problem.module.register_forward_pre_hook(
         lambda module, inputs: sizes.append(len(inputs[0]))
@@ -78,9 +78,9 @@ def default_batch_size(problem: Problem) -> int:
 
 
 def bare(problem: Problem, batch_size: int) -> Side:
-    """A torch loop with nothing in it that the copies don't need.
+    """A torch loop that computes only what the copies need.
 
-    The gradient is asked for on the input alone, and the step is made in place.
+    It computes the gradient on the input alone, and makes the step in place.
     """
 
     def step(clean, labels, x):
@@ -115,7 +115,7 @@ def foolbox_copies(problem: Problem, batch_size: int) -> Side:
 
 
 def foolbox_call(problem: Problem, batch_size: int) -> Side:
-    """Foolbox's attack as its guide calls it: it also looks which copies fool the module."""
+    """Foolbox's attack as its guide calls it: it also checks which copies fool the module."""
     attack, model = _foolbox(problem)
     return _by_batches(
         problem, batch_size, lambda x, y: attack(model, x, y, epsilons=problem.epsilon)[1]
@@ -169,7 +169,7 @@ def check_same_copies(sides: dict[str, Side], tolerance: float) -> float:
     sides : dict of callable
     tolerance : float
         The share of pixels that may differ: where a gradient is zero up to rounding, its sign is
-        anyone's.
+        arbitrary.
 
     Returns
     -------

@@ -21,7 +21,7 @@ class Section:
 def parse_arguments(
     doc: str, sections: dict[str, Section], *, repeats: int, **more: dict[str, Any]
 ) -> argparse.Namespace:
-    """Options that all benchmarks have, and `more` of them, as keywords of `add_argument`."""
+    """Options of all benchmarks, and `more`, given as keywords of `add_argument`."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,7 +50,7 @@ def run_sections(
     preface: str,
     libraries: Iterable[str],
 ) -> None:
-    """Measure the chosen sections one after the other, print them and write them down.
+    """Measure the chosen sections one after the other, print them and write them to a file.
 
     A quick run writes nothing, unless it is told where.
     """

@@ -77,7 +77,7 @@ def worst_case_loss(
 def equivalent_C(model: AdversarialLogisticRegression, X: Any, y: np.ndarray) -> float:
     """The C for which L1's threshold at w = 0 is that of a fitted adversarial model.
 
-    In the optimality conditions ε Σ q_i stands where L1 has 1 / C.
+    In the optimality conditions ε Σ q_i takes the place of 1 / C.
     """
     signs = np.where(y == y.max(), 1.0, -1.0)
     penalty = model.epsilon * np.abs(model.coef_).sum()
@@ -95,7 +95,7 @@ def match_sparsity(fit: Callable[[float], Any], start: float, target: int, max_f
     C = start
     for _ in range(max_fits):
         with warnings.catch_warnings():
-            # A C that is out of reach for a solver is no match, and that is all.
+            # If a solver fails at this C, the C is no match.
             warnings.simplefilter("ignore")
             miss = n_nonzero(fit(C)) - target
         if best is None or abs(miss) < abs(best[1]):

@@ -27,7 +27,7 @@ def mnist_3_vs_7(quick: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dense_problem(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Normal features, of which the first 50 count."""
+    """Normal features; the label depends on the first 50."""
     rng = np.random.default_rng(0)
     X = np.empty((n_samples, n_features))
     rng.standard_normal(out=X)
@@ -36,7 +36,7 @@ def dense_problem(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarr
 
 
 def sparse_problem(n_samples: int, n_features: int) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """100 normal entries in each row of a CSR matrix; a fiftieth of the features counts."""
+    """100 normal entries per row of a CSR matrix; the label depends on one feature in fifty."""
     rng = np.random.default_rng(0)
     per_row, informative = 100, n_features // 50
     # One entry in each of 100 strata of columns: sorted, and none twice.

@@ -1,7 +1,7 @@
 """The sides of the comparison: sk_adv's networks, and the loops and libraries people use instead.
 
-Every side is made once and trained again and again. It is a function of a number of epochs that
-returns the seconds of one, without the making of objects and the preparation of data.
+Every side is made once and trained many times. It is a function of a number of epochs that returns
+the seconds per epoch, without making objects and preparing data.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.neural_network import MaxoutNet
 
-# The loss that our estimator trains on, for loops that do the same arithmetic.
+# The loss of our estimator, for loops that do the same arithmetic.
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 LEARNING_RATE = 0.001
@@ -69,7 +69,7 @@ class Problem:
         return MaxoutNet(self.X.shape[1], self.n_classes(), **self.architecture())
 
     def architecture(self) -> dict:
-        """What the estimator and the module call by the same names."""
+        """Parameters that the estimator and the module have in common."""
         return {
             "hidden_layer_sizes": self.hidden_layer_sizes,
             "n_pieces": self.n_pieces,
@@ -83,9 +83,9 @@ class Problem:
 
 
 class Stopwatch(Callback):
-    """The seconds from the beginning to the end of a training, its bookkeeping included.
+    """The seconds from the beginning to the end of a training, with its bookkeeping.
 
-    It listens to no batches, so that nothing is done for it during an epoch.
+    It does not listen to batches, so it adds no work to an epoch.
     """
 
     def on_train_begin(self, net, **kwargs):
@@ -98,14 +98,14 @@ class Stopwatch(Callback):
 
 
 class BatchListener(Callback):
-    """A callback that wants to know of each batch, for which training goes through autograd."""
+    """A callback that listens to each batch, so that training goes through autograd."""
 
     def on_batch_end(self, net, **kwargs):
         """Do nothing."""
 
 
 def ours(problem: Problem, alpha: float, callbacks: tuple = (), **params) -> Side:
-    """Our estimator; every call goes on from the weights and the optimizer of the one before."""
+    """Our estimator; every call continues from the weights and the optimizer of the last."""
     stopwatch = Stopwatch()
     model = estimator(problem, alpha, callbacks=[stopwatch, *callbacks], warm_start=True, **params)
 
@@ -154,7 +154,7 @@ def fused_adam(module: nn.Module) -> torch.optim.Adam:
 
 
 def plain_epoch(module, optimizer, X, y, problem):
-    """One epoch of ordinary training: one forward and one backward pass a batch."""
+    """One epoch of ordinary training: one forward and one backward pass per batch."""
     criterion = LogOddsCrossEntropy()
     for rows in torch.randperm(len(X)).split(problem.batch_size):
         optimizer.zero_grad()
@@ -163,7 +163,7 @@ def plain_epoch(module, optimizer, X, y, problem):
 
 
 def adversarial_epoch(module, optimizer, X, y, problem):
-    """One epoch on J̄: two forward and two backward passes a batch.
+    """One epoch on J̄: two forward and two backward passes per batch.
 
     The backward pass through the clean loss gives the gradient on the weights and the one on the
     input, along which the copies are made.
@@ -179,7 +179,7 @@ def adversarial_epoch(module, optimizer, X, y, problem):
 
 
 def three_pass(problem: Problem) -> Side:
-    """The loop of most tutorials: an attack of its own, then both losses in the training step."""
+    """The loop of most tutorials: a separate attack, then both losses in the training step."""
     module = problem.module()
     optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
     criterion = nn.CrossEntropyLoss()
@@ -205,7 +205,7 @@ def three_pass(problem: Problem) -> Side:
 
 
 def toolbox(problem: Problem) -> Side | str:
-    """The Adversarial Robustness Toolbox's trainer on copies alone, or why there is none."""
+    """The Adversarial Robustness Toolbox's trainer on copies alone, or why it is missing."""
     try:
         from art.attacks.evasion import FastGradientMethod
         from art.defences.trainer import AdversarialTrainer
@@ -222,7 +222,7 @@ def toolbox(problem: Problem) -> Side | str:
         optimizer=torch.optim.Adam(module.parameters(), lr=LEARNING_RATE),
         device_type="cpu",
     )
-    # Its own batches would be of 32.
+    # Its default is 32.
     attack = FastGradientMethod(classifier, eps=problem.epsilon, batch_size=problem.batch_size)
     trainer = AdversarialTrainer(classifier, attack, ratio=1.0)
 
@@ -237,7 +237,7 @@ def toolbox(problem: Problem) -> Side | str:
 
 
 def skorch_plain(problem: Problem) -> Side:
-    """skorch's classifier with the same module, as it comes but for the held-out part."""
+    """skorch's classifier with the same module and its defaults, but no held-out part."""
     stopwatch = Stopwatch()
     net = NeuralNetClassifier(
         problem.module(),
@@ -277,8 +277,9 @@ def matrix_product(size: int) -> Side:
 def bare_products(problem: Problem, is_adversarial: bool) -> Side:
     """The matrix products in bfloat16 of an epoch, of a plain or an adversarial step, alone.
 
-    Of each loss: forward, gradient on the weights, gradient on the inputs of all layers but the
-    first, and of the clean loss, for the attack, of the first as well.
+    For each loss these are the forward products, the gradient on the weights, and the gradient on
+    the inputs of all layers but the first. The clean loss also needs the gradient on the inputs of
+    the first layer, for the attack.
     """
     sizes = (problem.X.shape[1], *problem.hidden_layer_sizes)
     n_rows = [problem.n_pieces * size for size in problem.hidden_layer_sizes]
@@ -335,9 +336,9 @@ class _Start(Callback):
 
 
 def check_same_arithmetic(problem: Problem, n_epochs: int = 2) -> None:
-    """Train with the bare loops from where our estimator started, and compare the weights.
+    """Train with the bare loops from our estimator's start, and compare the weights.
 
-    Order of the samples and dropout masks come from the same random state.
+    The order of the samples and the dropout masks come from the same random state.
 
     Raises
     ------

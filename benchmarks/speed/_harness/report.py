@@ -49,7 +49,7 @@ def write_section(path: Path, title: str, section: str, order: list[str], prefac
     order : list of str
         The titles of all sections, in the order in which they stand in the report.
     preface : str
-        What stands above the sections.
+        The text above the sections.
     """
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = re.split(r"^## (.+)\n", old, flags=re.MULTILINE)[1:]

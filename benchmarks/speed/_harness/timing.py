@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 @dataclass
 class Timing:
-    """The median time of repeated calls, and what the last of them returned."""
+    """The median time of repeated calls, and the result of the last."""
 
     seconds: float
     result: Any
@@ -39,7 +39,7 @@ def limit_threads(n_threads: int) -> None:
 
 
 def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
-    """Call all sides in turn, `repeats` times, so that a busy spell of the machine hits each.
+    """Call all sides in turn, `repeats` times, so that a busy spell of the machine affects each.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Ti
 
 
 def median(rounds: list[dict[str, float]], over: str, under: str | None = None) -> float:
-    """The median seconds of a side over all rounds, or of its ratio to another within one."""
+    """The median over all rounds of a side's seconds, or of their ratio to another side's."""
     return statistics.median(
         seconds[over] / (1 if under is None else seconds[under]) for seconds in rounds
     )
@@ -73,8 +73,8 @@ def median(rounds: list[dict[str, float]], over: str, under: str | None = None) 
 def memory_beyond(call: Callable[[], Any]) -> int:
     """Bytes by which the process's largest resident set exceeds what it holds before the call.
 
-    An upper bound on what the call needs: where the system can't forget an earlier and larger
-    resident set (Linux can), that counts too.
+    This is an upper bound on the memory of the call: where the system can't reset the record of an
+    earlier and larger resident set (Linux can), that counts too.
     """
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

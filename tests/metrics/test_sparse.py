@@ -1,0 +1,107 @@
+"""Sparse X, where a closed form takes it block by block: the results of a dense X."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+from sklearn.svm import LinearSVC
+
+from sk_adv import AdversarialLogisticRegression, _containers
+from sk_adv.attacks import perturb
+from sk_adv.differentiable import Enclosure
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    adversarial_confidence,
+    certified_accuracy_score,
+    make_adversarial_scorer,
+    robustness_radius,
+)
+
+MODELS = [
+    make_pipeline(MaxAbsScaler(), LogisticRegression()),
+    AdversarialLogisticRegression(epsilon=0.01, C=1.0),
+    LinearSVC(),
+]
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """Mostly zeros, three classes, in blocks of a few rows."""
+    monkeypatch.setattr(_containers, "_BLOCK_ENTRIES", 200)
+    X, y = make_classification(120, 20, n_informative=10, n_classes=3, random_state=0)
+    return np.where(abs(X) > 1, X, 0), np.array(["art", "law", "war"])[y]
+
+
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csc_array, sparse.coo_array])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_certificate_radius_and_exact_attack_are_those_of_the_dense_samples(
+    counts, container, model, norm
+):
+    X, y = counts
+    model.fit(X, y)
+    given, options = container(X), {"epsilon": 0.05, "norm": norm}
+    np.testing.assert_allclose(
+        robustness_radius(model, given, y, norm=norm), robustness_radius(model, X, y, norm=norm)
+    )
+    np.testing.assert_allclose(
+        robustness_radius(model, given, norm=norm), robustness_radius(model, X, norm=norm)
+    )
+    for bounds in (None, (-1, 1)):
+        certified = certified_accuracy_score(model, given, y, bounds=bounds, **options)
+        assert certified == certified_accuracy_score(model, X, y, bounds=bounds, **options)
+        attacked = adversarial_accuracy_score(
+            model, given, y, attack="exact", bounds=bounds, **options
+        )
+        assert attacked == pytest.approx(certified)
+        clean = certified_accuracy_score(model, given, y, epsilon=0, bounds=bounds)
+        assert clean == model.score(X if bounds is None else X.clip(*bounds), y)
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro"])
+def test_scorers_and_confidence_take_sparse_samples(counts, scoring):
+    X, y = counts
+    model = LogisticRegression().fit(X, y)
+    copies = perturb(model, X, y, epsilon=0.05, attack="exact")
+    scorer = make_adversarial_scorer(scoring, epsilon=0.05, attack="exact")
+    expected = get_scorer(scoring)(model, copies, y)
+    assert scorer(model, sparse.csr_array(X), y) == pytest.approx(expected)
+    weight = np.arange(len(y))
+    assert scorer(model, sparse.csr_array(X), y, sample_weight=weight) == pytest.approx(
+        get_scorer(scoring)(model, copies, y, sample_weight=weight)
+    )
+    options = {"epsilon": 0.05, "attack": "exact"}
+    assert adversarial_confidence(model, sparse.csr_array(X), y, **options) == pytest.approx(
+        adversarial_confidence(model, X, y, **options)
+    )
+    scores = cross_val_score(model, sparse.csr_array(X), y, scoring=scorer, cv=3)
+    np.testing.assert_allclose(scores, cross_val_score(model, X, y, scoring=scorer, cv=3))
+
+
+def test_other_attacks_still_say_that_they_need_dense_samples(counts):
+    X, y = counts
+    model = LogisticRegression().fit(X, y)
+    with pytest.raises(TypeError, match="dense X.*toarray"):
+        adversarial_accuracy_score(model, sparse.csr_array(X), y, epsilon=0.05)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_certificates_never_hold_more_than_a_block_of_rows(counts, container, monkeypatch):
+    X, y = counts
+    model = LogisticRegression().fit(X, y)
+    expected, sizes, of = robustness_radius(model, X, y), [], Enclosure.of
+
+    def record(batch, *args, **options):
+        sizes.append(batch.numel())
+        return of(batch, *args, **options)
+
+    monkeypatch.setattr(Enclosure, "of", record)
+    np.testing.assert_array_equal(robustness_radius(model, container(X), y), expected)
+    certified_accuracy_score(model, container(X), y, epsilon=0.1)
+    assert max(sizes) <= 200
+    assert sum(sizes) == 2 * X.size

@@ -1,0 +1,147 @@
+"""Networks whose training labels lack a class: logit k is label k all the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from sk_adv import FGSMSampler, FGSMTransformer, as_module
+from sk_adv.attacks import fgsm, perturb
+from sk_adv.metrics import (
+    adversarial_accuracy_score,
+    adversarial_confidence,
+    adversarial_report,
+    make_adversarial_scorer,
+    transfer_error_matrix,
+)
+from sk_adv.neural_network import AdversarialNet
+
+EPSILON = 0.05
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X / 16).astype(np.float32), y
+
+
+def net_of(kind, **params):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    adversary = {"alpha": 1} if kind is AdversarialNet else {}
+    return kind(
+        module,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.01,
+        max_epochs=10,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+        **adversary,
+        **params,
+    )
+
+
+def trained_without_threes(kind, digits):
+    X, y = digits
+    return net_of(kind).fit(X[y != 3], y[y != 3])
+
+
+def trained_on_chunks(kind, digits):
+    X, y = digits
+    net = net_of(kind).fit(X, y)
+    high = y >= 5
+    return net.partial_fit(X[high][:50], y[high][:50], classes=np.arange(10))
+
+
+WAYS = {
+    "no 3": trained_without_threes,
+    "a chunk of 5 to 9": trained_on_chunks,
+    "in a pipeline": lambda kind, digits: make_pipeline(
+        FunctionTransformer(), trained_without_threes(kind, digits)
+    ),
+    "frozen": lambda kind, digits: FrozenEstimator(trained_without_threes(kind, digits)),
+}
+
+
+@pytest.fixture(scope="module", params=[AdversarialNet, NeuralNetClassifier])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def net(request, kind, digits):
+    return WAYS[request.param](kind, digits)
+
+
+@pytest.fixture(scope="module")
+def copies(net, digits):
+    """Copies by the attack on the module, which takes class indices."""
+    X, y = digits
+    return fgsm(as_module(net), X, y, EPSILON)
+
+
+def test_scores_are_those_of_the_attack_on_the_module(net, digits, copies):
+    X, y = digits
+    expected = np.mean(net.predict(copies) == y)
+    assert adversarial_accuracy_score(net, X, y, epsilon=EPSILON) == pytest.approx(expected)
+    np.testing.assert_array_equal(perturb(net, X, y, epsilon=EPSILON), copies)
+    report = adversarial_report(net, X, y, [EPSILON], ["fgsm"])
+    assert report["error"][0] == pytest.approx(1 - expected)
+    probability = net.predict_proba(copies)
+    wrong = probability.argmax(1) != y
+    sure = probability[wrong].max(1).mean()
+    assert adversarial_confidence(net, X, y, epsilon=EPSILON) == pytest.approx(sure)
+    assert transfer_error_matrix([net], X, y, EPSILON)[0, 0] == pytest.approx(1 - expected)
+
+
+def test_transformers_samplers_and_targets_know_all_classes(net, digits):
+    X, y = digits
+    frozen = FrozenEstimator(net)
+    transformer = FGSMTransformer(frozen, epsilon=EPSILON, labels="true").fit(X, y)
+    np.testing.assert_array_equal(transformer.classes_, np.arange(10))
+    np.testing.assert_array_equal(transformer.transform(X, y), perturb(net, X, y, epsilon=EPSILON))
+    copies = FGSMSampler(frozen, epsilon=EPSILON).fit_resample(X, y)[0][len(X) :]
+    np.testing.assert_array_equal(copies, perturb(net, X, y, epsilon=EPSILON))
+    towards = perturb(net, X[:50], y[:50], epsilon=EPSILON, target=7)
+    logits = as_module(net)(torch.from_numpy(np.stack([X[:50], towards]).reshape(100, 64)))
+    others = torch.arange(10) != 7
+    margin = logits[:, 7] - logits[:, others].logsumexp(1)
+    assert (margin[50:] >= margin[:50]).all()
+
+
+def test_folds_of_a_cross_validation_that_lack_a_class(digits):
+    X, y = digits
+    rows = np.argsort(y, kind="stable")[:600]  # sorted by class: folds without shuffling lack some
+    X, y = X[rows], y[rows]
+    scorer = make_adversarial_scorer(epsilon=EPSILON)
+    folds = [(np.flatnonzero(y != k), np.flatnonzero(y == k)) for k in range(3)]
+    scores = cross_val_score(net_of(AdversarialNet), X, y, cv=folds, scoring=scorer)
+    # A network that has never seen a class does not find it.
+    np.testing.assert_array_equal(scores, 0)
+    search = GridSearchCV(net_of(AdversarialNet), {"lr": [0.01]}, cv=2).fit(X, y)
+    expected = np.mean(search.predict(fgsm(as_module(search), X, y, EPSILON)) == y)
+    assert adversarial_accuracy_score(search, X, y, epsilon=EPSILON) == pytest.approx(expected)
+
+
+def test_the_metadata_of_onnx_names_all_logits(digits, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from sk_adv.export import to_onnx
+
+    net = trained_without_threes(AdversarialNet, digits)
+    to_onnx(net, tmp_path / "net.onnx")
+    (classes,) = (
+        prop.value
+        for prop in onnx.load(tmp_path / "net.onnx").metadata_props
+        if prop.key == "classes"
+    )
+    assert json.loads(classes) == list(range(10))
