@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from sk_adv._perturbations import PerturbationSet, dual_norm, steepest_step_within
 
-# Of the numbers around 1 in float64.
+# The distance between neighbouring float64 numbers around 1.
 _SPACING = torch.finfo(torch.float64).eps
 
 
