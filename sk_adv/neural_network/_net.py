@@ -24,7 +24,7 @@ from sk_adv.neural_network._net_checks import explaining_dtypes, raise_if_out_of
 
 
 class AdversarialNet(QuietNet):
-    """skorch classifier that trains any torch module on clean samples and adversarial copies.
+    """A skorch classifier that trains any torch module on clean samples and adversarial copies.
 
     The training loss is
 
