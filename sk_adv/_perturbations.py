@@ -269,10 +269,12 @@ def dual_norm(weights, epsilon, norm):
 def steepest_step_within(gradient, epsilon, norm, room):
     """The step η with ‖η / ε‖ <= 1, and within `room`, that increases the linearised loss most.
 
-    `room` is None or a pair of tensors (lowest <= 0, highest >= 0) that limit η. Samples are rows,
-    and radii may differ between samples.
+    Rows of `gradient` are samples; `epsilon` holds one radius, one per feature, or one per entry.
+    `room` is None, or a pair of tensors (lowest <= 0, highest >= 0) between which η must lie. In
+    the max-norm the step is ε sign(gradient), clamped to `room`.
 
-    Write v = |η| / ε, g = ε ∘ |gradient| and k for the upper limit of v. In the Euclidean norm the
+    In the Euclidean norm, write v = |η| / ε, g = ε ∘ |gradient|, and k for the room of η divided by
+    ε, on the side to which the gradient points. The
     Karush-Kuhn-Tucker conditions give v = k if ‖k‖ <= 1, and else v = min(τ g, k) with τ such that
     ‖v‖ = 1. For each set S of features
 

@@ -85,7 +85,7 @@ def check_labels_present(y):
 
 
 def name_of(estimator):
-    """The type of an estimator, and of a pipeline's last step, as a message names it."""
+    """The name of an estimator in messages: its class, as in "SVC" or "Pipeline of SVC"."""
     name = type(estimator).__name__
     return f"{name} of {name_of(estimator[-1])}" if isinstance(estimator, Pipeline) else name
 

@@ -43,7 +43,7 @@ def run(options) -> None:
     base = options.cache / "quick" if options.quick else SCRIPTS
     page = base / "paper.md" if options.quick else SCRIPTS.parents[1] / "docs" / "paper.md"
     page.parent.mkdir(parents=True, exist_ok=True)
-    # What was asked for by its name is not left out in silence.
+    # A row that was asked for by its name is not left out in silence.
     skip = options.only is None and options.model is None
     reproduce(rows, lab, base / "results", page=page, n_seeds=options.seeds, skip=skip)
     print(f"The table is in {page}.")

@@ -2,42 +2,77 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
 
 
-def exact(module, X, y, epsilon, *, norm=np.inf, bounds=None, targeted=False, batch_size=None):
-    """Worst-case perturbation of a linear model with any number of classes.
+def exact(
+    module: nn.Module,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    epsilon: ArrayLike,
+    *,
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    targeted: bool = False,
+    batch_size: int | None = None,
+) -> np.ndarray | Tensor:
+    """The worst perturbation of a linear model, for any number of classes.
 
-    For each rival class k, the η that maximises z_k - z_y, that is (w_k - w_y)ᵀη, over
-    ‖η / ε‖ <= 1 and `bounds` has a closed form. The attack returns the η of the rival with the
-    largest maximum.
+    For the rival k of a sample's class y the problem is linear: η maximises (w_k - w_y)ᵀη over
+    ‖η / ε‖ <= 1 and `bounds`, in closed form. The rival with the largest z_k - z_y at x + η
+    is taken.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Linear in its input, up to functions that preserve the order of the logits.
+        A module that is linear in its input, up to functions that keep the order of the logits.
 
-    X : array-like or torch.Tensor of shape (n_samples, n_features)
-        The clean data, which is first clipped to `bounds`.
+    X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+        The clean data. Samples outside of `bounds` are first brought into them.
 
-    y, epsilon, norm, bounds, batch_size : see sk_adv.attacks.fgsm
+    y : array-like or torch.Tensor of shape (n_samples,)
+        Class indices to move away from.
+
+    epsilon : float or array-like
+        Radius in the units of X: one number, or numbers that broadcast to one sample.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, which the copies keep.
 
     targeted : bool, default=False
-        Whether y holds the classes to move towards. This needs two classes.
+        Whether y holds the classes to move towards; for two classes only.
+
+    batch_size : int or None, default=None
+        Number of samples per batch, as in `fgsm`.
 
     Returns
     -------
     ndarray or torch.Tensor of the shape of X
+        The adversarial copies, as in `fgsm`.
 
     Raises
     ------
     TypeError
         If the module is not linear.
     ValueError
-        If a parameter is invalid, or `targeted` is True with more than two classes.
+        If a parameter is invalid, or `targeted` is used with more than two classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_adv.attacks import exact
+    >>> module = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = module.weight.data.copy_(torch.tensor([[0.0, 0.0], [1.0, -2.0]]))
+    >>> exact(module, [[1.0, 0.0]], [1], epsilon=0.5)
+    array([[0.5, 0.5]])
     """
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from sk_adv._perturbations import PerturbationSet, dual_norm, steepest_step_within
 
-# Of the numbers around 1 in float64.
+# The distance between neighbouring float64 numbers around 1.
 _SPACING = torch.finfo(torch.float64).eps
 
 
@@ -48,12 +48,12 @@ class Enclosure:
     coef : torch.Tensor of shape (n_values, n_features) or None, default=None
         The matrix A; None is the identity.
 
-    shape : tuple of int or None, default=None
-        The shape of one sample's values, where they are not a vector but, say, an image.
-
     is_exact : bool, default=True
         Whether η is still the perturbation of the input. Then the sets hold only the values that
         a perturbation can bring about, and rounding.
+
+    shape : tuple of int or None, default=None
+        The shape of one sample's values, where they are not a vector but, say, an image.
 
     References
     ----------
@@ -120,8 +120,27 @@ class Enclosure:
         return cls.of(X, PerturbationSet(epsilon, norm, bounds, like=X), rounding=rounding)
 
     @classmethod
-    def of(cls, X, perturbations, *, rounding=_SPACING):
-        """As `around`, with a `PerturbationSet`."""
+    def of(
+        cls, X: Tensor, perturbations: PerturbationSet, *, rounding: float = _SPACING
+    ) -> "Enclosure":
+        """The sets around samples, from a `PerturbationSet`.
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (n_samples, n_features) or (n_samples, ...), float64
+            The samples, which are first brought into the bounds.
+
+        perturbations : PerturbationSet
+            The perturbations.
+
+        rounding : float, default=the spacing of float64
+            Spacing around 1 of the numbers that the model computes with.
+
+        Returns
+        -------
+        Enclosure
+            The sets.
+        """
         shape = tuple(X.shape[1:])
         perturbations, X = perturbations.flattened(shape), X.flatten(1)
         missing, room = X.isnan(), None

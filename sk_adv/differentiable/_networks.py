@@ -57,7 +57,7 @@ class BinaryLogits(nn.Module):
             self.decision_values = nn.Sequential(BinaryLogits(), Affine(shift=shift))
 
     def forward(self, decision):
-        """Logits of shape (n_samples, 2)."""
+        """Logits (0, d), of shape (n_samples, 2)."""
         return with_zero(decision.reshape(-1, 1))
 
 

@@ -62,7 +62,7 @@ def _unnested(steps):
 
 
 def transformers_with_rules(steps):
-    """The transformers, fitted or not, for which `as_transformer` needs their rules."""
+    """The steps, fitted or not and out of nested pipelines, that need a rule for `as_module`."""
     return [step for step in _unnested(steps) if not _has_own_transform(step)]
 
 

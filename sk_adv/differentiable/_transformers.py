@@ -102,9 +102,10 @@ class Monomials(nn.Module):
 
 
 class Fill(nn.Module):
-    """Each feature with its `fill` for missing values, then columns that mark what was missing.
+    """Replace missing values as a `SimpleImputer` does, and append its indicator columns.
 
-    Features whose fill is NaN are left out.
+    Missing values of feature j become `fill[j]`. A feature whose `fill` is NaN had no values in the
+    fit, and is dropped. An indicator column is 1 where its feature is missing, and 0 elsewhere.
     """
 
     def __init__(self, missing_value, fill, indicated):

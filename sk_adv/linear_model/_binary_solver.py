@@ -21,9 +21,10 @@ _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[N
 def minimise(problem, start, *, tol, max_iter, refine=True, callback=no_report):
     """Minimise a `BinaryProblem` from a `Start`; returns a `Solution`.
 
-    Two conditions must hold at the end: no optimality condition is violated by more than `tol`,
-    and the next step promises to lower the objective by no more than the share `tol` of it (the
-    Newton decrement). With `refine`, one more step squares the remaining error. After each
+    It stops as optimal when no optimality condition is violated by more than `tol`, and the next
+    Newton step is predicted to lower the objective by at most `tol` times the objective; otherwise
+    after `max_iter` iterations, as the status of the solution says. `refine` takes one more Newton
+    step at the end, as Newton's method converges quadratically there. After each
     iteration, `callback(n_iter, objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:

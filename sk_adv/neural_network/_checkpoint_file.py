@@ -92,7 +92,7 @@ def raise_if_unreadable(state):
 
 
 def _unreadable(value, place):
-    """Yield the places and values of other types than loading takes."""
+    """Yield (place, value) for each part of a nested value that `torch.load` would refuse."""
     if type(value) in (dict, OrderedDict):
         for key, part in value.items():
             yield from _unreadable(key, f"the key {key!r} in {place}")

@@ -1,4 +1,4 @@
-"""What must agree between a saved training and one that resumes it."""
+"""The settings and data that a saved training shares with one that resumes it."""
 
 import functools
 import hashlib

@@ -21,7 +21,7 @@ class LogOddsCrossEntropy(nn.CrossEntropyLoss):
     """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor):  # noqa: A002 (torch's name)
-        """Loss of logits (n_samples, n_classes) with class indices (n_samples,)."""
+        """The loss of logits (n_samples, n_classes) and class indices (n_samples,), reduced."""
         if _has_options(self):
             return super().forward(input, target)
         return _reduce(_softplus(log_odds_against(input, target)), self.reduction)
@@ -41,7 +41,7 @@ class SigmoidCrossEntropy(nn.Module):
         self.reduction = reduction
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor):
-        """Loss of logits (n_samples, n_classes) with class indices (n_samples,)."""
+        """The loss of logits (n_samples, n_classes) and class indices (n_samples,), reduced."""
         logits = at_least_single(logits)
         signs = 2 * one_hot(target, logits.shape[1]).to(logits.dtype) - 1
         return _reduce(_softplus(-signs * logits).sum(1), self.reduction)

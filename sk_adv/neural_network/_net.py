@@ -34,7 +34,7 @@ _OF_ATTACK = ("alpha", "epsilon", "norm", "bounds", "attack", "attack_params", "
 
 
 class AdversarialNet(QuietNet):
-    """skorch classifier that trains any torch module on clean samples and adversarial copies.
+    """A skorch classifier that trains any torch module on clean samples and adversarial copies.
 
     The training loss is
 

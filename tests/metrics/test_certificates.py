@@ -366,7 +366,7 @@ def behind_a_power_transformer():
 def test_no_certificate_holds_numbers_fixed_that_may_change(behind_a_power_transformer):
     model, X, y = behind_a_power_transformer
     shifted = X - 0.5 * np.where(y, 1, -1)[:, None]
-    # What a certificate would have to stay below.
+    # A certificate has to stay below the accuracy after this shift.
     assert model.score(shifted, y) < 0.6
     for epsilon in (0.5, {"a": 0.5}):
         with pytest.raises(TypeError, match="columns .*'a'.* through PowerTransformer"):
