@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -154,3 +155,36 @@ def test_the_nets_of_both_libraries_themselves_are_not_refused():
     assert has_rule(net)
     assert has_rule(AdversarialNet(nn.Linear(6, 2)))
     assert has_rule(NeuralNetClassifier(nn.Linear(6, 2), criterion=nn.CrossEntropyLoss))
+
+
+class Keeping(nn.Module):
+    """Keeps its last output, which torch does not copy while it has a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, X):
+        self.kept = self.layer(X)
+        return self.kept
+
+
+class Renamed(AdversarialNet):
+    """The only module has another name, so that `infer` has to call it."""
+
+    def initialize_module(self):
+        self.body_ = Keeping()
+        return self
+
+    def infer(self, X, **params):
+        return self.body_(X)
+
+
+def test_nets_whose_infer_calls_a_module_that_keeps_its_output_are_copied():
+    net = Renamed(Keeping, **QUIET).fit(X, Y)
+    expected = net.body_(torch.from_numpy(X))
+    assert net.body_.kept.grad_fn is not None
+    torch.testing.assert_close(as_module(net)(torch.from_numpy(X)), expected)
+    assert net.body_.kept is expected
+    with pytest.raises(NotFittedError, match="Renamed"):
+        as_module(Renamed(Keeping))
