@@ -310,6 +310,23 @@ class QuietNet(NeuralNetClassifier):
             raise KeyboardInterrupt
         super().on_epoch_begin(net, *args, **kwargs)
 
+    def notify(self, method_name, **cb_kwargs):
+        """Tell all callbacks of an event, with batches as the user passed them, without weights.
+
+        Parameters
+        ----------
+        method_name : str
+            The callbacks' method for the event, such as "on_batch_end".
+
+        **cb_kwargs : dict
+            Passed to that method.
+        """
+        batch = cb_kwargs.get("batch")
+        if batch is not None and cb_kwargs["training"] and self.sample_weight_ is not None:
+            X, (y, _) = batch
+            cb_kwargs["batch"] = X, y
+        super().notify(method_name, **cb_kwargs)
+
     def as_one_module(self, **fit_params):
         """What the net makes of a batch, as one module, for attacks to look into.
 

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from skorch.callbacks import Callback, EpochScoring, InputShapeSetter
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, InputShapeSetter
 from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
 from skorch.helper import SliceDataset
@@ -422,6 +422,16 @@ def test_a_module_that_takes_weights_itself_is_given_them():
     weight = np.ones(len(X))
     net.fit(X, Y, sample_weight=weight)
     assert net.module_.given is weight
+
+
+def test_callbacks_score_the_batches_of_weighted_samples():
+    scores = [
+        ("epochs", EpochScoring("accuracy", on_train=True, name="epochs")),
+        ("means", BatchScoring("accuracy", on_train=True, name="means")),
+    ]
+    net = net_of(callbacks=scores, lr=0).fit(X, Y, sample_weight=np.arange(len(X)))
+    np.testing.assert_allclose(net.history[-1, "epochs"], net.score(X, Y))
+    np.testing.assert_allclose(net.history[-1, "means"], net.score(X, Y))
 
 
 def test_ensembles_may_weigh_the_samples_of_a_net():
