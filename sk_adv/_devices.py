@@ -1,10 +1,6 @@
-"""The device of a computation, and the conversion of arrays and tensors."""
+"""The device of a computation: one rule for every estimator."""
 
-from collections.abc import Mapping
-
-import numpy as np
 import torch
-from sklearn import get_config
 
 
 def resolve_device(device, X=None, *, prefer_accelerator=False):
@@ -74,73 +70,3 @@ def module_device_and_dtype(module, default_dtype=torch.float32):
             if tensor.is_floating_point():
                 return tensor.device, tensor.dtype
     return None, default_dtype
-
-
-def to_numpy(X):
-    """Convert a tensor to a NumPy array on the host; return anything else as it is.
-
-    NumPy has no bfloat16, so such a tensor becomes float32.
-
-    Raises
-    ------
-    TypeError
-        If X is a sparse tensor or a dict.
-    """
-    # Some sparse matrices of SciPy are mappings.
-    if isinstance(X, Mapping) and not hasattr(X, "shape"):
-        raise TypeError(
-            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
-            "columns by name, pass pandas.DataFrame(X)."
-        )
-    if not isinstance(X, torch.Tensor):
-        return X
-    if X.layout != torch.strided:
-        raise TypeError(
-            f"Sparse tensors are not supported; got one of layout {X.layout}. Pass a SciPy CSR or "
-            "CSC matrix, or X.to_dense()."
-        )
-    X = X.detach().cpu()
-    return np.asarray(X.float() if X.dtype == torch.bfloat16 else X)
-
-
-def is_dispatched(X):
-    """Whether X is a tensor that scikit-learn handles itself (`array_api_dispatch=True`)."""
-    return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
-
-
-def for_sklearn(X):
-    """Convert a tensor to an array for scikit-learn, unless array API dispatch is on."""
-    return X if is_dispatched(X) else to_numpy(X)
-
-
-def floating_types(X):
-    """The floating-point dtypes that an estimator accepts for X, the widest first."""
-    return [torch.float64, torch.float32] if is_dispatched(X) else [np.float64, np.float32]
-
-
-def in_kind_of(X, tensor):
-    """Convert a result to X's device and dtype if X is dispatched, else to an array."""
-    if is_dispatched(X):
-        return tensor.to(X.device, X.dtype if X.is_floating_point() else torch.float64)
-    return to_numpy(tensor)
-
-
-def labels_in_kind_of(X, labels):
-    """Labels, or weights, as a tensor if X is dispatched and they are numbers, else as they are."""
-    if is_dispatched(X) and labels.dtype.kind in "biuf":
-        return torch.as_tensor(labels, device=X.device)
-    return labels
-
-
-def to_tensor(X, **options):
-    """Convert an array to a tensor that shares its memory where torch allows it."""
-    # torch warns about read-only arrays, which data frames return, and rejects negative strides and
-    # the byte order of other machines.
-    if isinstance(X, np.ndarray) and not X.dtype.isnative:
-        X = X.astype(X.dtype.newbyteorder("="))
-    if isinstance(X, np.ndarray) and (not X.flags.writeable or min(X.strides, default=0) < 0):
-        X = X.copy()
-    if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
-        # torch has no wider floating type than float64.
-        X = X.astype(np.float64)
-    return torch.as_tensor(X, **options)

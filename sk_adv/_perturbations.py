@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, Options
 
-from sk_adv._devices import to_numpy, to_tensor
+from sk_adv._arrays import to_numpy, to_tensor
 
 PERTURBATION_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left"), "array-like", dict],

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 
 
 def joint_weight(y, sample_weight, class_weight, classes=None):

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import module_device_and_dtype
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set
 from sk_adv._validation import check_dense
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against

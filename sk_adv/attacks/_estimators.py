@@ -13,8 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 from torch import nn
 
-from sk_adv._containers import in_container_of
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import in_container_of, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack

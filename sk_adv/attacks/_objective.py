@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sk_adv._devices import to_numpy, to_tensor
+from sk_adv._arrays import to_numpy, to_tensor
 
 NO_GRADIENT = (
     "The module's output does not depend on its input through differentiable torch operations, "

@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sk_adv._devices import module_device_and_dtype, resolve_device, to_tensor
+from sk_adv._arrays import to_tensor
+from sk_adv._devices import module_device_and_dtype, resolve_device
 from sk_adv.differentiable._composition import casting_its_input
 
 

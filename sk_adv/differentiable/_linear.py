@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.linear_model._base import LinearClassifierMixin
 from torch import Tensor, nn
 
-from sk_adv._devices import module_device_and_dtype, to_tensor
+from sk_adv._arrays import to_tensor
+from sk_adv._devices import module_device_and_dtype
 from sk_adv.differentiable._as_module import as_module
 from sk_adv.differentiable._composition import Chain, is_chain, run
 

@@ -9,7 +9,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.multiclass import unique_labels
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv.attacks._estimators import perturb
 from sk_adv.differentiable._as_module import classes_of
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero

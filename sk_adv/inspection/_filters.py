@@ -16,7 +16,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv.differentiable._linear import to_dense
 from sk_adv.inspection._drawing import as_images, axes_for, nonzero
 from sk_adv.neural_network import Maxout

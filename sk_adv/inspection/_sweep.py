@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv._validation import check_dense
 from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module

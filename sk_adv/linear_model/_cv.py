@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._devices import labels_in_kind_of, resolve_device, to_numpy
+from sk_adv._arrays import labels_in_kind_of, to_numpy
+from sk_adv._devices import resolve_device
 from sk_adv._validation import unchanged_on_error
 from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sk_adv._devices import to_tensor
+from sk_adv._arrays import to_tensor
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19

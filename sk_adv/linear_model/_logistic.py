@@ -13,15 +13,15 @@ from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import (
+from sk_adv._arrays import (
     floating_types,
     for_sklearn,
     in_kind_of,
     labels_in_kind_of,
-    resolve_device,
     to_numpy,
     to_tensor,
 )
+from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_X_y
 from sklearn.utils._param_validation import Interval, validate_params
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import resolve_device
 from sk_adv._perturbations import check_radius, column_names, sample_shape
 from sk_adv.linear_model._fitting import (
     gaps_of_means,

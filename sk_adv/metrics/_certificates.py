@@ -6,8 +6,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._containers import dense_blocks, row_blocks
-from sk_adv._devices import to_numpy, to_tensor
+from sk_adv._arrays import dense_blocks, row_blocks, to_numpy, to_tensor
 from sk_adv._perturbations import (
     PerturbationSet,
     as_perturbation_set,

@@ -11,8 +11,7 @@ from scipy import sparse
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
 
-from sk_adv._containers import dense_blocks
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import dense_blocks, to_numpy
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, perturb

@@ -5,7 +5,7 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
-from sk_adv._devices import to_numpy, to_tensor
+from sk_adv._arrays import to_numpy, to_tensor
 
 
 class WeightedData(torch.utils.data.Dataset):

@@ -81,7 +81,7 @@ class ExplicitStep:
         X, y = unpack_data(batch)
         if not X.is_floating_point():
             X = X.float()
-        alpha, serves_both = net.alpha, net.is_fast_and_mixed_
+        alpha, serves_both = net.alpha, net._reuses_clean_gradient
         n_samples, n_passes = len(X), 1 + (0 < alpha < 1)
         for layer in self.layers:
             layer.allocate(n_passes * n_samples)

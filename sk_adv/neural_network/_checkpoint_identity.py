@@ -12,7 +12,7 @@ import torch
 from skorch.dataset import get_len
 from torch.utils.data import Dataset, IterableDataset
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv.differentiable._networks import plain
 from sk_adv.neural_network._batches import WeightedData
 from sk_adv.neural_network._parts import optimizers_of

@@ -9,7 +9,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from sk_adv._devices import to_numpy, to_tensor
+from sk_adv._arrays import to_numpy, to_tensor
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.neural_network._batches import WeightedData, check_finite
 

@@ -18,7 +18,7 @@ def may_be_captured(net, batches):
         # Data that does not fit on the device stays in the host's memory.
         and batches.data.X.device.type == "cuda"
         # Other attacks read values back from the device, or draw random numbers on the host.
-        and (net.is_fast_and_mixed_ or net.alpha == 1)
+        and (net._reuses_clean_gradient or net.alpha == 1)
         and not net.compile
         and all(
             "capturable" in group or "momentum" in group for group in net.optimizer_.param_groups

@@ -132,7 +132,7 @@ class Validation(Callback):
             # Data that does not fit on the device is stored on the host.
             X, y = to_device((X, y), net.device)
             labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
-            copies = net.copies_to_judge_by(X, y)
+            copies = net._validation_copies(X, y)
             for k, inputs in enumerate((X, copies)):
                 with torch.no_grad():
                     logits, loss = net._loss(inputs, y)

@@ -13,7 +13,8 @@ from skorch import NeuralNetClassifier
 from skorch.dataset import get_len
 from torch.utils.data import DataLoader
 
-from sk_adv._devices import check_device, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import check_device
 from sk_adv.differentiable._networks import Inference, plain_module, plain_modules
 from sk_adv.neural_network._batches import TensorBatches, WeightedSamples, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint

@@ -9,7 +9,8 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from sk_adv._devices import module_device_and_dtype, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import module_device_and_dtype
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.attacks._objective import loss_of_each
@@ -332,7 +333,7 @@ class AdversarialNet(QuietNet):
         X, alpha = self.as_samples(to_device(X, self.device)), self.alpha
         if alpha < 1 and not isinstance(X, Tensor):
             raise TypeError(no_single_array(X))
-        serves_both = self.is_fast_and_mixed_
+        serves_both = self._reuses_clean_gradient
         if serves_both:
             X = X.detach().requires_grad_(True)
         elif alpha < 1:
@@ -372,12 +373,12 @@ class AdversarialNet(QuietNet):
         return X if dtype is None else X.to(dtype)
 
     @property
-    def is_fast_and_mixed_(self):
+    def _reuses_clean_gradient(self):
         """Whether the backward pass through the clean loss also gives the copies."""
         is_fast = self.attack_.attack.function is fgsm and not self.attack_.params
         return is_fast and 0 < self.alpha < 1
 
-    def copies_to_judge_by(self, X, y):
+    def _validation_copies(self, X, y):
         """Copies by the training attack, or by "fgsm" if that attack is noise.
 
         Parameters

@@ -15,7 +15,8 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sk_adv._devices import module_device_and_dtype, to_tensor
+from sk_adv._arrays import to_tensor
+from sk_adv._devices import module_device_and_dtype
 from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._classifier_net import make_net

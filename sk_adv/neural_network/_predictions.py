@@ -5,7 +5,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_adv._devices import (
+from sk_adv._arrays import (
     floating_types,
     for_sklearn,
     in_kind_of,

@@ -12,7 +12,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_adv._devices import resolve_device, to_numpy
+from sk_adv._arrays import to_numpy
+from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import check_labels_present, unchanged_on_error
 from sk_adv.attacks._estimators import (

@@ -13,7 +13,7 @@ from sklearn.utils import InputTags, Tags, _safe_indexing
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from sk_adv._devices import to_numpy
+from sk_adv._arrays import to_numpy
 from sk_adv.differentiable import as_module
 from sk_adv.preprocessing._attacking import AttackingEstimator
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.svm import LinearSVC
 
-from sk_adv import AdversarialLogisticRegression, _containers
+from sk_adv import AdversarialLogisticRegression, _arrays
 from sk_adv.attacks import perturb
 from sk_adv.differentiable import Enclosure
 from sk_adv.metrics import (
@@ -32,7 +32,7 @@ MODELS = [
 @pytest.fixture
 def counts(monkeypatch):
     """Mostly zeros, three classes, in blocks of a few rows."""
-    monkeypatch.setattr(_containers, "_BLOCK_ENTRIES", 200)
+    monkeypatch.setattr(_arrays, "_BLOCK_ENTRIES", 200)
     X, y = make_classification(120, 20, n_informative=10, n_classes=3, random_state=0)
     return np.where(abs(X) > 1, X, 0), np.array(["art", "law", "war"])[y]
 

@@ -1,0 +1,134 @@
+"""Arrays, tensors and frames: from one to another, and results in the kind of the input."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from sklearn import get_config
+
+# Entries of a block of rows; 8 MiB in float64.
+_BLOCK_ENTRIES = 2**20
+
+
+def to_numpy(X):
+    """Convert a tensor to a NumPy array on the host; return anything else as it is.
+
+    NumPy has no bfloat16, so such a tensor becomes float32.
+
+    Raises
+    ------
+    TypeError
+        If X is a sparse tensor or a dict.
+    """
+    # Some sparse matrices of SciPy are mappings.
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        raise TypeError(
+            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
+            "columns by name, pass pandas.DataFrame(X)."
+        )
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"Sparse tensors are not supported; got one of layout {X.layout}. Pass a SciPy CSR or "
+            "CSC matrix, or X.to_dense()."
+        )
+    X = X.detach().cpu()
+    return np.asarray(X.float() if X.dtype == torch.bfloat16 else X)
+
+
+def is_dispatched(X):
+    """Whether X is a tensor that scikit-learn handles itself (`array_api_dispatch=True`)."""
+    return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
+
+
+def for_sklearn(X):
+    """Convert a tensor to an array for scikit-learn, unless array API dispatch is on."""
+    return X if is_dispatched(X) else to_numpy(X)
+
+
+def floating_types(X):
+    """The floating-point dtypes that an estimator accepts for X, the widest first."""
+    return [torch.float64, torch.float32] if is_dispatched(X) else [np.float64, np.float32]
+
+
+def in_kind_of(X, tensor):
+    """Convert a result to X's device and dtype if X is dispatched, else to an array."""
+    if is_dispatched(X):
+        return tensor.to(X.device, X.dtype if X.is_floating_point() else torch.float64)
+    return to_numpy(tensor)
+
+
+def labels_in_kind_of(X, labels):
+    """Labels, or weights, as a tensor if X is dispatched and they are numbers, else as they are."""
+    if is_dispatched(X) and labels.dtype.kind in "biuf":
+        return torch.as_tensor(labels, device=X.device)
+    return labels
+
+
+def to_tensor(X, **options):
+    """Convert an array to a tensor that shares its memory where torch allows it."""
+    # torch warns about read-only arrays, which data frames return, and rejects negative strides and
+    # the byte order of other machines.
+    if isinstance(X, np.ndarray) and not X.dtype.isnative:
+        X = X.astype(X.dtype.newbyteorder("="))
+    if isinstance(X, np.ndarray) and (not X.flags.writeable or min(X.strides, default=0) < 0):
+        X = X.copy()
+    if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
+        # torch has no wider floating type than float64.
+        X = X.astype(np.float64)
+    return torch.as_tensor(X, **options)
+
+
+def row_blocks(X):
+    """Iterate over the positions of blocks of rows, so that a dense copy of each is small."""
+    size = max(1, _BLOCK_ENTRIES // max(int(np.prod(X.shape[1:])), 1))
+    for start in range(0, X.shape[0], size):
+        yield slice(start, start + size)
+
+
+def dense_blocks(X):
+    """Iterate over blocks of rows of a sparse matrix: their positions, and the rows as an array."""
+    X = X.tocsr()
+    for rows in row_blocks(X):
+        yield rows, X[rows].toarray()
+
+
+def in_container_of(X, copies, free=None):
+    """Put the copies into a frame like X, with its columns and index, if X is a frame.
+
+    Parameters
+    ----------
+    X : array-like, frame or torch.Tensor of shape (n_samples, n_features)
+    copies : ndarray or torch.Tensor of shape (n_samples, n_features)
+    free : ndarray of bool of shape (n_features,), default=None
+        The columns to take from the copies; the others are taken from X. None takes all columns
+        from the copies.
+
+    Returns
+    -------
+    ndarray, frame or torch.Tensor of shape (n_samples, n_features)
+    """
+    if free is not None and not free.all():
+        return _with_columns(X, copies, free)
+    if not hasattr(X, "columns"):
+        return copies
+    if hasattr(X, "iloc"):
+        return type(X)(copies, index=X.index, columns=X.columns)
+    return type(X)(copies, schema=list(X.columns))
+
+
+def _with_columns(X, copies, free):
+    if not hasattr(X, "columns"):
+        X = np.asarray(X, dtype=getattr(X, "dtype", object))
+        # An integer array would truncate the copies.
+        mixed = X.astype(copies.dtype if X.dtype.kind in "iub" else X.dtype)
+        mixed[:, free] = copies[:, free]
+        return mixed
+    if hasattr(X, "iloc"):
+        mixed = X.copy()
+        for j in np.flatnonzero(free):
+            mixed.isetitem(j, copies[:, j])
+        return mixed
+    names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]
+    return X.with_columns(type(X)(copies[:, free], schema=names).get_columns())
