@@ -54,7 +54,7 @@ def pytest_sessionfinish(session):
 
 
 def flaky(max_runs=2, **options):
-    """What the package flaky does: a test may fail a few times, as long as it passes once."""
+    """Do as the package flaky does: a test may fail a few times if it passes once."""
 
     def decorate(test):
         @functools.wraps(test)

@@ -115,7 +115,7 @@ class QuietNet(NeuralNetClassifier):
             The name of the optimizer.
 
         named_parameters : iterator
-            Of pairs of names and parameters.
+            Pairs of names and parameters.
 
         Returns
         -------
@@ -329,7 +329,7 @@ class QuietNet(NeuralNetClassifier):
         super().notify(method_name, **cb_kwargs)
 
     def as_one_module(self, **fit_params):
-        """What the net makes of a batch, as one module, for attacks to look into.
+        """The computation of the net on a batch as one module, which attacks differentiate.
 
         Parameters
         ----------
@@ -362,9 +362,9 @@ class QuietNet(NeuralNetClassifier):
         Returns
         -------
         dataset_train : torch.utils.data.Dataset
-            What to train on.
+            The training part.
         dataset_valid : torch.utils.data.Dataset or None
-            What is held out.
+            The held-out part.
         """
         train, valid = super().get_split_datasets(X, y, **fit_params)
         if self.sample_weight_ is not None:

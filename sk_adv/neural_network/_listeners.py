@@ -4,7 +4,7 @@ from skorch.callbacks import BatchScoring, EpochScoring, LRScheduler
 from skorch.callbacks.base import Callback
 from skorch.history import History
 
-# What callbacks may want to know of a batch.
+# Events per batch that callbacks can listen to.
 EVENTS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 # Methods of a net that run within an epoch, and could look at what has happened in it so far.

@@ -22,7 +22,7 @@ from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
 from sk_adv.neural_network._listeners import is_overridden
 
-# What skorch calls on a callback; anything that has these methods is one.
+# The methods that skorch calls on a callback; any object with them is one.
 _METHODS = [name for name in vars(Callback) if name.startswith("on_")]
 _METHODS += ["initialize", "set_params"]
 
@@ -90,7 +90,7 @@ def check_samples(net, module, X, y, *, is_complete):
     net : AdversarialNet
         The net, initialised.
     module : torch.nn.Module
-        What the net computes of a batch, not compiled.
+        The computation of the net, not compiled.
     X, y : as in `AdversarialNet.partial_fit`
     is_complete : bool
         Whether X is the module's only input. Then the sample is passed through it.

@@ -1,4 +1,4 @@
-"""What a net is made of: its modules, criteria and optimizers, whatever their names are."""
+"""The parts of a net: its modules, criteria and optimizers, under any names."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What skorch promises of its nets holds for AdversarialNet: hooks, history, callbacks, data."""
+"""skorch's promises hold for AdversarialNet: hooks, history, callbacks, data."""
 
 import copy
 from unittest.mock import Mock
