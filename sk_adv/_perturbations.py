@@ -160,11 +160,7 @@ class PerturbationSet:
         max-norm: ε sign(g); Euclidean: ε ∘ (ε ∘ g) / ‖ε ∘ g‖₂. A zero gradient gives a zero step.
         Source: Goodfellow, Shlens and Szegedy (2015), section 4.
         """
-        if self.norm == np.inf:
-            return gradient.sign().mul_(self.epsilon)
-        scaled = self.epsilon * by_largest(gradient)
-        length = euclidean_norm(scaled)
-        return torch.where(length > 0, self.epsilon * scaled / length, torch.zeros_like(scaled))
+        return steepest_step_within(gradient, self.epsilon, self.norm, room=None)
 
     def project(self, perturbation):
         """Project onto ‖η / ε‖ <= 1, ignoring `bounds`; distances are measured in units of ε."""
@@ -285,7 +281,7 @@ def steepest_step_within(gradient, epsilon, norm, room):
     the order of k / g, in which growing τ caps them.
     """
     if norm == np.inf:
-        step = gradient.sign() * epsilon
+        step = gradient.sign().mul_(epsilon)
         return step if room is None else torch.clamp(step, *room)
     if room is None:
         scaled = epsilon * by_largest(gradient)
@@ -363,6 +359,12 @@ def check_radius(epsilon, shape=None, columns=None, name="epsilon"):
         worst = radius if not radius.ndim else radius[~(np.isfinite(radius) & (radius >= 0))][0]
         raise ValueError(f"{name} must be finite and at least 0; got {float(worst)!r}.")
     return radius
+
+
+def check_scale(scale, X):
+    """The scale of the radii of X, None being 1: of shape (), or broadcastable to one sample."""
+    scale = 1.0 if scale is None else scale
+    return check_radius(scale, sample_shape(X), column_names(X), name="scale")
 
 
 def check_bounds(bounds, shape=None, columns=None):

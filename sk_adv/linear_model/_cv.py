@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from sk_adv._arrays import labels_in_kind_of, to_numpy
 from sk_adv._devices import resolve_device
+from sk_adv._perturbations import check_scale
 from sk_adv._validation import unchanged_on_error
 from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (
@@ -26,7 +27,7 @@ from sk_adv.linear_model._logistic import (
     constraints_of,
     warn_unless_optimal,
 )
-from sk_adv.linear_model._path import check_epsilons, check_scale, epsilon_grid, walk
+from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
 
 
 class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from sk_adv._arrays import to_numpy
 from sk_adv._devices import resolve_device
-from sk_adv._perturbations import check_radius, column_names, sample_shape
+from sk_adv._perturbations import check_radius, check_scale
 from sk_adv.linear_model._fitting import (
     gaps_of_means,
     make_training_set,
@@ -298,12 +298,6 @@ def epsilon_grid(data, n_epsilons, ratio, scale, alpha, norm):
         raise ValueError("With alpha=1, epsilons must be given: there is no largest useful radius.")
     largest = _epsilon_max(data, scale, alpha, norm)
     return largest * np.geomspace(1, ratio, n_epsilons)
-
-
-def check_scale(scale, X):
-    """The scale of the radii of the columns of X, of shape () or (n_features,)."""
-    shape, columns = sample_shape(X), column_names(X)
-    return check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
 
 
 def check_epsilons(epsilons):

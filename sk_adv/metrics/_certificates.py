@@ -7,13 +7,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from sk_adv._arrays import dense_blocks, row_blocks, to_numpy, to_tensor
-from sk_adv._perturbations import (
-    PerturbationSet,
-    as_perturbation_set,
-    check_radius,
-    column_names,
-    sample_shape,
-)
+from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
@@ -245,9 +239,7 @@ def robustness_radius(
 
 def unit_set(scale, norm, bounds, X):
     """The perturbation set with the scale as its radius, for `PerturbationSet.scaled`."""
-    shape, columns = sample_shape(X), column_names(X)
-    radius = check_radius(1.0 if scale is None else scale, shape, columns, name="scale")
-    return PerturbationSet(radius, norm, bounds, like=X)
+    return PerturbationSet(check_scale(scale, X), norm, bounds, like=X)
 
 
 def _batches(estimator, X, perturbations):

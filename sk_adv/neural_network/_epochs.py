@@ -188,8 +188,9 @@ class QuietNet(NeuralNetClassifier):
             All labels of all calls. None means the labels in y.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            What the loss of each sample is multiplied by; what `train_split` holds out is scored
-            without. A module whose `forward` has a parameter of this name is given them instead.
+            Factors of the losses of the samples. Samples that `train_split` holds out are scored
+            without them. A module whose `forward` has a parameter of this name is given them
+            instead.
 
         **fit_params : dict
             Passed to the module's `forward`.

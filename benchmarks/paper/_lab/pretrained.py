@@ -39,7 +39,7 @@ class Normalise(nn.Module):
     Parameters
     ----------
     mean, deviation : tuple of 3 float
-        Of red, green and blue.
+        One number each for red, green and blue.
     """
 
     def __init__(self, mean, deviation):
