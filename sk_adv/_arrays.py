@@ -1,10 +1,13 @@
 """Arrays, tensors and frames: from one to another, and results in the kind of the input."""
 
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn import get_config
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_features
 
 # Entries of a block of rows; 8 MiB in float64.
 _BLOCK_ENTRIES = 2**20
@@ -132,3 +135,38 @@ def _with_columns(X, copies, free):
         return mixed
     names = [name for name, is_free in zip(X.columns, free, strict=True) if is_free]
     return X.with_columns(type(X)(copies[:, free], schema=names).get_columns())
+
+
+def column_as_numbers(column):
+    """A column as floating point numbers, or None if it is of another kind."""
+    array = np.asarray(column)
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    try:
+        # A column of an array of mixed types, or numbers with missing values.
+        kinds = {type(value) for value in array if value is not None}
+        if kinds and all(issubclass(kind, Real) for kind in kinds):
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    return None
+
+
+def numeric_columns(X):
+    """The columns of X in float64, those that are not numbers as NaN.
+
+    Parameters
+    ----------
+    X : array-like or frame of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+    """
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub":
+        return X.astype(np.float64)
+    if isinstance(X, list):
+        X = np.asarray(X, dtype=object)
+    columns = [column_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(_num_features(X))]
+    missing = np.full(len(X), np.nan)
+    return np.column_stack([missing if column is None else column for column in columns])

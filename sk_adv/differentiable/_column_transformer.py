@@ -1,7 +1,6 @@
 """The rule for ColumnTransformer, and modules for frames with columns that are not numbers."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
 from torch import nn
 
+from sk_adv._arrays import column_as_numbers
+from sk_adv._pipelines import active_steps
 from sk_adv.differentiable._as_module import as_module, parts_of
 from sk_adv.differentiable._composition import Chain, run
 from sk_adv.differentiable._linear import is_affine
 from sk_adv.differentiable._pipeline import (
-    active_steps,
     as_transformer,
     has_transformer_rule,
     refuse_classifiers,
@@ -112,7 +112,7 @@ def split_columns(estimator, X):
     transformer = steps[0]
     if isinstance(X, list):
         X = np.asarray(X, dtype=object)
-    columns = [_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
+    columns = [column_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
     is_number = np.array([column is not None for column in columns])
     free, parts, through = is_number.copy(), [], []
     for part, indices, is_single, weight in _parts(transformer):
@@ -174,23 +174,8 @@ def columns_without_numbers(X):
     """The names, or indices, of the columns of X that do not hold numbers."""
     names = X.columns if hasattr(X, "columns") else range(_num_features(X))
     return [
-        name for j, name in enumerate(names) if _as_numbers(_safe_indexing(X, j, axis=1)) is None
+        name for j, name in enumerate(names) if column_as_numbers(_safe_indexing(X, j, axis=1)) is None
     ]
-
-
-def _as_numbers(column):
-    """A column as floating point numbers, or None if it is of another kind."""
-    array = np.asarray(column)
-    if array.dtype.kind in "fiub":
-        return array.astype(np.float64)
-    try:
-        # A column of an array of mixed types, or numbers with missing values.
-        kinds = {type(value) for value in array if value is not None}
-        if kinds and all(issubclass(kind, Real) for kind in kinds):
-            return array.astype(np.float64)
-    except (TypeError, ValueError):
-        pass
-    return None
 
 
 def _transformers(transformer):

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sk_adv._pipelines import active_steps
 from sk_adv.differentiable._as_module import as_module, has_rule, parts_of
 from sk_adv.differentiable._composition import Chain
 from sk_adv.differentiable._transformers import Projection, Select
@@ -40,16 +41,6 @@ def _no_transformer(classifier):
         f"as_module has no rule for {type(classifier).__name__} as a transformer, before the last "
         "step. Pass a differentiable surrogate of the whole (the parameter `surrogate`)."
     )
-
-
-def active_steps(pipeline):
-    """The steps of a pipeline that do something when it predicts."""
-    # Like imbalanced-learn's pipelines, which leave samplers out then.
-    return [
-        step
-        for _, step in pipeline.steps
-        if step is not None and step != "passthrough" and not hasattr(step, "fit_resample")
-    ]
 
 
 def _unnested(steps):

@@ -1,0 +1,200 @@
+"""A sum of decision trees over raw inputs, and its own predictions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sk_adv._arrays import numeric_columns, to_numpy
+
+
+@dataclass(frozen=True)
+class Held:
+    """Coordinates beside the raw columns, computed from columns that no perturbation may change.
+
+    Attributes
+    ----------
+    compute : callable
+        From X, as the estimator takes it, to an array of shape (n_samples, n_coordinates).
+    n_coordinates : int
+    columns : dict of int to str
+        The raw columns that it reads, and the types of the transformers that read them.
+    """
+
+    compute: Callable
+    n_coordinates: int
+    columns: dict
+
+
+@dataclass(frozen=True, eq=False)
+class TreeSum:
+    """A sum of decision trees in raw input units, with one score for each class.
+
+    Nodes of all trees stand in the same arrays. At an inner node a sample goes left iff
+    `x[feature] <= threshold`; a missing value goes left iff `missing_left`. A sample's scores are
+    `(base + sum over trees of the values of its leaves) / divisor`.
+
+    Attributes
+    ----------
+    roots : ndarray of shape (n_trees,), int
+        The root of each tree.
+    feature : ndarray of shape (n_nodes,), int
+        The coordinate that an inner node looks at: a raw column if it is less than `n_columns`,
+        else one of the coordinates of `held`.
+    threshold : ndarray of shape (n_nodes,), float64
+    missing_left : ndarray of shape (n_nodes,), bool
+    left, right : ndarray of shape (n_nodes,), int
+        The children; -1 at a leaf.
+    value : ndarray of shape (n_nodes, n_classes), float64
+        What a leaf adds to the scores.
+    base : ndarray of shape (n_classes,), float64
+    n_columns : int
+        Number of raw columns.
+    divisor : float
+    preferred : tuple of int
+        The classes in the order in which the estimator predicts them where scores are equal.
+    spacing : float
+        The distance from 1 to the next number in which the estimator adds up leaves.
+    held : tuple of Held
+        What the trees see of columns that stay as they are, such as encoded categories.
+    """
+
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing_left: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+    base: np.ndarray
+    n_columns: int
+    divisor: float = 1.0
+    preferred: tuple = ()
+    spacing: float = float(np.finfo(np.float64).eps)
+    held: tuple = field(default=(), repr=False)
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return len(self.roots)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.value.shape[1]
+
+    @property
+    def held_columns(self) -> dict:
+        """The raw columns that must not change, and the transformers that read them."""
+        return {column: name for part in self.held for column, name in part.columns.items()}
+
+    @property
+    def is_leaf(self) -> np.ndarray:
+        """Whether each node is a leaf."""
+        return self.left < 0
+
+    def coordinates(self, X) -> np.ndarray:
+        """The raw columns of X, NaN where one holds no numbers, and the coordinates of `held`.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_coordinates), float64
+        """
+        X = to_numpy(X)
+        raw = numeric_columns(X)
+        return np.hstack([raw, *(part.compute(X) for part in self.held)])
+
+    def leaves(self, coordinates: np.ndarray) -> np.ndarray:
+        """The leaf of each tree that each sample reaches, of shape (n_samples, n_trees)."""
+        node = np.broadcast_to(self.roots, (len(coordinates), self.n_trees)).copy()
+        rows = np.arange(len(coordinates))[:, None]
+        while not self.is_leaf[node].all():
+            x = coordinates[rows, self.feature[node]]
+            goes_left = np.where(
+                np.isnan(x), self.missing_left[node], x <= self.threshold[node]
+            )
+            after = np.where(goes_left, self.left[node], self.right[node])
+            node = np.where(self.is_leaf[node], node, after)
+        return node
+
+    def scores(self, X) -> np.ndarray:
+        """The estimator's raw scores or probabilities, one for each class.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return self.scores_at(self.coordinates(X))
+
+    def scores_at(self, coordinates: np.ndarray) -> np.ndarray:
+        """The same from coordinates, of shape (n_samples, n_coordinates)."""
+        return (self.base + self.value[self.leaves(coordinates)].sum(1)) / self.divisor
+
+    @property
+    def rounding(self) -> float:
+        """Bound on the error of a difference of two scores, before division, as estimators sum.
+
+        0 if all leaves are multiples of one power of 1/2, so that their sums are exact.
+        """
+        numbers = np.concatenate([self.value[self.is_leaf].ravel(), self.base])
+        fine = numbers * 2.0**16
+        largest = np.abs(numbers).max(initial=0.0) * (self.n_trees + 1)
+        if (fine == np.rint(fine)).all() and largest * 2**16 < 1 / self.spacing:
+            return 0.0
+        return 2 * (self.n_trees + 3) * self.spacing * largest
+
+    def __len__(self) -> int:
+        return self.n_trees
+
+    def __repr__(self) -> str:
+        return (
+            f"TreeSum(n_trees={self.n_trees}, n_leaves={int(self.is_leaf.sum())}, "
+            f"n_columns={self.n_columns}, n_classes={self.n_classes})"
+        )
+
+
+def join(parts: list, **changes) -> TreeSum:
+    """One sum of the trees of several sums over the same raw columns; bases add up.
+
+    Parameters
+    ----------
+    parts : list of TreeSum
+    **changes : dict
+        Fields of the result that are not those of the first part.
+    """
+    first = parts[0]
+    offsets = np.cumsum([0, *(len(part.left) for part in parts[:-1])])
+    features, n_coordinates = [], first.n_columns
+    for part in parts:
+        shift = n_coordinates - first.n_columns
+        features.append(np.where(part.feature < first.n_columns, 0, shift) + part.feature)
+        n_coordinates += sum(held.n_coordinates for held in part.held)
+
+    def moved(name):
+        return np.concatenate(
+            [
+                np.where(getattr(part, name) < 0, -1, getattr(part, name) + offset)
+                for part, offset in zip(parts, offsets, strict=True)
+            ]
+        )
+
+    fields = {
+        "roots": moved("roots"),
+        "left": moved("left"),
+        "right": moved("right"),
+        "feature": np.concatenate(features),
+        "base": sum(part.base for part in parts),
+        "held": tuple(held for part in parts for held in part.held),
+        "spacing": max(part.spacing for part in parts),
+    }
+    for name in ("threshold", "missing_left", "value"):
+        fields[name] = np.concatenate([getattr(part, name) for part in parts])
+    return replace(first, **fields | changes)
