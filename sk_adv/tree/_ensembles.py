@@ -211,6 +211,12 @@ def _(model, dtype):
 
 def _turning_point(calibrator):
     """The largest score whose calibrated probability of the second class is at most 1/2."""
+    # At the ends of the floating-point numbers a sigmoid's argument overflows, as it may.
+    with np.errstate(over="ignore"):
+        return _last_below_half(calibrator)
+
+
+def _last_below_half(calibrator):
     ends = calibrator.predict(np.array([-1e300, 1e300]))
     if ends[0] > ends[1]:
         return None

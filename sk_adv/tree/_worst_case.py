@@ -1,0 +1,180 @@
+"""The worst case of one sample in a set: proved safe, a point that is wrong, or neither in time."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from sk_adv.tree._program import TOLERANCE, cheap_bound, solve
+from sk_adv.tree._reach import Region, leaf_boxes, reach
+from sk_adv.tree._tree_sum import TreeSum
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """What is known of a sample's least margin over its rivals, y's score less the rival's.
+
+    Attributes
+    ----------
+    lower : float
+        No point of the region has a smaller margin; -inf if nothing is known.
+    upper : float
+        The margin at `point`.
+    point : ndarray of shape (n_coordinates,)
+        The worst point that was found.
+    is_proved : bool
+        Whether no point of the region is misclassified.
+    is_misclassified : bool
+        Whether the trees misclassify `point`.
+    """
+
+    lower: float
+    upper: float
+    point: np.ndarray
+    is_proved: bool
+    is_misclassified: bool
+
+
+def worst_case(
+    trees: TreeSum,
+    region: Region,
+    label: int,
+    *,
+    time_limit: float,
+    dtype=np.float64,
+    decide: bool = True,
+) -> WorstCase:
+    """The least margin of a class over a region, or its sign alone.
+
+    Parameters
+    ----------
+    trees : TreeSum
+    region : Region
+    label : int
+        The index of the true class.
+    time_limit : float
+        Seconds for the sample.
+    dtype : dtype, default=numpy.float64
+        The floating type of X, in which the point is a number.
+    decide : bool, default=True
+        Whether to stop as soon as the sample is proved safe or a misclassified point is found.
+    """
+    deadline = time.monotonic() + time_limit
+    reached = reach(trees, region)
+    is_possible = None
+    if region.radii is not None:
+        distances = np.zeros(len(trees.left))
+        boxes = leaf_boxes(trees)
+        distances[boxes.leaf] = boxes.squared_distances(region)
+        is_possible = distances[reached.leaf] <= 1 + TOLERANCE
+    rivals = _rivals(trees, reached, label, is_possible)
+    worst = _at(trees, region.center, label)
+    if decide and worst.is_misclassified:
+        return worst
+    lowers, proofs = [], []
+    for bound, rival, value in rivals:
+        gap = trees.base[label] - trees.base[rival]
+        limit = _limit(trees, label, rival)
+        if decide and bound > limit:
+            lowers.append(bound)
+            proofs.append(True)
+            continue
+        lower = bound
+        for slack in (0.0, 1e-5):
+            found = solve(
+                reached,
+                value,
+                region,
+                time_limit=max(deadline - time.monotonic(), 0.0),
+                is_possible=is_possible,
+                cutoff=limit - gap if decide else None,
+                slack=slack,
+            )
+            if slack == 0:
+                lower = max(lower, _lifted(trees, found.lower + gap))
+            if found.cell is None:
+                break
+            points = points_in_cell(region, found.cell, dtype)
+            at = [_at(trees, point, label) for point in points if _is_inside(point, region)]
+            if at:
+                worst = min([worst, *at], key=lambda case: (not case.is_misclassified, case.upper))
+                break
+        if decide and worst.is_misclassified:
+            return worst
+        lowers.append(lower)
+        proofs.append(lower > limit or found.is_empty)
+    lower = min(min(lowers), worst.upper)
+    return WorstCase(lower, worst.upper, worst.point, all(proofs), worst.is_misclassified)
+
+
+def _rivals(trees, reached, label, is_possible):
+    """The rival classes by their cheap bound, the most dangerous first."""
+    found = []
+    for rival in range(trees.n_classes):
+        if rival != label:
+            value = trees.value[reached.leaf, label] - trees.value[reached.leaf, rival]
+            bound = cheap_bound(reached, value, is_possible)
+            found.append((bound + trees.base[label] - trees.base[rival], rival, value))
+    return sorted(found, key=lambda item: item[0])
+
+
+def is_preferred(trees, first, second):
+    """Whether the estimator predicts the first class where both have the same score."""
+    return trees.preferred.index(first) < trees.preferred.index(second)
+
+
+def _limit(trees, label, rival):
+    """The largest margin at which the estimator may predict the rival."""
+    if trees.unit:
+        return -trees.unit if is_preferred(trees, label, rival) else 0.0
+    return trees.rounding
+
+
+def _lifted(trees, lower):
+    """A lower bound of a sum, up to the next number that the sum can be."""
+    if not trees.unit or not np.isfinite(lower):
+        return lower
+    return np.ceil(lower / trees.unit - 1e-3) * trees.unit
+
+
+def _at(trees, point, label):
+    """The case of a single point."""
+    scores = trees.base + trees.value[trees.leaves(point[None])[0]].sum(0)
+    margins = scores[label] - scores
+    margins[label] = np.inf
+    upper = margins.min()
+    is_wrong = any(
+        margin < 0 or (margin == 0 and not is_preferred(trees, label, rival))
+        for rival, margin in enumerate(margins)
+        if rival != label
+    )
+    return WorstCase(-np.inf, float(upper), point, False, is_wrong)
+
+
+def points_in_cell(region: Region, cell, dtype) -> list:
+    """Points of a cell within the box: next to the clean sample, in the middle, and at the end."""
+    low, high = cell
+    # x > t holds from the next number of X's own type on.
+    after = np.where(
+        np.isneginf(low), low, np.nextafter(low.astype(dtype), dtype(np.inf)).astype(np.float64)
+    )
+    low, high = np.maximum(after, region.low), np.minimum(high, region.high)
+    near = np.clip(region.center, low, high)
+    points = [near]
+    if region.radii is None:
+        moved = near != region.center
+        middle = (low / 2 + high / 2).astype(dtype).astype(np.float64)
+        points.append(np.where(moved, np.clip(middle, low, high), near))
+    return points
+
+
+def _is_inside(point, region):
+    """Whether a point lies in the region."""
+    known = ~np.isnan(region.center)
+    inside = (region.low <= point) & (point <= region.high)
+    if not inside[known].all():
+        return False
+    if region.radii is None:
+        return True
+    step = (point - region.center)[known & (region.radii > 0)]
+    return np.linalg.norm(step / region.radii[known & (region.radii > 0)]) <= 1
