@@ -1,4 +1,4 @@
-"""The exact worst-case attack on linear models."""
+"""The exact worst-case attack on linear models; `sk_adv.attacks._trees` has that on trees."""
 
 import numpy as np
 import torch
@@ -20,12 +20,19 @@ def exact(
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     targeted: bool = False,
     batch_size: int | None = None,
+    time_limit: float = 10.0,
+    n_jobs: int | None = None,
 ) -> np.ndarray | Tensor:
     """The worst perturbation of a linear model, for any number of classes.
 
     For the rival k of a sample's class y the problem is linear: η maximises (w_k - w_y)ᵀη over
     ‖η / ε‖ <= 1 and `bounds`, in closed form. The rival with the largest z_k - z_y at x + η
     is taken.
+
+    Through `sk_adv.attacks.perturb` and the scores it attacks tree models as well, those for which
+    `sk_adv.tree.as_trees` has a rule. There it is a search for a misclassified copy, by a
+    mixed-integer program; a sample around which there is none, or none was found in the time
+    given, stays as it is.
 
     Parameters
     ----------
@@ -52,6 +59,12 @@ def exact(
 
     batch_size : int or None, default=None
         Number of samples per batch, as in `fgsm`.
+
+    time_limit : float, default=10.0
+        For tree models: seconds of search for each sample. A linear model needs no search.
+
+    n_jobs : int or None, default=None
+        For tree models: number of processes, as in scikit-learn.
 
     Returns
     -------

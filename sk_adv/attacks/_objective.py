@@ -114,6 +114,16 @@ class Objective:
         """Whether each sample is misclassified, or classified as its target if `targeted`."""
         return (logits.argmax(1) == self.labels) == self.targeted
 
+    def confirms(self, X: Tensor) -> Tensor:
+        """Whether the estimator's own `predict`, where the module has it, misclassifies each sample.
+
+        Of some estimators, such as `SVC(probability=True)`, the largest score and the prediction
+        can differ.
+        """
+        if self.missing is not None:
+            X = X.masked_fill(self.missing, torch.nan)
+        return (self.module.predicted(X) == self.labels) == self.targeted
+
     def gradient(self, X: Tensor) -> Tensor:
         """The gradient of the objective on X."""
         X = X.detach().requires_grad_(True)

@@ -9,6 +9,7 @@ from sk_adv.attacks._exact import exact
 from sk_adv.attacks._gradient import fgsm, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._rotation import rotate_towards_gradient
+from sk_adv.attacks._square import square
 
 # Arguments of every attack, and optional arguments that the library passes on.
 _SIGNATURE = ("module", "X", "y", "epsilon", "norm", "bounds")
@@ -24,20 +25,25 @@ class Attack:
         Called as `function(module, X, y, epsilon, *, norm, bounds, **params)` with class indices y.
         It returns the copies, with the shape and type of X.
 
-    needs : {"module", "nothing"}
-        "module" if it calls the model; "nothing" if it ignores the module.
+    needs : {"module", "predictions", "nothing"}
+        "module" if it needs gradients; "predictions" if it calls the model alone, so that any
+        classifier will do; "nothing" if it ignores the module.
 
     is_exact : bool
         Whether the copies are the worst case.
 
     takes_set : bool
         Whether `epsilon` may be a `PerturbationSet`, which needs no further check.
+
+    takes_trees : bool
+        Whether `perturb` has the same attack on tree models, as sums of trees.
     """
 
     function: Callable
     needs: str = "module"
     is_exact: bool = False
     takes_set: bool = False
+    takes_trees: bool = False
 
     @functools.cached_property
     def parameters(self):
@@ -63,11 +69,12 @@ class Attack:
 
 
 ATTACKS = {
-    "exact": Attack(exact, is_exact=True, takes_set=True),
+    "exact": Attack(exact, is_exact=True, takes_set=True, takes_trees=True),
     "fgsm": Attack(fgsm, takes_set=True),
     "pgd": Attack(pgd, takes_set=True),
     "rotate_towards_gradient": Attack(rotate_towards_gradient, takes_set=True),
     "sign_noise": Attack(sign_noise, needs="nothing", takes_set=True),
+    "square": Attack(square, needs="predictions", takes_set=True),
     "uniform_noise": Attack(uniform_noise, needs="nothing", takes_set=True),
 }
 
@@ -86,8 +93,9 @@ def register_attack(name: str, function: Callable, *, needs: str = "module", is_
         the function has an argument `random_state`, `targeted`, `loss` or `batch_size`, the value
         of the caller is passed on to it.
 
-    needs : {"module", "nothing"}, default="module"
-        "nothing" if the attack does not call the model, as noise does not.
+    needs : {"module", "predictions", "nothing"}, default="module"
+        "predictions" if the attack calls the module but needs no gradient, so that it can attack
+        any classifier; "nothing" if it does not call it, as noise does not.
 
     is_exact : bool, default=False
         Whether the copies are the worst case.
@@ -112,8 +120,8 @@ def register_attack(name: str, function: Callable, *, needs: str = "module", is_
     """
     if not isinstance(name, str) or not callable(function):
         raise TypeError(f"register_attack needs a name and a function; got {name!r}, {function!r}.")
-    if needs not in ("module", "nothing"):
-        raise ValueError(f"needs must be 'module' or 'nothing'; got {needs!r}.")
+    if needs not in ("module", "predictions", "nothing"):
+        raise ValueError(f"needs must be 'module', 'predictions' or 'nothing'; got {needs!r}.")
     ATTACKS[name] = Attack(function, needs, is_exact)
 
 

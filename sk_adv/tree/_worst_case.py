@@ -1,7 +1,7 @@
 """The worst case of one sample in a set: proved safe, a point that is wrong, or neither in time."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,11 @@ class WorstCase:
     is_proved : bool
         Whether no point of the region is misclassified.
     is_misclassified : bool
-        Whether the trees misclassify `point`.
+        Whether the trees misclassify `point`, whatever the estimator's rounding of sums.
+    is_suspect : bool
+        Whether the estimator may misclassify `point`.
+    others : tuple of ndarray
+        Other points of the cell of `point`, for an estimator that does not misclassify it.
     """
 
     lower: float
@@ -33,6 +37,8 @@ class WorstCase:
     point: np.ndarray
     is_proved: bool
     is_misclassified: bool
+    is_suspect: bool = False
+    others: tuple = ()
 
 
 def worst_case(
@@ -94,17 +100,17 @@ def worst_case(
                 lower = max(lower, _lifted(trees, found.lower + gap))
             if found.cell is None:
                 break
-            points = points_in_cell(region, found.cell, dtype)
-            at = [_at(trees, point, label) for point in points if _is_inside(point, region)]
-            if at:
-                worst = min([worst, *at], key=lambda case: (not case.is_misclassified, case.upper))
+            first, *others = points_in_cell(region, found.cell, dtype)
+            if _is_inside(first, region):
+                case = replace(_at(trees, first, label), others=tuple(others))
+                worst = min(worst, case, key=lambda case: case.upper)
                 break
         if decide and worst.is_misclassified:
             return worst
         lowers.append(lower)
         proofs.append(lower > limit or found.is_empty)
     lower = min(min(lowers), worst.upper)
-    return WorstCase(lower, worst.upper, worst.point, all(proofs), worst.is_misclassified)
+    return replace(worst, lower=lower, is_proved=all(proofs))
 
 
 def _rivals(trees, reached, label, is_possible):
@@ -118,15 +124,17 @@ def _rivals(trees, reached, label, is_possible):
     return sorted(found, key=lambda item: item[0])
 
 
-def is_preferred(trees, first, second):
+def _is_preferred(trees, first, second):
     """Whether the estimator predicts the first class where both have the same score."""
     return trees.preferred.index(first) < trees.preferred.index(second)
 
 
 def _limit(trees, label, rival):
     """The largest margin at which the estimator may predict the rival."""
+    if label == rival:
+        return -np.inf
     if trees.unit:
-        return -trees.unit if is_preferred(trees, label, rival) else 0.0
+        return -trees.unit if _is_preferred(trees, label, rival) else 0.0
     return trees.rounding
 
 
@@ -143,16 +151,19 @@ def _at(trees, point, label):
     margins = scores[label] - scores
     margins[label] = np.inf
     upper = margins.min()
-    is_wrong = any(
-        margin < 0 or (margin == 0 and not is_preferred(trees, label, rival))
-        for rival, margin in enumerate(margins)
-        if rival != label
+    limits = np.array([_limit(trees, label, rival) for rival in range(trees.n_classes)])
+    return WorstCase(
+        -np.inf,
+        float(upper),
+        point,
+        is_proved=False,
+        is_misclassified=bool((margins <= np.where(limits > 0, -limits, limits)).any()),
+        is_suspect=bool((margins <= limits).any()),
     )
-    return WorstCase(-np.inf, float(upper), point, False, is_wrong)
 
 
 def points_in_cell(region: Region, cell, dtype) -> list:
-    """Points of a cell within the box: next to the clean sample, in the middle, and at the end."""
+    """Points of a cell within the box: next to the clean sample, and in the max-norm the middle."""
     low, high = cell
     # x > t holds from the next number of X's own type on.
     after = np.where(

@@ -1,0 +1,228 @@
+"""The exact worst case of tree models, for all samples of X."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from numbers import Real
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+
+from sk_adv._arrays import in_container_of, numeric_columns, to_numpy, to_tensor
+from sk_adv._perturbations import column_names
+from sk_adv.tree import as_trees
+from sk_adv.tree._reach import Region
+from sk_adv.tree._tree_sum import TreeSum
+from sk_adv.tree._worst_case import worst_case
+
+# Samples of one task of a worker: enough to make the transfer of the trees small.
+_SAMPLES_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class TreeView:
+    """A tree model and X as its sum of trees sees them.
+
+    Attributes
+    ----------
+    trees : TreeSum
+    coordinates : ndarray of shape (n_samples, n_coordinates), float64
+        The raw columns of X, and what the trees see of columns that stay as they are.
+    dtype : dtype
+        The floating type of X.
+    free : ndarray of bool of shape (n_features,)
+        The columns that may change.
+    is_number : ndarray of bool of shape (n_features,)
+        The columns that hold numbers.
+    names : list
+        Names, or indices, of all columns.
+    transformers : list of str
+        Types of the transformers of the columns that are not free.
+    """
+
+    trees: TreeSum
+    coordinates: np.ndarray
+    dtype: np.dtype
+    free: np.ndarray
+    is_number: np.ndarray
+    names: list
+    transformers: list = field(default_factory=list)
+
+    @property
+    def values(self):
+        """The raw columns of X."""
+        return self.coordinates[:, : self.trees.n_columns]
+
+
+def view_of_trees(estimator, X) -> TreeView:
+    """A fitted tree model as a sum of trees, and X as it sees it."""
+    array = to_numpy(X)
+    dtype = np.float32 if getattr(array, "dtype", None) == np.float32 else np.float64
+    trees = as_trees(estimator, dtype=dtype)
+    values = numeric_columns(array)
+    if np.isinf(values).any():
+        raise ValueError("X must be finite; it contains infinity.")
+    held = trees.held_columns
+    is_number = ~np.isnan(values).all(axis=0)
+    free = is_number.copy()
+    free[list(held)] = False
+    names = column_names(X) or list(range(values.shape[1]))
+    return TreeView(
+        trees,
+        trees.coordinates(array),
+        np.dtype(dtype),
+        free,
+        is_number,
+        names,
+        sorted(set(held.values())),
+    )
+
+
+def regions(view: TreeView, perturbations, rows) -> list:
+    """The perturbation set around some samples, one region for each.
+
+    `perturbations` is restricted to the free columns.
+    """
+    n = view.trees.n_columns
+    values = to_tensor(view.values[rows].astype(view.dtype))
+    allowed = perturbations.to(dtype=values.dtype)
+    center = view.coordinates[rows].copy()
+    center[:, :n] = allowed.clip(values).numpy()
+    low, high = center.copy(), center.copy()
+    # The ball lies around the sample within the bounds.
+    inside = to_tensor(center[:, :n].astype(view.dtype))
+    low[:, :n], high[:, :n] = (end.numpy() for end in allowed.box(inside))
+    radii = None
+    if perturbations.norm == 2:
+        radii = np.zeros(center.shape[1])
+        radii[:n] = perturbations.epsilon.expand(n).numpy()
+    return [Region(*ends, radii) for ends in zip(low, high, center, strict=True)]
+
+
+@dataclass(frozen=True)
+class TreeSearch:
+    """The verdicts of a search, and the points that it found.
+
+    Attributes
+    ----------
+    status : ndarray of shape (n_samples,)
+        "verified", "falsified" or "unknown".
+    copies : ndarray of shape (n_samples, n_features)
+        Misclassified points of the falsified samples; the others as they are, within the bounds.
+    lower, upper : ndarray of shape (n_samples,)
+        Bounds of the least margin, as far as they were needed.
+    """
+
+    status: np.ndarray
+    copies: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def search_trees(
+    view: TreeView,
+    labels: np.ndarray,
+    perturbations,
+    *,
+    is_wrong: Callable,
+    time_limit: float,
+    n_jobs: int | None = None,
+    decide: bool = True,
+) -> TreeSearch:
+    """Look for a misclassified point around each sample, until there is none or time is up.
+
+    Parameters
+    ----------
+    view : TreeView
+    labels : ndarray of shape (n_samples,)
+        The indices of the true classes.
+    perturbations : PerturbationSet
+        Restricted to the free columns.
+    is_wrong : callable
+        `is_wrong(rows, copies)`: whether the estimator's own `predict` misclassifies copies of
+        these samples.
+    time_limit : float
+        Seconds for each sample.
+    n_jobs : int, default=None
+        Number of processes, as in scikit-learn.
+    decide : bool, default=True
+        Whether to stop as soon as a sample's sign is known, and not look for the least margin.
+    """
+    check_time_limit(time_limit)
+    tasks = [
+        slice(start, start + _SAMPLES_PER_TASK)
+        for start in range(0, len(labels), _SAMPLES_PER_TASK)
+    ]
+    # Held coordinates are computed; workers need the nodes alone.
+    trees = replace(view.trees, held=())
+    found = Parallel(n_jobs=n_jobs)(
+        delayed(_search)(
+            trees,
+            regions(view, perturbations, rows),
+            labels[rows],
+            time_limit,
+            view.dtype.type,
+            decide,
+        )
+        for rows in tasks
+    )
+    cases = [case for part in found for case in part]
+    n = view.trees.n_columns
+    copies = np.array([case.point[:n] for case in cases]).reshape(len(cases), n)
+    is_proved = np.array([case.is_proved for case in cases], dtype=bool)
+    status = np.where(is_proved, "verified", "unknown").astype("<U9")
+    suspects = np.flatnonzero([case.is_suspect for case in cases])
+    if len(suspects):
+        confirmed = is_wrong(suspects, copies[suspects])
+        status[suspects[confirmed]] = "falsified"
+        for row in suspects[~confirmed]:
+            for point in cases[row].others:
+                if is_wrong(np.array([row]), point[None, :n])[0]:
+                    status[row], copies[row] = "falsified", point[:n]
+                    break
+    clean = view.values if perturbations.bounds is None else None
+    if clean is None:
+        clean = np.array(
+            [region.center[:n] for rows in tasks for region in regions(view, perturbations, rows)]
+        )
+    if decide:
+        unbroken = status != "falsified"
+        copies[unbroken] = clean[unbroken]
+    return TreeSearch(
+        status,
+        copies,
+        np.array([case.lower for case in cases]),
+        np.array([case.upper for case in cases]),
+    )
+
+
+def _search(trees, around, labels, time_limit, dtype, decide):
+    return [
+        worst_case(
+            trees, region, int(label), time_limit=time_limit, dtype=dtype, decide=decide
+        )
+        for region, label in zip(around, labels, strict=True)
+    ]
+
+
+def predicts_wrongly(estimator, X, labels_of_rows, free):
+    """A function that tells whether the estimator misclassifies copies of some rows of X."""
+    from sklearn.utils import _safe_indexing
+
+    def is_wrong(rows, copies):
+        container = in_container_of(
+            _safe_indexing(X, rows) if not isinstance(X, torch.Tensor) else X[rows],
+            copies,
+            free=free,
+        )
+        return np.asarray(estimator.predict(container)) != labels_of_rows[rows]
+
+    return is_wrong
+
+
+def check_time_limit(time_limit):
+    """Raise `ValueError` unless a time limit is a positive number of seconds."""
+    if not isinstance(time_limit, Real) or isinstance(time_limit, bool) or not time_limit > 0:
+        raise ValueError(
+            f"time_limit must be a positive number of seconds for each sample; got {time_limit!r}."
+        )
