@@ -309,7 +309,7 @@ def _(constant):
 
 
 class Responses(nn.Module):
-    """The members' responses side by side, and behind them what `passthrough` makes of X, if any."""
+    """The members' responses side by side, then what the module `passthrough` makes of X."""
 
     has_parts = True
 
