@@ -130,10 +130,10 @@ def perturb(
         indices = np.full(len(y), index_of_target(target, classes))
         context["targeted"] = True
 
-    split = split_columns(estimator, X)
+    asks_model = attack.attack.needs == "module"
+    split = split_columns(estimator, X, needs_rules=asks_model)
     if split is None:
         values = numeric(X)
-        asks_model = attack.attack.needs == "module"
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
     else:
         values, module = split.values, split.module.to(device=device)

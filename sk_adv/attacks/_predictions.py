@@ -42,7 +42,9 @@ class Predictions(nn.Module):
 
     def predicted(self, values):
         """The indices of the classes that `predict` gives to rows of numbers."""
-        return torch.from_numpy(np.searchsorted(self.classes, self._predicted(self._samples(values))))
+        return torch.from_numpy(
+            np.searchsorted(self.classes, self._predicted(self._samples(values)))
+        )
 
     def _predicted(self, samples):
         return np.asarray(to_numpy(self.estimator.predict(samples)))

@@ -198,9 +198,7 @@ def search_trees(
 
 def _search(trees, around, labels, time_limit, dtype, decide):
     return [
-        worst_case(
-            trees, region, int(label), time_limit=time_limit, dtype=dtype, decide=decide
-        )
+        worst_case(trees, region, int(label), time_limit=time_limit, dtype=dtype, decide=decide)
         for region, label in zip(around, labels, strict=True)
     ]
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from sk_adv._arrays import to_tensor
 from sk_adv._devices import module_device_and_dtype, resolve_device
-from sk_adv.differentiable._composition import casting_its_input
+from sk_adv.differentiable._columns_in_hand import columns_in_hand, holding, numbers_for
+from sk_adv.differentiable._composition import Chain, casting_its_input
 
 
 @torch.inference_mode(False)
@@ -135,8 +136,28 @@ def as_module(
             f"dtype must be a floating type of torch such as torch.float32; got {dtype!r}."
         )
     device = None if device is None else resolve_device(device)
-    module = _rule(estimator).to(device=device, dtype=dtype).eval().requires_grad_(False)
-    return casting_its_input(module)
+    with holding(None):
+        module = _rule(estimator)
+    return _finished(module.to(device=device, dtype=dtype))
+
+
+def _finished(module):
+    return casting_its_input(module.eval().requires_grad_(False))
+
+
+def as_part(estimator):
+    """The module of a part of an estimator whose rule hands its own X on to this part.
+
+    Like `as_module`, but the part may hold encoders of the columns in hand. An estimator whose rule
+    is not registered with `passes_columns` takes the columns as numbers.
+    """
+    columns = columns_in_hand()
+    try:
+        return _finished(_rule(estimator))
+    except TypeError:
+        if columns is None or columns.needs_rules:
+            raise
+        return nn.Identity()
 
 
 @functools.singledispatch
@@ -167,11 +188,13 @@ def _refuse_none(estimator):
     return None
 
 
-def _register(estimator_type, *, refuse=_refuse_none):
+def _register(estimator_type, *, refuse=_refuse_none, passes_columns=False):
     """Register a rule for a type of estimator; the rule sees fitted estimators only.
 
     `refuse` returns the error for estimators of this type, fitted or not, that the rule does not
-    take, and None for the others.
+    take, and None for the others. With `passes_columns` the rule calls `as_part` on those parts
+    that see the estimator's own X, `as_module` on the others, and reads X itself only behind
+    `numbers_for`.
     """
 
     def decorator(rule):
@@ -182,7 +205,11 @@ def _register(estimator_type, *, refuse=_refuse_none):
             error = refuse(estimator)
             if error is not None:
                 raise error
-            return rule(estimator)
+            before = [] if passes_columns else numbers_for(estimator)
+            if not before:
+                return rule(estimator)
+            with holding(None):
+                return Chain(*before, rule(estimator))
 
         _rule.register(estimator_type, checked)
         _refusal.register(estimator_type, refuse)

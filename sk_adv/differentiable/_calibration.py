@@ -6,7 +6,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.utils.validation import _check_response_method
 from torch import nn
 
-from sk_adv.differentiable._as_module import as_module, parts_of
+from sk_adv.differentiable._as_module import as_module, as_part, parts_of
 from sk_adv.differentiable._ensembles import MeanProbability, in_columns, refuse_pairs, response
 from sk_adv.differentiable._linear import log_of
 
@@ -111,7 +111,7 @@ def one_column_of_two(values):
 def calibrated(pair):
     """A module of a fitted classifier and its calibrators."""
     estimator = pair.estimator
-    member = as_module(estimator)
+    member = as_part(estimator)
     method = _check_response_method(estimator, ["decision_function", "predict_proba"]).__name__
     if method == "decision_function":
         refuse_pairs(estimator)
@@ -126,7 +126,7 @@ def calibrated(pair):
     )
 
 
-@as_module.register(CalibratedClassifierCV)
+@as_module.register(CalibratedClassifierCV, passes_columns=True)
 def _(calibration):
     return MeanProbability(map(calibrated, calibration.calibrated_classifiers_))
 

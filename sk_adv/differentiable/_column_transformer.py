@@ -6,18 +6,20 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.compose import ColumnTransformer
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
 from torch import nn
 
 from sk_adv._arrays import column_as_numbers
-from sk_adv._pipelines import active_steps
-from sk_adv.differentiable._as_module import as_module, parts_of
-from sk_adv.differentiable._composition import Chain, run
+from sk_adv.differentiable._as_module import as_module, as_part, parts_of
+from sk_adv.differentiable._columns_in_hand import (
+    ColumnsInHand,
+    check_columns,
+    columns_in_hand,
+    holding,
+)
+from sk_adv.differentiable._composition import Chain, Select, run
 from sk_adv.differentiable._linear import is_affine
 from sk_adv.differentiable._pipeline import (
     as_transformer,
@@ -25,7 +27,7 @@ from sk_adv.differentiable._pipeline import (
     refuse_classifiers,
     transformers_with_rules,
 )
-from sk_adv.differentiable._transformers import Affine, Select
+from sk_adv.differentiable._transformers import Affine
 
 
 class Columns(nn.Module):
@@ -60,6 +62,37 @@ class Table(nn.Module):
         return self.rows[X[:, self.column].long()]
 
 
+class Recall(nn.Module):
+    """X with the fixed columns, which hold the index of the row, as numbers again, and the index.
+
+    One estimator may hold a column fixed that another reads as a number.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_rows, n_fixed), float64
+        The fixed columns; NaN in those that hold no numbers, which no module reads.
+
+    fixed : ndarray of int of shape (n_fixed,)
+        Their positions.
+    """
+
+    def __init__(self, numbers, fixed):
+        super().__init__()
+        # As the first parameter it sets the precision of an attack. In float64 an index is exact,
+        # which it may not be in the precision of a network.
+        self.numbers = nn.Parameter(torch.as_tensor(numbers), requires_grad=False)
+        self.register_buffer("fixed", torch.as_tensor(fixed, dtype=torch.int64))
+
+    def forward(self, X):
+        """The columns of X of shape (n_samples, n_features), and one more with the index."""
+        index = X[:, self.fixed[:1]]
+        return torch.cat([X.index_copy(1, self.fixed, self.of_rows(index)), index], dim=1)
+
+    def of_rows(self, index):
+        """The fixed columns of the rows with these indices, of shape (n_samples, 1)."""
+        return self.numbers[index.squeeze(1).long()]
+
+
 @dataclass(frozen=True)
 class SplitColumns:
     """X as numbers for a module; the columns that are not `free` hold the indices of the rows.
@@ -70,7 +103,8 @@ class SplitColumns:
     module : torch.nn.Module
         The estimator, for these samples only.
     free : ndarray of bool of shape (n_features,)
-        The columns that reach the classifier through differentiable steps only.
+        The columns that reach the classifier through differentiable steps only, in every estimator
+        inside a composite one.
     is_number : ndarray of bool of shape (n_features,)
         The columns that hold numbers.
     names : list
@@ -87,64 +121,46 @@ class SplitColumns:
     transformers: list
 
 
-def check_columns(estimator, X):
-    """Raise `ValueError` unless a frame has the columns of the fit in their order."""
-    fitted = getattr(estimator, "feature_names_in_", None)
-    if fitted is not None and hasattr(X, "columns") and list(fitted) != list(X.columns):
-        raise ValueError(
-            f"X must have the columns that {type(estimator).__name__} was fitted on, in their "
-            f"order, {list(fitted)}; got {list(X.columns)}."
-        )
-
-
-def split_columns(estimator, X):
+@torch.inference_mode(False)
+def split_columns(estimator, X, *, needs_rules=True):
     """Numbers and a module for X if it has columns that only a ColumnTransformer takes, else None.
 
     Some columns go through a transformer without a rule, such as an encoder of categories, or are
-    not numbers. They are transformed here, once, and the module looks the results up. If the
-    columns are in another order than in `fit`, this raises a `ValueError`.
+    not numbers. They are transformed here, once, and the module looks the results up. The
+    `ColumnTransformer` may be inside a composite estimator that hands X on to its parts; a column
+    that one part encodes is held fixed for all of them. If the columns are in another order than
+    in `fit`, this raises a `ValueError`.
+
+    Without `needs_rules` the module may be of no use, as parts without a rule are left out of it.
     """
     names = list(X.columns) if hasattr(X, "columns") else list(range(_num_features(X)))
     check_columns(estimator, X)
-    steps = _steps(estimator)
-    if not steps or not isinstance(steps[0], ColumnTransformer) or isinstance(X, torch.Tensor):
+    if isinstance(X, torch.Tensor) or not _transforms_columns(estimator):
         return None
-    transformer = steps[0]
     if isinstance(X, list):
         X = np.asarray(X, dtype=object)
-    columns = [column_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
-    is_number = np.array([column is not None for column in columns])
-    free, parts, through = is_number.copy(), [], []
-    for part, indices, is_single, weight in _parts(transformer):
-        module = _module_or_none(part) if is_number[indices].all() else None
-        if module is None:
-            rows = part.transform(_safe_indexing(X, indices[0] if is_single else indices, axis=1))
-            rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
-            module = Table(rows.astype(np.float64), int(indices[0]))
-            free[indices] = False
-            through.append(type(part).__name__)
-        else:
-            module = Chain(Select(indices), module)
-        parts.append(_weighted(module, weight))
-    if free.all():
+    numbers = [column_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(len(names))]
+    is_number = np.array([column is not None for column in numbers])
+    columns = ColumnsInHand(
+        X, np.arange(len(names)), is_number, is_number.copy(), needs_rules=needs_rules
+    )
+    with holding(columns):
+        module = as_part(estimator)
+    fixed = np.flatnonzero(~columns.free)
+    if not len(fixed):
         return None
-    values = np.empty((len(X), len(names)))
-    for j, column in enumerate(columns):
-        values[:, j] = column if free[j] else np.arange(len(X))
-    module = Chain(Columns(parts), *map(as_module, steps[1:])).eval().requires_grad_(False)
-    return SplitColumns(values, module, free, is_number, names, through)
+    missing = np.full(len(X), np.nan)
+    numbers = np.stack([missing if column is None else column for column in numbers], axis=1)
+    values = np.where(columns.free, numbers, np.arange(len(X))[:, None])
+    module = Chain(Recall(numbers[:, fixed], fixed), module).eval()
+    return SplitColumns(values, module, columns.free, is_number, names, list(columns.transformers))
 
 
-def _steps(estimator):
-    """The steps of an estimator, taken out of searches, frozen estimators and nested pipelines."""
-    if isinstance(estimator, BaseSearchCV):
-        return _steps(estimator.best_estimator_)
-    if isinstance(estimator, FrozenEstimator):
-        return _steps(estimator.estimator)
-    if isinstance(estimator, Pipeline):
-        first, *others = active_steps(estimator) or [None]
-        return [*_steps(first), *others]
-    return [estimator]
+def _transforms_columns(estimator):
+    """Whether a `ColumnTransformer` is among an estimator's parts, or their parts."""
+    return isinstance(estimator, ColumnTransformer) or any(
+        map(_transforms_columns, parts_of(estimator))
+    )
 
 
 def _parts(transformer):
@@ -166,15 +182,13 @@ def _weighted(module, weight):
     return module if weight is None else Chain(module, Affine(scale=weight))
 
 
-def _module_or_none(part):
-    return as_transformer(part) if has_transformer_rule(part) else None
-
-
 def columns_without_numbers(X):
     """The names, or indices, of the columns of X that do not hold numbers."""
     names = X.columns if hasattr(X, "columns") else range(_num_features(X))
     return [
-        name for j, name in enumerate(names) if column_as_numbers(_safe_indexing(X, j, axis=1)) is None
+        name
+        for j, name in enumerate(names)
+        if column_as_numbers(_safe_indexing(X, j, axis=1)) is None
     ]
 
 
@@ -188,15 +202,34 @@ def _transformers(transformer):
 
 def refuse_classifiers_in(transformer):
     """The error for the first classifier among its transformers, or None."""
-    return refuse_classifiers(_transformers(transformer))
+    # With columns in hand it becomes a table.
+    return None if columns_in_hand() else refuse_classifiers(_transformers(transformer))
 
 
-@as_module.register(ColumnTransformer, refuse=refuse_classifiers_in)
+@as_module.register(ColumnTransformer, refuse=refuse_classifiers_in, passes_columns=True)
 def _(transformer):
-    return Columns(
-        _weighted(Chain(Select(indices), as_transformer(part)), weight)
-        for part, indices, _, weight in _parts(transformer)
-    )
+    columns = columns_in_hand()
+    if columns is None:
+        return Columns(
+            _weighted(Chain(Select(indices), as_transformer(part)), weight)
+            for part, indices, _, weight in _parts(transformer)
+        )
+    check_columns(transformer, columns.X)
+    with holding(None):
+        return Columns(
+            _weighted(_module_or_table(part, indices, is_single, columns), weight)
+            for part, indices, is_single, weight in _parts(transformer)
+        )
+
+
+def _module_or_table(part, indices, is_single, columns):
+    """A transformer's module if it has a rule and its columns hold numbers, else its outputs."""
+    if columns.are_numbers(indices) and has_transformer_rule(part):
+        return Chain(Select(columns.positions[indices]), as_transformer(part))
+    columns.hold(indices, part)
+    rows = part.transform(_safe_indexing(columns.X, indices[0] if is_single else indices, axis=1))
+    rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
+    return Table(rows.astype(np.float64), columns.row_column)
 
 
 @parts_of.register(ColumnTransformer)

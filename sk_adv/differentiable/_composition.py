@@ -1,5 +1,6 @@
-"""How modules are put together: chains, precision, and the responses of the parts."""
+"""How modules are put together: chains, columns, precision, and the responses of the parts."""
 
+import torch
 from torch import Tensor, nn
 
 from sk_adv._devices import module_device_and_dtype
@@ -42,6 +43,20 @@ class Chain(nn.Sequential):
         for step in self:
             X = run(step, X)
         return X
+
+
+class Select(nn.Module):
+    """Some columns of x, by their numbers."""
+
+    is_affine = True
+
+    def __init__(self, indices):
+        super().__init__()
+        self.register_buffer("indices", torch.as_tensor(indices, dtype=torch.int64).clone())
+
+    def forward(self, X):
+        """Map X of shape (n_samples, n_features) to (n_samples, n_selected)."""
+        return X[:, self.indices]
 
 
 def is_chain(module: nn.Module) -> bool:

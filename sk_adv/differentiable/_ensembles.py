@@ -6,16 +6,17 @@ from sklearn.multiclass import OneVsRestClassifier, _ConstantPredictor
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
-from sk_adv.differentiable._as_module import as_module, parts_of
+from sk_adv.differentiable._as_module import as_module, as_part, parts_of
+from sk_adv.differentiable._columns_in_hand import columns_in_hand, holding, numbers_for
 from sk_adv.differentiable._composition import (
     Chain,
+    Select,
     decision_values,
     log_probabilities,
     preferences,
     run,
 )
 from sk_adv.differentiable._linear import is_affine, log_of, with_zero
-from sk_adv.differentiable._transformers import Select
 
 
 def in_columns(log_p: Tensor, columns: Tensor, n_classes: int) -> Tensor:
@@ -171,18 +172,15 @@ class Votes(Ensemble):
         return log_of(self.votes(X))
 
 
-def members_of(ensemble):
-    """Modules of the fitted members, whose labels are the indices of the ensemble's classes."""
+def among_all_classes(module, member, ensemble):
+    """The module of a member, whose labels are the indices of the ensemble's classes."""
     n_classes = len(ensemble.classes_)
-    return [
-        AmongAllClasses(as_module(member), member.classes_, n_classes)
-        if len(member.classes_) < n_classes
-        else as_module(member)
-        for member in ensemble.estimators_
-    ]
+    if len(member.classes_) == n_classes:
+        return module
+    return AmongAllClasses(module, member.classes_, n_classes)
 
 
-@as_module.register(VotingClassifier)
+@as_module.register(VotingClassifier, passes_columns=True)
 def _(voting):
     weights = voting._weights_not_none
     if weights is not None and (min(weights) < 0 or sum(weights) == 0):
@@ -191,14 +189,24 @@ def _(voting):
             f"positive; got weights={voting.weights!r}."
         )
     mean = MeanProbability if voting.voting == "soft" else Votes
-    return mean(members_of(voting), weights)
+    members = [among_all_classes(as_part(member), member, voting) for member in voting.estimators_]
+    return mean(members, weights)
 
 
-@as_module.register(BaggingClassifier)
+def on_features(member, features):
+    """The module of a member that sees some of the features."""
+    columns = columns_in_hand()
+    if columns is None:
+        return Chain(Select(features), as_module(member))
+    with holding(columns.of_features(features)):
+        return as_part(member)
+
+
+@as_module.register(BaggingClassifier, passes_columns=True)
 def _(bagging):
     members = [
-        Chain(Select(features), member)
-        for features, member in zip(bagging.estimators_features_, members_of(bagging), strict=True)
+        among_all_classes(on_features(member, features), member, bagging)
+        for member, features in zip(bagging.estimators_, bagging.estimators_features_, strict=True)
     ]
     probable = [hasattr(estimator, "predict_proba") for estimator in bagging.estimators_]
     if not any(probable):
@@ -261,14 +269,14 @@ class NormalizedAgainstTheRest(nn.Module):
         return self.columns(X).log_softmax(1)
 
 
-@as_module.register(OneVsRestClassifier)
+@as_module.register(OneVsRestClassifier, passes_columns=True)
 def _(one_vs_rest):
     if one_vs_rest.multilabel_:
         raise ValueError(
             "as_module takes one label per sample; got a OneVsRestClassifier fitted with several. "
             "Pass one of its estimators_, a classifier of one of the labels."
         )
-    members = list(map(as_module, one_vs_rest.estimators_))
+    members = list(map(as_part, one_vs_rest.estimators_))
     # Like predict, which takes probabilities only where there are no decisions.
     has_decision = hasattr(one_vs_rest, "decision_function")
     decision = AgainstTheRest(members, decision_values if has_decision else log_probabilities)
@@ -301,11 +309,11 @@ def _(constant):
 
 
 class Responses(nn.Module):
-    """The members' responses side by side, and X behind them if `passthrough`."""
+    """The members' responses side by side, then what the module `passthrough` makes of X."""
 
     has_parts = True
 
-    def __init__(self, members, methods, n_classes, passthrough):
+    def __init__(self, members, methods, n_classes, passthrough=None):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.methods = methods
@@ -321,7 +329,9 @@ class Responses(nn.Module):
             # one if the whole ensemble has two; a member fitted before may have seen others.
             n_classes = self.n_classes if method == "predict_proba" else values.shape[1]
             columns.append(values[:, 1:] if n_classes == 2 else values)
-        return torch.cat([*columns, X] if self.passthrough else columns, dim=1)
+        if self.passthrough is not None:
+            columns.append(self.passthrough(X))
+        return torch.cat(columns, dim=1)
 
 
 def refuse_predictions(stacking):
@@ -335,7 +345,7 @@ def refuse_predictions(stacking):
     )
 
 
-@as_module.register(StackingClassifier, refuse=refuse_predictions)
+@as_module.register(StackingClassifier, refuse=refuse_predictions, passes_columns=True)
 def _(stacking):
     if isinstance(stacking.classes_, list):
         raise ValueError(
@@ -345,10 +355,10 @@ def _(stacking):
         if method == "decision_function":
             refuse_pairs(estimator)
     responses = Responses(
-        map(as_module, stacking.estimators_),
+        map(as_part, stacking.estimators_),
         stacking.stack_method_,
         len(stacking.classes_),
-        stacking.passthrough,
+        Chain(*numbers_for(stacking)) if stacking.passthrough else None,
     )
     return Chain(responses, as_module(stacking.final_estimator_))
 

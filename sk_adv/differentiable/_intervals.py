@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from sk_adv._perturbations import PerturbationSet
-from sk_adv.differentiable._column_transformer import Columns, Table
-from sk_adv.differentiable._composition import Chain
+from sk_adv.differentiable._column_transformer import Columns, Recall, Table
+from sk_adv.differentiable._composition import Chain, decision_values
 from sk_adv.differentiable._enclosure import Enclosure
+from sk_adv.differentiable._ensembles import AgainstTheRest
 from sk_adv.differentiable._linear import NotLinearError, decision_module, fold_linear, is_affine
 from sk_adv.differentiable._transformers import Affine, Fill
 
@@ -211,8 +212,22 @@ def _(module: Fill, region):
 
 
 @enclose.register
+def _(module: Recall, region):
+    index = region.values()[:, module.fixed[:1]]
+    error, n_features = region.error, region.error.shape[1]
+    free = torch.ones(n_features).index_fill(0, module.fixed, 0.0).to(region.centre)
+    fixed = torch.zeros_like(region.error).index_copy(1, module.fixed, module.of_rows(index))
+    region = region.affine(torch.cat([free.diag(), 0 * free[None]]))
+    constants = torch.cat([fixed, index], dim=1)
+    # Columns are only moved, so their error stays; a fixed one has that of its representation.
+    error = nn.functional.pad(free * error, (0, 1))
+    error = error + region.rounding * constants.abs().nan_to_num()
+    return replace(region, offset=region.offset + constants, error=error)
+
+
+@enclose.register
 def _(module: Table, region):
-    rows = module(region.centre).to(region.centre)
+    rows = module(region.values()).to(region.centre)
     region = region.affine(region.centre.new_zeros(rows.shape[1], region.error.shape[1]))
     return replace(region, offset=rows)
 
@@ -225,12 +240,30 @@ def _(module: Columns, region):
             "There are bounds for a ColumnTransformer only where its transformers are affine, or "
             "their columns stay as they are."
         )
+    return _side_by_side(parts, region)
+
+
+def _side_by_side(parts, region):
+    """The exact sets of several modules of one input, one after another."""
     return replace(
         region,
         coef=torch.cat([part.coef for part in parts]),
         offset=torch.cat([part.offset for part in parts], dim=1),
         error=torch.cat([part.error for part in parts], dim=1),
     )
+
+
+@enclose.register
+def _(module: AgainstTheRest, region):
+    if is_affine(module):
+        return region.affine(*fold_linear(module, region.error.shape[1]))
+    parts = [enclose(member, region) for member in module.members]
+    if module.function is not decision_values or not all(part.is_exact for part in parts):
+        raise _no_bounds(module)
+    if len(parts) == 1:
+        return parts[0]
+    one = region.centre.new_tensor([[0.0, 1.0]])
+    return _side_by_side([part.affine(one) for part in parts], region)
 
 
 def enclose_linear(module: nn.Module, region: Enclosure) -> Enclosure:

@@ -1,5 +1,7 @@
 """Rules for pipelines, and for searches, RFE and frozen estimators around an estimator."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -11,23 +13,36 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv._pipelines import active_steps
-from sk_adv.differentiable._as_module import as_module, has_rule, parts_of
-from sk_adv.differentiable._composition import Chain
-from sk_adv.differentiable._transformers import Projection, Select
+from sk_adv.differentiable._as_module import as_module, as_part, has_rule, parts_of
+from sk_adv.differentiable._columns_in_hand import holding, numbers_for
+from sk_adv.differentiable._composition import Chain, Select
+from sk_adv.differentiable._transformers import Projection
 
 
 def as_transformer(step):
-    """The module of a fitted estimator's `transform`; for a classifier it is not `as_module`'s."""
+    """The module of a fitted estimator's `transform`; for a classifier it is not `as_module`'s.
+
+    The step sees the columns in hand, if there are any.
+    """
     if isinstance(step, Pipeline):
-        return Chain(*map(as_transformer, active_steps(step)))
+        return _in_turn(partial(as_transformer, inner) for inner in active_steps(step))
     if isinstance(step, RFE):
-        return Select(step.get_support(indices=True))
+        return Chain(*numbers_for(step), Select(step.get_support(indices=True)))
     if isinstance(step, LinearDiscriminantAnalysis) and step.solver != "lsqr":
         axes = step.scalings_[:, : step._max_components]
-        return Projection(axes.T, getattr(step, "xbar_", np.zeros(len(axes))))
+        center = getattr(step, "xbar_", np.zeros(len(axes)))
+        return Chain(*numbers_for(step), Projection(axes.T, center))
     if is_classifier(step):
         raise _no_transformer(step)
-    return as_module(step)
+    return as_part(step)
+
+
+def _in_turn(rules):
+    """The chain of what some functions make; only the first step sees the columns in hand."""
+    first, *others = list(rules) or [partial(as_part, nn.Identity())]
+    modules = [first()]
+    with holding(None):
+        return Chain(*modules, *(rule() for rule in others))
 
 
 def _has_own_transform(step):
@@ -74,10 +89,12 @@ def refuse_classifiers_before_the_last(pipeline):
     return refuse_classifiers(active_steps(pipeline)[:-1])
 
 
-@as_module.register(Pipeline, refuse=refuse_classifiers_before_the_last)
+@as_module.register(Pipeline, refuse=refuse_classifiers_before_the_last, passes_columns=True)
 def _(pipeline):
     *transformers, last = active_steps(pipeline) or [nn.Identity()]
-    return Chain(*map(as_transformer, transformers), as_module(last))
+    return _in_turn(
+        [*(partial(as_transformer, step) for step in transformers), partial(as_part, last)]
+    )
 
 
 @parts_of.register(Pipeline)
@@ -93,15 +110,15 @@ def _(selector):
     return Chain(as_transformer(selector), *last)
 
 
-@as_module.register(BaseSearchCV)
+@as_module.register(BaseSearchCV, passes_columns=True)
 def _(search):
     check_is_fitted(search, "best_estimator_", msg="%(name)s is fitted with refit=False only.")
-    return as_module(search.best_estimator_)
+    return as_part(search.best_estimator_)
 
 
-@as_module.register(FrozenEstimator)
+@as_module.register(FrozenEstimator, passes_columns=True)
 def _(frozen):
-    return as_module(frozen.estimator)
+    return as_part(frozen.estimator)
 
 
 @parts_of.register(RFE)

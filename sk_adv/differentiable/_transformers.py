@@ -18,6 +18,7 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from sk_adv.differentiable._as_module import as_module
+from sk_adv.differentiable._composition import Select
 
 
 class Affine(nn.Module):
@@ -53,20 +54,6 @@ class Projection(nn.Module):
     def forward(self, X):
         """Map X of shape (n_samples, n_features) to (n_samples, n_components)."""
         return (X - self.center) @ self.weight.T
-
-
-class Select(nn.Module):
-    """Some columns of x, by their numbers."""
-
-    is_affine = True
-
-    def __init__(self, indices):
-        super().__init__()
-        self.register_buffer("indices", torch.as_tensor(indices, dtype=torch.int64).clone())
-
-    def forward(self, X):
-        """Map X of shape (n_samples, n_features) to (n_samples, n_selected)."""
-        return X[:, self.indices]
 
 
 class UnitNorm(nn.Module):

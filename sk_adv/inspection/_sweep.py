@@ -12,7 +12,7 @@ from sk_adv._arrays import to_numpy
 from sk_adv._validation import check_dense
 from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._column_transformer import check_columns
+from sk_adv.differentiable._columns_in_hand import check_columns
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
 from sk_adv.metrics._certificates import unit_set
 

@@ -117,8 +117,10 @@ def _of_transformer(transformer, sources):
     """The map of a transformer by its own `transform`."""
 
     def of_numbers(numbers):
-        with warnings.catch_warnings(), np.errstate(all="ignore"), config_context(
-            assume_finite=True, transform_output="default"
+        with (
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+            config_context(assume_finite=True, transform_output="default"),
         ):
             # The columns' names are lost, which the user's own X keeps.
             warnings.simplefilter("ignore")
@@ -239,7 +241,9 @@ def _parts(transformer):
         else:
             try:
                 # A transformer that takes one column as a vector is no map of columns.
-                found = _holding(part, indices, n_outputs) if np.isscalar(columns) else column_map(part)
+                found = (
+                    _holding(part, indices, n_outputs) if np.isscalar(columns) else column_map(part)
+                )
             except MixesColumnsError:
                 found = _holding(part, indices, n_outputs)
         weight = weights.get(name)
@@ -303,9 +307,7 @@ def carried_back(trees: TreeSum, found: ColumnMap, dtype) -> TreeSum:
     place[used] = found.n_columns + np.arange(len(used))
     feature = np.where(is_held_output, place[np.minimum(trees.feature, n_outputs)], feature)
     beyond = is_inner & ~is_output
-    feature = np.where(
-        beyond, trees.feature - n_outputs + found.n_columns + len(used), feature
-    )
+    feature = np.where(beyond, trees.feature - n_outputs + found.n_columns + len(used), feature)
     held = []
     if len(used):
         held.append(Held(lambda X: found.of_inputs(X)[:, used], len(used), found.held))
@@ -315,9 +317,7 @@ def carried_back(trees: TreeSum, found: ColumnMap, dtype) -> TreeSum:
             found.held if -1 in columns else {}
         )
         held.append(
-            Held(
-                lambda X, part=part: part.compute(found.of_inputs(X)), part.n_coordinates, columns
-            )
+            Held(lambda X, part=part: part.compute(found.of_inputs(X)), part.n_coordinates, columns)
         )
     return replace(
         trees,

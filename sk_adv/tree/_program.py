@@ -162,8 +162,6 @@ def solve(
     return Worst(lower, cell)
 
 
-
-
 @dataclass(frozen=True)
 class _Splits:
     position: np.ndarray

@@ -115,9 +115,7 @@ class TreeSum:
         rows = np.arange(len(coordinates))[:, None]
         while not self.is_leaf[node].all():
             x = coordinates[rows, self.feature[node]]
-            goes_left = np.where(
-                np.isnan(x), self.missing_left[node], x <= self.threshold[node]
-            )
+            goes_left = np.where(np.isnan(x), self.missing_left[node], x <= self.threshold[node])
             after = np.where(goes_left, self.left[node], self.right[node])
             node = np.where(self.is_leaf[node], node, after)
         return node
