@@ -16,6 +16,7 @@ from sk_adv.attacks._gradient import fgsm, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._objective import log_odds_against
 from sk_adv.attacks._rotation import rotate_towards_gradient
+from sk_adv.attacks._square import square
 from sk_adv.attacks._table import register_attack
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "register_attack",
     "rotate_towards_gradient",
     "sign_noise",
+    "square",
     "uniform_noise",
 ]

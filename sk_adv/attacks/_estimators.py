@@ -1,7 +1,5 @@
 """Attacks on fitted estimators, with class labels and arrays, frames or tensors."""
 
-import warnings
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -9,19 +7,16 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_array
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
-from torch import nn
 
 from sk_adv._arrays import in_container_of, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
+from sk_adv.attacks._forms import form_of
 from sk_adv.attacks._table import resolve_attack
-from sk_adv.differentiable import as_module
 from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
-from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
-from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.differentiable._linear import NotLinearError
+from sk_adv.tree._as_trees import is_made_of_trees
 
 
 def perturb(
@@ -130,29 +125,23 @@ def perturb(
         indices = np.full(len(y), index_of_target(target, classes))
         context["targeted"] = True
 
-    asks_model = attack.attack.needs == "module"
-    split = split_columns(estimator, X, needs_rules=asks_model)
-    if split is None:
-        values = numeric(X)
-        module = as_module(estimator, device=device) if asks_model else nn.Identity()
-    else:
-        values, module = split.values, split.module.to(device=device)
-        if attack.attack.is_exact:
-            check_fixed_columns(split, perturbations)
-        _warn_of_fixed_columns(split, perturbations)
-        perturbations = perturbations.restricted_to(split.free)
+    form = form_of(estimator, X, attack, perturbations, classes=classes, device=device)
+    values = form.values
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
     # Where no column can change, there is nothing to attack.
-    if attacked.any() and (split is None or split.free.any()):
+    if attacked.any() and (form.free is None or form.free.any()):
         rows = torch.from_numpy(attacked).to(values.device) if torch.is_tensor(values) else attacked
         try:
-            copies[rows] = attack(module, values[rows], indices, perturbations, **context)
+            copies[rows] = form.attacked(rows, indices, **context)
         except NotLinearError as error:
             raise NotLinearError(name_of(estimator)) from error
-    free = None if split is None else split.free
+    free = form.free
+    if isinstance(X, torch.Tensor) and not isinstance(copies, torch.Tensor):
+        copies = torch.as_tensor(copies, device=X.device)
+        return copies.to(X.dtype) if X.is_floating_point() else copies
     if hasattr(X, "columns"):
         # The other columns of a frame keep their types.
-        may_change = _may_change(values, copies, perturbations)
+        may_change = _may_change(values, copies, form.perturbations)
         free = may_change if free is None else free & may_change
     return in_container_of(X, copies, free=free)
 
@@ -162,40 +151,6 @@ def _may_change(values, copies, perturbations):
     radii = perturbations.epsilon.expand(values.shape[1]).numpy()
     same = (copies == values) | (np.isnan(copies) & np.isnan(values))
     return (radii > 0) | ~same.all(axis=0)
-
-
-def check_fixed_columns(split, perturbations):
-    """Raise an error if numbers that may change are held fixed: no worst case is known then."""
-    fixed = _fixed_columns(split, perturbations, split.is_number)
-    if fixed:
-        raise NoBoundsError(
-            f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
-            "for which as_module has no rule, so that nothing is known of the worst case of a "
-            "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
-            "by as_module.register; adversarial_accuracy_score with attack='pgd' perturbs the "
-            "other columns."
-        )
-
-
-def _fixed_columns(split, perturbations, among):
-    """Names of columns that a perturbation of this radius should change, but can't."""
-    radii = perturbations.epsilon.expand(len(split.free)).numpy()
-    fixed = ~split.free & (radii > 0) & among
-    return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
-
-
-def _warn_of_fixed_columns(split, perturbations):
-    """Warn about columns with a positive radius that can't be perturbed."""
-    names = _fixed_columns(split, perturbations, among=True)
-    if names:
-        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
-        warnings.warn(
-            f"The columns {names} stay unperturbed: they are not numeric, or reach the classifier "
-            f"through steps without a gradient{through}. Give them a radius of 0 to silence this "
-            "warning.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def fit_surrogate(surrogate, estimator, X, **weights):
@@ -241,14 +196,17 @@ def fit_surrogate(surrogate, estimator, X, **weights):
     return clone(surrogate).fit(X, predicted, **weights)
 
 
-def is_attackable(estimator):
-    """Whether `perturb` takes an estimator, once it is fitted, without a surrogate."""
-    return _attack_error(estimator) is None
+def is_attackable(estimator, attack=None):
+    """Whether `perturb` takes an estimator, once it is fitted, without a surrogate.
+
+    None as the attack stands for one that needs gradients.
+    """
+    return _attack_error(estimator, attack) is None
 
 
-def check_attackable(estimator):
+def check_attackable(estimator, attack=None):
     """Raise an error unless `perturb` takes an estimator, once it is fitted."""
-    error = _attack_error(estimator)
+    error = _attack_error(estimator, attack)
     if error is not None:
         raise error
 
@@ -258,13 +216,18 @@ def check_certifiable(estimator, who):
     part = refused_part(estimator, exempt=ColumnTransformer)
     if part is not None:
         raise TypeError(
-            f"{who} needs a rule of as_module for {name_of(part)}, and there is none. "
-            "adversarial_accuracy_score takes any classifier together with a `surrogate`, such as "
-            "LogisticRegression(), and bounds the accuracy under attack from above."
+            f"{who} needs a rule of as_module or as_trees for {name_of(part)}, and there is none. "
+            "adversarial_accuracy_score takes any classifier with attack='square', or together "
+            "with a `surrogate`, such as LogisticRegression(), and bounds the accuracy under "
+            "attack from above."
         ) from _attack_error(estimator)
 
 
-def _attack_error(estimator):
+def _attack_error(estimator, attack=None):
+    if attack is not None and attack.attack.needs != "module":
+        return None
+    if attack is not None and attack.attack.takes_trees and is_made_of_trees(estimator):
+        return None
     # Columns behind a ColumnTransformer that have no rule stay unperturbed.
     return error_of(estimator, exempt=ColumnTransformer)
 
@@ -319,31 +282,6 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."
         )
     return classes, y
-
-
-def numeric(X):
-    """X as an array or tensor of floating-point numbers; NaN is allowed."""
-    if isinstance(X, torch.Tensor):
-        return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
-    if isinstance(X, list):
-        X = np.asarray(X, dtype=object)
-    try:
-        return check_array(
-            X,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            allow_nd=True,
-            input_name="X",
-        )
-    except (TypeError, ValueError) as error:
-        others = columns_without_numbers(X) if len(sample_shape(X)) == 1 else []
-        if not others:
-            raise
-        raise ValueError(
-            f"X must hold real numbers; its columns {others} do not. Encode them, or make the "
-            "model, or its `surrogate`, a Pipeline that begins with a ColumnTransformer: such "
-            "columns then stay unperturbed."
-        ) from error
 
 
 def index_of_target(target, classes):

@@ -115,7 +115,7 @@ class Objective:
         return (logits.argmax(1) == self.labels) == self.targeted
 
     def confirms(self, X: Tensor) -> Tensor:
-        """Whether the estimator's own `predict`, where the module has it, misclassifies each sample.
+        """Whether the estimator's own `predict` misclassifies each sample, where a module has it.
 
         Of some estimators, such as `SVC(probability=True)`, the largest score and the prediction
         can differ.

@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from sklearn.utils import _safe_indexing
 
 from sk_adv._arrays import in_container_of, numeric_columns, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
@@ -203,17 +204,19 @@ def _search(trees, around, labels, time_limit, dtype, decide):
     ]
 
 
-def predicts_wrongly(estimator, X, labels_of_rows, free):
+def rows_of(X, rows):
+    """Some rows of X in its container."""
+    return X[rows] if isinstance(X, torch.Tensor) else _safe_indexing(X, rows)
+
+
+def predicts_wrongly(estimator, X, y, free):
     """A function that tells whether the estimator misclassifies copies of some rows of X."""
-    from sklearn.utils import _safe_indexing
+    is_list = isinstance(X, list)
+    X = np.asarray(X, dtype=object if not free.all() else None) if is_list else X
 
     def is_wrong(rows, copies):
-        container = in_container_of(
-            _safe_indexing(X, rows) if not isinstance(X, torch.Tensor) else X[rows],
-            copies,
-            free=free,
-        )
-        return np.asarray(estimator.predict(container)) != labels_of_rows[rows]
+        container = in_container_of(rows_of(X, rows), copies, free=free)
+        return np.asarray(to_numpy(estimator.predict(container))) != y[rows]
 
     return is_wrong
 

@@ -12,10 +12,9 @@ from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
-    check_fixed_columns,
-    numeric,
     perturb,
 )
+from sk_adv.attacks._forms import check_fixed_columns, numeric
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear

@@ -271,7 +271,7 @@ def transfer_error_matrix(
     options |= {"attack": attack, "epsilon": as_perturbation_set(epsilon, norm, bounds, X)}
     errors = np.full((len(estimators), len(estimators)), np.nan)
     for row, source in zip(errors, estimators, strict=True):
-        is_known = is_attackable(source)
+        is_known = is_attackable(source, attack)
         if is_known or surrogate is not None:
             stand_in = None if is_known else surrogate
             copies = perturb(source, X, y, surrogate=stand_in, **options)

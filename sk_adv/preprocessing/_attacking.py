@@ -82,11 +82,12 @@ class AttackingEstimator(BaseEstimator):
         """
         with unchanged_on_error(self):
             self._resolve_device()
-            self._resolve_attack()
+            attack = self._resolve_attack()
             if not is_classifier(self.estimator):
                 name = type(self.estimator).__name__
                 raise TypeError(f"estimator must be a classifier; got {name}.")
-            check_attackable(self.estimator if self.surrogate is None else self.surrogate)
+            attacked = self.estimator if self.surrogate is None else self.surrogate
+            check_attackable(attacked, attack)
             # The classifier itself checks whether text or NaN are allowed.
             _, labels = validate_data(
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True

@@ -1,7 +1,6 @@
 """as_trees and the registry of its rules."""
 
 import functools
-import sys
 from dataclasses import replace
 from importlib import import_module
 

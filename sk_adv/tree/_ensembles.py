@@ -14,7 +14,6 @@ from sk_adv.tree._as_trees import (
     is_made_of_trees,
     no_trees,
     parts_of_trees,
-    preferring_the_last,
 )
 from sk_adv.tree._preprocessing import indexed
 from sk_adv.tree._thresholds import as_compared_in_float32, last_true
@@ -205,7 +204,7 @@ def _(model, dtype):
         value[:, 0] = 0
         base = np.array([limit, trees.base[1]])
     else:
-        base = trees.base + [limit, 0]
+        base = trees.base + np.array([limit, 0.0])
     return replace(trees, value=value, base=base, preferred=(0, 1))
 
 

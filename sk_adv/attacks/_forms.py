@@ -1,0 +1,202 @@
+"""The form in which an attack sees an estimator: a module, its predictions, or trees."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from torch import nn
+
+from sk_adv._arrays import numeric_columns, to_numpy
+from sk_adv._perturbations import PerturbationSet, column_names, sample_shape
+from sk_adv.attacks._predictions import Predictions
+from sk_adv.attacks._trees import predicts_wrongly, rows_of, search_trees, view_of_trees
+from sk_adv.differentiable import as_module
+from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
+from sk_adv.differentiable._intervals import NoBoundsError
+from sk_adv.tree._as_trees import is_made_of_trees
+
+
+@dataclass(frozen=True)
+class Form:
+    """An estimator and X in the form that an attack takes.
+
+    Attributes
+    ----------
+    values : ndarray or torch.Tensor of shape (n_samples, ...)
+        X as numbers.
+    free : ndarray of bool of shape (n_features,) or None
+        The columns that may change; None: all.
+    perturbations : PerturbationSet
+        Restricted to the free columns.
+    attacked : callable
+        `attacked(rows, labels, **context)` gives copies of the values of some rows, with `labels`
+        as class indices.
+    """
+
+    values: np.ndarray | torch.Tensor
+    free: np.ndarray | None
+    perturbations: PerturbationSet
+    attacked: Callable
+
+
+def form_of(estimator, X, attack, perturbations, *, classes, device) -> Form:
+    """The form of an estimator for an attack; warn about columns that stay as they are."""
+    if attack.attack.takes_trees and is_made_of_trees(estimator):
+        return _trees(estimator, X, attack, perturbations, classes)
+    if attack.attack.needs == "predictions":
+        return _predictions(estimator, X, attack, perturbations, classes)
+    return _module(estimator, X, attack, perturbations, device)
+
+
+def _module(estimator, X, attack, perturbations, device):
+    asks_model = attack.attack.needs == "module"
+    split = split_columns(estimator, X, needs_rules=asks_model)
+    if split is None:
+        free, values = None, numeric(X)
+        module = as_module(estimator, device=device) if asks_model else nn.Identity()
+    else:
+        free, values, module = split.free, split.values, split.module.to(device=device)
+        if attack.attack.is_exact:
+            check_fixed_columns(split, perturbations)
+        _warn_of_fixed_columns(split, perturbations)
+        perturbations = perturbations.restricted_to(free)
+
+    def attacked(rows, labels, **context):
+        return attack(module, values[rows], labels, perturbations, **context)
+
+    return Form(values, free, perturbations, attacked)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of X for an estimator that is asked for its predictions alone."""
+
+    free: np.ndarray
+    names: list
+    transformers: tuple = ()
+
+
+def _predictions(estimator, X, attack, perturbations, classes):
+    free = None
+    if len(sample_shape(X)) == 1 and not isinstance(X, torch.Tensor) and columns_without_numbers(X):
+        array = np.asarray(X, dtype=object) if isinstance(X, list) else X
+        numbers = numeric_columns(array)
+        names = column_names(X) or list(range(numbers.shape[1]))
+        free = ~np.isin(names, columns_without_numbers(X))
+        _warn_of_fixed_columns(_Columns(free, names), perturbations)
+        perturbations = perturbations.restricted_to(free)
+        # The other columns hold the indices of the rows.
+        values = np.where(free, numbers, np.arange(len(numbers))[:, None])
+        X = array
+    else:
+        values = numeric(X)
+    module = Predictions(estimator, classes, X, free)
+
+    def attacked(rows, labels, **context):
+        return attack(module, values[rows], labels, perturbations, **context)
+
+    return Form(values, free, perturbations, attacked)
+
+
+def _trees(estimator, X, attack, perturbations, classes):
+    X = to_numpy(X)
+    view = view_of_trees(estimator, X)
+    check_fixed_columns(view, perturbations)
+    _warn_of_fixed_columns(view, perturbations)
+    perturbations = perturbations.restricted_to(view.free)
+    values = view.values.astype(view.dtype)
+
+    def attacked(rows, labels, *, targeted=False, **_):
+        params = {"time_limit": 10.0, "n_jobs": None} | attack.params
+        if targeted:
+            if len(classes) > 2:
+                raise ValueError(
+                    "attack='exact' supports a target only with two classes; got "
+                    f"{len(classes)} classes. Use attack='square'."
+                )
+            labels = 1 - labels
+        part = replace(view, coordinates=view.coordinates[rows])
+        samples = X if rows.all() else rows_of(X, np.flatnonzero(rows))
+        found = search_trees(
+            part,
+            labels,
+            perturbations,
+            is_wrong=predicts_wrongly(estimator, samples, classes[labels], view.free),
+            time_limit=params["time_limit"],
+            n_jobs=params["n_jobs"],
+        )
+        n_unknown = int((found.status == "unknown").sum())
+        if n_unknown:
+            warnings.warn(
+                f"{n_unknown} of {len(labels)} samples were not decided within "
+                f"{params['time_limit']:g} s each: no misclassified copy was found, and none "
+                "excluded. Raise time_limit, or take verify_robustness, which counts them.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return found.copies
+
+    free = None if view.free.all() else view.free
+    return Form(values, free, perturbations, attacked)
+
+
+def check_fixed_columns(split, perturbations):
+    """Raise an error if numbers that may change are held fixed: no worst case is known then."""
+    fixed = _fixed_columns(split, perturbations, split.is_number)
+    if fixed:
+        raise NoBoundsError(
+            f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
+            "for which as_module has no rule, so that nothing is known of the worst case of a "
+            "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
+            "by as_module.register; adversarial_accuracy_score with attack='pgd' perturbs the "
+            "other columns."
+        )
+
+
+def _fixed_columns(split, perturbations, among):
+    """Names of columns that a perturbation of this radius should change, but can't."""
+    radii = perturbations.epsilon.expand(len(split.free)).numpy()
+    fixed = ~split.free & (radii > 0) & among
+    return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+
+
+def _warn_of_fixed_columns(split, perturbations):
+    """Warn about columns with a positive radius that can't be perturbed."""
+    names = _fixed_columns(split, perturbations, among=True)
+    if names:
+        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
+        warnings.warn(
+            f"The columns {names} stay unperturbed: they are not numeric, or reach the classifier "
+            f"through steps without a gradient{through}. Give them a radius of 0 to silence this "
+            "warning.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def numeric(X):
+    """X as an array or tensor of floating-point numbers; NaN is allowed."""
+    if isinstance(X, torch.Tensor):
+        return X.detach() if X.is_floating_point() else X.detach().to(torch.float64)
+    if isinstance(X, list):
+        X = np.asarray(X, dtype=object)
+    try:
+        return check_array(
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            allow_nd=True,
+            input_name="X",
+        )
+    except (TypeError, ValueError) as error:
+        others = columns_without_numbers(X) if len(sample_shape(X)) == 1 else []
+        if not others:
+            raise
+        raise ValueError(
+            f"X must hold real numbers; its columns {others} do not. Encode them, or make the "
+            "model, or its `surrogate`, a Pipeline that begins with a ColumnTransformer: such "
+            "columns then stay unperturbed."
+        ) from error
