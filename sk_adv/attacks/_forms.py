@@ -106,8 +106,7 @@ def _trees(estimator, X, attack, perturbations, classes):
     view = view_of_trees(estimator, X)
     check_fixed_columns(view, perturbations)
     _warn_of_fixed_columns(view, perturbations)
-    perturbations = perturbations.restricted_to(view.free)
-    values = view.values.astype(view.dtype)
+    allowed = perturbations.restricted_to(view.free)
 
     def attacked(rows, labels, *, targeted=False, **_):
         params = {"time_limit": 10.0, "n_jobs": None} | attack.params
@@ -118,13 +117,14 @@ def _trees(estimator, X, attack, perturbations, classes):
                     f"{len(classes)} classes. Use attack='square'."
                 )
             labels = 1 - labels
-        part = replace(view, coordinates=view.coordinates[rows])
-        samples = X if rows.all() else rows_of(X, np.flatnonzero(rows))
-        found = search_trees(
-            part,
+        rows = np.flatnonzero(rows)
+        found = _search(
+            estimator,
+            X if len(rows) == len(view.values) else rows_of(X, rows),
+            replace(view, coordinates=view.coordinates[rows]),
             labels,
-            perturbations,
-            is_wrong=predicts_wrongly(estimator, samples, classes[labels], view.free),
+            classes,
+            allowed,
             time_limit=params["time_limit"],
             n_jobs=params["n_jobs"],
         )
@@ -139,8 +139,31 @@ def _trees(estimator, X, attack, perturbations, classes):
             )
         return found.copies
 
-    free = None if view.free.all() else view.free
-    return Form(values, free, perturbations, attacked)
+    values = view.values.astype(view.dtype)
+    return Form(values, None if view.free.all() else view.free, allowed, attacked)
+
+
+def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs):
+    """The verdicts on all samples of a tree model; those of unknown labels are falsified.
+
+    Returns
+    -------
+    TreeSearch
+    """
+    X = to_numpy(X)
+    view = view_of_trees(estimator, X)
+    check_fixed_columns(view, perturbations)
+    allowed = perturbations.restricted_to(view.free)
+    labels = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    options = {"time_limit": time_limit, "n_jobs": n_jobs}
+    found = _search(estimator, X, view, labels, classes, allowed, **options)
+    status = np.where(np.isin(y, classes), found.status, "falsified")
+    return replace(found, status=status)
+
+
+def _search(estimator, X, view, labels, classes, allowed, **options):
+    is_wrong = predicts_wrongly(estimator, X, classes[labels], view.free)
+    return search_trees(view, labels, allowed, is_wrong=is_wrong, **options)
 
 
 def check_fixed_columns(split, perturbations):

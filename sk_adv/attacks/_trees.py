@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 from sk_adv._arrays import in_container_of, numeric_columns, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
 from sk_adv.tree import as_trees
+from sk_adv.tree._radius import smallest_radius
 from sk_adv.tree._reach import Region
 from sk_adv.tree._tree_sum import TreeSum
 from sk_adv.tree._worst_case import worst_case
@@ -219,6 +220,33 @@ def predicts_wrongly(estimator, X, y, free):
         return np.asarray(to_numpy(estimator.predict(container))) != y[rows]
 
     return is_wrong
+
+
+def radii_of_trees(view: TreeView, labels, unit, *, time_limit: float, n_jobs: int | None) -> list:
+    """The smallest radius of each sample, in multiples of the radii of `unit`.
+
+    Parameters
+    ----------
+    view : TreeView
+    labels : ndarray of shape (n_samples,)
+        The indices of the classes.
+    unit : PerturbationSet
+        Restricted to the free columns.
+    time_limit, n_jobs : see search_trees
+
+    Returns
+    -------
+    list of Radius
+    """
+    check_time_limit(time_limit)
+    scale = np.zeros(view.coordinates.shape[1])
+    scale[: view.trees.n_columns] = unit.epsilon.expand(view.trees.n_columns).numpy()
+    trees = replace(view.trees, held=())
+    options = {"time_limit": time_limit, "dtype": view.dtype.type}
+    return Parallel(n_jobs=n_jobs)(
+        delayed(smallest_radius)(trees, sample, scale, int(label), unit.norm, **options)
+        for sample, label in zip(view.coordinates, labels, strict=True)
+    )
 
 
 def check_time_limit(time_limit):

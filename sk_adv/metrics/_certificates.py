@@ -1,5 +1,7 @@
 """Certificates: certified accuracy, and the distance to the decision boundary."""
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -14,11 +16,13 @@ from sk_adv.attacks._estimators import (
     check_classifier,
     perturb,
 )
-from sk_adv.attacks._forms import check_fixed_columns, numeric
+from sk_adv.attacks._forms import check_fixed_columns, numeric, searched
+from sk_adv.attacks._trees import radii_of_trees, view_of_trees
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
 from sk_adv.differentiable._linear import NotLinearError, decision_module
+from sk_adv.tree._as_trees import is_made_of_trees
 
 
 def certified_accuracy_score(
@@ -30,6 +34,8 @@ def certified_accuracy_score(
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
+    time_limit: float = 10.0,
+    n_jobs: int | None = None,
 ) -> float:
     """Share of samples that are provably classified correctly under every allowed perturbation.
 
@@ -39,6 +45,9 @@ def certified_accuracy_score(
         (w_y - w_k)ᵀx + b_y - b_k > ‖ε ∘ (w_y - w_k)‖_* ,
 
     with ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
+
+    For tree models it is exact too, by a search for a misclassified copy to the end; a sample that
+    the time limit leaves open is not certified.
 
     For maxout networks and multi-layer perceptrons the score is a lower bound, by interval bound
     propagation: the bounds are exact through the first affine layer, then each unit has an
@@ -51,7 +60,8 @@ def certified_accuracy_score(
     estimator : object
         A fitted classifier for which `as_module` and `enclose` have rules: a linear model,
         `AdversarialMaxoutClassifier`, `MLPClassifier`, an `AdversarialNet` around a
-        `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these.
+        `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these; or a tree model for
+        which `sk_adv.tree.as_trees` has a rule.
 
     X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
             or (n_samples, ...)
@@ -72,6 +82,12 @@ def certified_accuracy_score(
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
+
+    time_limit : float, default=10.0
+        For tree models: seconds of search for each sample.
+
+    n_jobs : int or None, default=None
+        For tree models: number of processes, as in scikit-learn.
 
     Returns
     -------
@@ -113,9 +129,29 @@ def certified_accuracy_score(
     True
     """
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
-    check_certifiable(estimator, "certified_accuracy_score")
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
+    if is_made_of_trees(estimator):
+        options = {"time_limit": time_limit, "n_jobs": n_jobs}
+        certified = certified_trees(estimator, X, y, classes, perturbations, **options)
+    else:
+        check_certifiable(estimator, "certified_accuracy_score")
+        certified = certified_samples(estimator, X, y, classes, perturbations)
+    return float(np.average(certified, weights=weight))
+
+
+def certified_trees(estimator, X, y, classes, perturbations, **options):
+    """Which samples a search proves to be classified correctly, for a tree model."""
+    certified = []
+    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
+    for rows, block in blocks:
+        found = searched(estimator, block, y[rows], classes, perturbations, **options)
+        certified.append(found.status == "verified")
+    return np.concatenate(certified)
+
+
+def certified_samples(estimator, X, y, classes, perturbations):
+    """Which samples bounds prove to be classified correctly, for a model with a module."""
     known, labels = _indices(classes, y)
     certified = np.zeros(len(y), dtype=bool)
     try:
@@ -132,7 +168,7 @@ def certified_accuracy_score(
     if not allowed.epsilon.any():
         # Nothing can change, so that the predictions decide, also where two classes are equal.
         certified = np.asarray(_predicted_inside(estimator, X, y, perturbations) == y)
-    return float(np.average(certified & known, weights=weight))
+    return certified & known
 
 
 def _predicted_inside(estimator, X, y, perturbations):
@@ -157,20 +193,27 @@ def robustness_radius(
     *,
     norm: float = np.inf,
     scale: ArrayLike | None = None,
+    time_limit: float = 10.0,
+    n_jobs: int | None = None,
 ) -> np.ndarray:
-    """Smallest radius at which a perturbation changes the prediction of a linear model, per sample.
+    """Smallest radius at which a perturbation changes the prediction of each sample.
 
-    For a sample of class y this is the distance to the nearest decision boundary,
+    It is known for linear models and for tree models.
+
+    For a sample of class y and a linear model it is the distance to the nearest boundary,
 
         min over k ≠ y of ((w_y - w_k)ᵀx + b_y - b_k) / ‖s ∘ (w_y - w_k)‖_* ,
 
     with s the scale and ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
+    For a tree model it is one of the finitely many radii at which a threshold comes within reach,
+    and is found by searches at some of them; in the Euclidean norm to a relative 1e-6.
 
     Parameters
     ----------
     estimator : object
-        A fitted linear classifier for which `as_module` has a rule, or a `Pipeline` of linear
-        transformers and such a classifier.
+        A fitted linear classifier for which `as_module` has a rule, a `Pipeline` of linear
+        transformers and such a classifier, or a tree model for which `sk_adv.tree.as_trees` has a
+        rule.
 
     X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
             or (n_samples, ...)
@@ -186,6 +229,13 @@ def robustness_radius(
     scale : float, array-like, dict or Series, default=None
         Unit of the radius for each feature, such as its standard deviation: radius ε stands for
         `epsilon = ε * scale`. Features of scale 0 stay unperturbed. None means 1 for all features.
+
+    time_limit : float, default=10.0
+        For tree models: seconds of search for each sample. Where they don't suffice, the radius is
+        a lower bound, and a warning says so.
+
+    n_jobs : int or None, default=None
+        For tree models: number of processes, as in scikit-learn.
 
     Returns
     -------
@@ -216,9 +266,16 @@ def robustness_radius(
     check_is_fitted(estimator)
     predicted = estimator.predict(X) if y is None else y
     classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
-    check_certifiable(estimator, "robustness_radius")
     known, labels = _indices(classes, y)
     radii = np.zeros(len(y))
+    if is_made_of_trees(estimator):
+        options = {"time_limit": time_limit, "n_jobs": n_jobs}
+        blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
+        for rows, block in blocks:
+            unit = unit_set(scale, norm, None, block)
+            radii[rows] = _tree_radii(estimator, block, labels[rows].numpy(), unit, **options)
+        return np.where(known, radii, 0.0)
+    check_certifiable(estimator, "robustness_radius")
     try:
         for rows, batch, module, unit, _ in _batches(estimator, X, unit_set(scale, norm, None, X)):
             region = enclose_linear(module, Enclosure.of(batch, unit))
@@ -228,12 +285,29 @@ def robustness_radius(
             radii[rows] = np.fmax(ratios.numpy(), 0)
     except NotLinearError as error:
         raise TypeError(
-            "robustness_radius is known for linear models, and pipelines of linear maps before "
-            f"them, only; this {name_of(estimator)} is not linear. adversarial_accuracy_score "
-            "with attack='pgd', at several radii, bounds its accuracy from above; "
-            "certified_accuracy_score bounds that of many networks from below."
+            "robustness_radius is known for linear models, pipelines of linear maps before "
+            f"them, and tree models, only; this {name_of(estimator)} is not linear. "
+            "adversarial_accuracy_score with attack='pgd', at several radii, bounds its accuracy "
+            "from above; certified_accuracy_score bounds that of many networks from below."
         ) from error
     return np.where(known, radii, 0.0)
+
+
+def _tree_radii(estimator, X, labels, unit, *, time_limit, n_jobs):
+    view = view_of_trees(estimator, X)
+    check_fixed_columns(view, unit)
+    found = radii_of_trees(
+        view, labels, unit.restricted_to(view.free), time_limit=time_limit, n_jobs=n_jobs
+    )
+    n_open = sum(not radius.is_exact for radius in found)
+    if n_open:
+        warnings.warn(
+            f"{n_open} of {len(found)} radii are lower bounds: the search was not over within "
+            f"time_limit={time_limit:g} seconds.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return [radius.value for radius in found]
 
 
 def unit_set(scale, norm, bounds, X):

@@ -54,6 +54,7 @@ def solve(
     is_possible=None,
     cutoff: float | None = None,
     slack: float = 0.0,
+    nearest: bool = False,
 ) -> Worst:
     """The least sum of leaves over the region.
 
@@ -67,9 +68,13 @@ def solve(
     is_possible : ndarray of bool of shape (n_leaves,), default=None
         Leaves that the ball meets.
     cutoff : float, default=None
-        Only sums up to this number matter.
+        Look for any sum up to this number, and not for the least: that is decided much sooner.
     slack : float, default=0.0
-        How much to take off the squared radius of the ball.
+        How much to take off the squared radius of the ball, and off the cutoff in units of the
+        largest leaf, if a cell that just satisfied the rows turned out to lie beyond them.
+    nearest : bool, default=False
+        Look for the sum up to the cutoff that is nearest to the centre of the ball. `lower` is then
+        a lower bound of its squared distance, in units of the radii.
     """
     least, largest = reached.extremes(value, is_possible)
     base, splits, leaves = _merged(reached, value, least, largest, is_possible)
@@ -137,8 +142,11 @@ def solve(
             n_binaries + np.arange(n_leaves),
             leaves.value / scale,
             np.array([-np.inf]),
-            np.array([(cutoff - base) / scale + TOLERANCE]),
+            np.array([(cutoff - base) / scale + TOLERANCE - slack]),
         )
+        objective = np.zeros_like(objective)
+    if nearest:
+        objective[:n_binaries] = cost
     matrix = sparse.csr_array(
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
         shape=(n_rows, n_binaries + n_leaves),
@@ -154,7 +162,11 @@ def solve(
     if result.status == infeasible:
         return Worst(-np.inf if cutoff is None else cutoff, None, is_empty=True)
     dual = result.mip_dual_bound
-    lower = -np.inf if dual is None or not np.isfinite(dual) else base + scale * (dual - TOLERANCE)
+    lower = -np.inf
+    if nearest and dual is not None:
+        lower = dual + constant
+    elif cutoff is None and dual is not None:
+        lower = base + scale * (dual - TOLERANCE)
     cell = None
     if result.x is not None:
         is_left = result.x[:n_binaries] > 0.5

@@ -66,54 +66,60 @@ def worst_case(
         Whether to stop as soon as the sample is proved safe or a misclassified point is found.
     """
     deadline = time.monotonic() + time_limit
-    reached = reach(trees, region)
-    is_possible = None
-    if region.radii is not None:
-        distances = np.zeros(len(trees.left))
-        boxes = leaf_boxes(trees)
-        distances[boxes.leaf] = boxes.squared_distances(region)
-        is_possible = distances[reached.leaf] <= 1 + TOLERANCE
-    rivals = _rivals(trees, reached, label, is_possible)
+    reached, is_possible = reach_of(trees, region)
+    rivals = rivals_of(trees, reached, label, is_possible)
     worst = _at(trees, region.center, label)
     if decide and worst.is_misclassified:
         return worst
     lowers, proofs = [], []
     for bound, rival, value in rivals:
         gap = trees.base[label] - trees.base[rival]
-        limit = _limit(trees, label, rival)
+        limit = limit_of(trees, label, rival)
         if decide and bound > limit:
             lowers.append(bound)
             proofs.append(True)
             continue
-        lower = bound
+        lower, is_empty = bound, False
         for slack in (0.0, 1e-5):
             found = solve(
                 reached,
                 value,
                 region,
-                time_limit=max(deadline - time.monotonic(), 0.0),
+                time_limit=max(deadline - time.monotonic(), 1e-3),
                 is_possible=is_possible,
                 cutoff=limit - gap if decide else None,
                 slack=slack,
             )
             if slack == 0:
-                lower = max(lower, _lifted(trees, found.lower + gap))
+                lower, is_empty = max(lower, _lifted(trees, found.lower + gap)), found.is_empty
             if found.cell is None:
                 break
             first, *others = points_in_cell(region, found.cell, dtype)
+            case = replace(_at(trees, first, label), others=tuple(others))
             if _is_inside(first, region):
-                case = replace(_at(trees, first, label), others=tuple(others))
                 worst = min(worst, case, key=lambda case: case.upper)
-                break
+                if case.is_suspect or not decide:
+                    break
         if decide and worst.is_misclassified:
             return worst
         lowers.append(lower)
-        proofs.append(lower > limit or found.is_empty)
+        proofs.append(is_empty or lower > limit)
     lower = min(min(lowers), worst.upper)
     return replace(worst, lower=lower, is_proved=all(proofs))
 
 
-def _rivals(trees, reached, label, is_possible):
+def reach_of(trees: TreeSum, region: Region):
+    """The reachable trees, and for a ball which of their leaves it meets."""
+    reached = reach(trees, region)
+    if region.radii is None:
+        return reached, None
+    distances = np.zeros(len(trees.left))
+    boxes = leaf_boxes(trees)
+    distances[boxes.leaf] = boxes.squared_distances(region)
+    return reached, distances[reached.leaf] <= 1 + TOLERANCE
+
+
+def rivals_of(trees, reached, label, is_possible):
     """The rival classes by their cheap bound, the most dangerous first."""
     found = []
     for rival in range(trees.n_classes):
@@ -129,7 +135,7 @@ def _is_preferred(trees, first, second):
     return trees.preferred.index(first) < trees.preferred.index(second)
 
 
-def _limit(trees, label, rival):
+def limit_of(trees, label, rival):
     """The largest margin at which the estimator may predict the rival."""
     if label == rival:
         return -np.inf
@@ -151,7 +157,7 @@ def _at(trees, point, label):
     margins = scores[label] - scores
     margins[label] = np.inf
     upper = margins.min()
-    limits = np.array([_limit(trees, label, rival) for rival in range(trees.n_classes)])
+    limits = np.array([limit_of(trees, label, rival) for rival in range(trees.n_classes)])
     return WorstCase(
         -np.inf,
         float(upper),
