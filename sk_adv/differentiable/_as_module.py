@@ -173,7 +173,8 @@ def _no_rule(estimator):
     name = type(estimator).__name__
     return TypeError(
         f"as_module has no rule for {name}. Either register one with "
-        f"`as_module.register({name})`, or attack a differentiable surrogate trained on the "
+        f"`as_module.register({name})`, or use attack='square', which needs predictions alone (or "
+        "attack='exact' on tree models), or attack a differentiable surrogate trained on the "
         "model's own predictions (the parameter `surrogate`), or pass a torch.nn.Module."
     )
 

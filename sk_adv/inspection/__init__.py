@@ -10,6 +10,7 @@ from sk_adv.inspection._examples import AdversarialExamplesDisplay
 from sk_adv.inspection._filters import FilterDisplay
 from sk_adv.inspection._sweep import EpsilonSweepDisplay
 from sk_adv.inspection._transfer import TransferMatrixDisplay
+from sk_adv.inspection._verdicts import VerdictDisplay
 
 __all__ = [
     "AdversarialExamplesDisplay",
@@ -17,4 +18,5 @@ __all__ = [
     "FilterDisplay",
     "RobustnessCurveDisplay",
     "TransferMatrixDisplay",
+    "VerdictDisplay",
 ]

@@ -22,6 +22,7 @@ from sk_adv.attacks._table import resolve_attack, resolve_attacks
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
 from sk_adv.metrics._scores import confidence_on_errors
+from sk_adv.tree._as_trees import is_made_of_trees
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,7 +304,7 @@ def error_and_confidence(estimator, X, y, sample_weight=None):
 
 def _certified_error(estimator, X, y, perturbations, sample_weight):
     """One minus the certified accuracy, or NaN for a model without bounds."""
-    if not is_attackable(estimator):
+    if not (is_attackable(estimator) or is_made_of_trees(estimator)):
         return np.nan
     try:
         return 1 - certified_accuracy_score(

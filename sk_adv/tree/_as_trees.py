@@ -82,7 +82,7 @@ def as_trees(estimator: object, *, dtype: type = np.float64) -> TreeSum:
     >>> forest = RandomForestClassifier(random_state=0).fit(X, y)
     >>> trees = as_trees(forest)
     >>> trees
-    TreeSum(n_trees=100, n_leaves=828, n_columns=4, n_classes=3)
+    TreeSum(n_trees=100, n_leaves=882, n_columns=4, n_classes=3)
     >>> bool(abs(trees.scores(X) - forest.predict_proba(X)).max() < 1e-12)
     True
     """
