@@ -33,8 +33,10 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import LinearSVC
+from skorch import NeuralNetClassifier
 
 from sk_adv import FGSMSampler, FGSMTransformer, as_module
+from sk_adv._devices import module_device_and_dtype
 from sk_adv.attacks import perturb
 from sk_adv.differentiable import decision_values, log_probabilities
 from sk_adv.differentiable._column_transformer import split_columns
@@ -221,6 +223,25 @@ def test_closed_forms_agree_with_the_corners_of_the_box(classifier, classes, aro
     np.testing.assert_allclose(report["certified_error"], report["error"])
 
 
+def test_a_number_that_is_scaled_and_encoded_is_fixed_in_both_places(trips):
+    X, y = trips
+    columns = make_column_transformer(
+        (OneHotEncoder(), ["deck", "port"]), (StandardScaler(), ["deck", *NUMBERS])
+    )
+    for classifier in (LogisticRegression(), OneVsRestClassifier(LogisticRegression())):
+        model = make_pipeline(columns, classifier).fit(X, y)
+        right = right_everywhere(model, X, y, RADII)
+        assert certified_accuracy_score(model, X, y, epsilon=RADII) == right.mean()
+        radius = robustness_radius(model, X, y, scale=RADII)
+        np.testing.assert_array_equal(radius > 1, right)
+        # Just inside its radius a sample keeps its class at every corner, just outside it does not.
+        row = int(np.flatnonzero(radius)[0])
+        for factor, keeps in ((1 - 1e-9, True), (1 + 1e-9, False)):
+            radii = {name: factor * radius[row] * unit for name, unit in RADII.items()}
+            one = slice(row, row + 1)
+            assert right_everywhere(model, X.iloc[one], y[one], radii)[0] == keeps
+
+
 @pytest.mark.parametrize("model", [OneVsRestClassifier(BASE), SOFT], ids=["rest", "vote"])
 def test_no_certificate_holds_a_number_fixed_that_may_change(model, trips):
     model, (X, y) = clone(model).fit(*trips), trips
@@ -334,8 +355,61 @@ def test_columns_in_another_order_are_refused_inside_a_model_too(trips):
         perturb(model, X[X.columns[::-1]], y, epsilon=RADII)
 
 
-def test_row_numbers_are_exact_beside_networks_of_low_precision(trips):
+@quiet
+def test_pgd_never_leaves_the_set_nor_beats_a_search_over_a_grid(trips):
     X, y = trips
-    split = split_columns(clone(SOFT).fit(X, y), X)
-    half = torch.nn.Sequential(split.module, torch.nn.Linear(3, 3).half())
-    assert next(half.parameters()).dtype == torch.float64
+    model = clone(SOFT).fit(X, y)
+    copies = perturb(model, X, y, epsilon=RADII, attack="pgd", bounds=(-1, 1), random_state=0)
+    inside = X.assign(**{name: X[name].clip(-1, 1) for name in NUMBERS})
+    for name in NUMBERS:
+        assert ((copies[name] - inside[name]).abs() <= RADII[name] + 1e-12).all()
+        assert copies[name].abs().max() <= 1
+    own = np.searchsorted(model.classes_, y)
+    grid = itertools.product(np.linspace(-1, 1, 5), repeat=2)
+    least = np.min(
+        [
+            model.predict_proba(
+                inside.assign(
+                    age=(inside["age"] + 0.3 * a).clip(-1, 1),
+                    fare=(inside["fare"] + 0.2 * b).clip(-1, 1),
+                )
+            )[np.arange(len(y)), own]
+            for a, b in grid
+        ],
+        axis=0,
+    )
+    found = model.predict_proba(copies)[np.arange(len(y)), own]
+    # The attack lowers the odds against each rival, and comes close to the least probability.
+    assert np.quantile(found - least, 0.9) < 0.02
+    assert (found > least - 0.005).all()
+
+
+def test_models_are_attacked_in_inference_mode_too(trips):
+    X, y = trips
+    model = clone(SOFT).fit(X, y)
+    with torch.inference_mode():
+        copies = perturb(model, X, y, epsilon=RADII)
+    pd.testing.assert_frame_equal(copies, perturb(model, X, y, epsilon=RADII))
+
+
+class Half(torch.nn.Module):
+    """A network in float16, which holds no whole numbers above 2,048 exactly."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 3).half()
+
+    def forward(self, X):
+        return self.linear(X.half()).float()
+
+
+def test_row_numbers_are_exact_before_networks_of_low_precision(trips):
+    X, y = (np.tile(part, (24, 1)) for part in (trips[0], np.arange(90)[:, None] % 3))
+    net = NeuralNetClassifier(
+        Half, criterion=torch.nn.CrossEntropyLoss, max_epochs=0, train_split=None
+    )
+    model = encoded(net, names=range(4)).fit(X, y.ravel())
+    split = split_columns(model, X)
+    _, dtype = module_device_and_dtype(split.module)
+    found = split.module(torch.from_numpy(split.values).to(dtype)).softmax(1)
+    np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-3)
