@@ -133,8 +133,9 @@ def perturb(
     asks_model = attack.attack.needs == "module"
     split = split_columns(estimator, X, needs_rules=asks_model)
     if split is None:
-        values = numeric(X)
+        # A missing rule is reported before columns without numbers: encoding them would not help.
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
+        values = numeric(X)
     else:
         values, module = split.values, split.module.to(device=device)
         if attack.attack.is_exact:

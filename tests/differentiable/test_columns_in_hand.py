@@ -20,8 +20,8 @@ from sklearn.ensemble import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.model_selection import GridSearchCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -42,31 +42,11 @@ from sk_adv.differentiable import decision_values, log_probabilities
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.metrics import (
     adversarial_accuracy_score,
-    adversarial_report,
-    certified_accuracy_score,
-    robustness_radius,
     transfer_error_matrix,
 )
 
 NUMBERS = ["age", "fare"]
 RADII = {"age": 0.3, "fare": 0.2}
-
-
-@pytest.fixture(scope="module")
-def trips():
-    """Numbers, a category that is text and one that is a number, and three classes."""
-    rng = np.random.default_rng(0)
-    X = pd.DataFrame(
-        {
-            "port": rng.choice(["C", "Q", "S"], 90),
-            "age": rng.normal(size=90),
-            "deck": rng.integers(0, 3, 90),
-            "fare": rng.normal(size=90),
-        },
-        index=np.arange(90)[::-1],
-    )
-    score = X["age"] - X["fare"] + (X["port"] == "Q") + 0.5 * X["deck"] + rng.normal(size=90) / 2
-    return X, np.array(["low", "mid", "top"])[np.digitize(score, score.quantile([0.33, 0.67]))]
 
 
 def encoded(classifier, numbers=None, names=("port", "age", "deck", "fare")):
@@ -190,79 +170,13 @@ def test_copies_keep_the_container_of_x(make, trips):
         )
 
 
-def right_everywhere(model, X, y, radii):
-    """Whether the model's own predictions hold at all corners of the box of each sample."""
-    corners = itertools.product(*[(-r, r) for r in radii.values()])
-    return np.all(
-        [
-            model.predict(X.assign(**{name: X[name] + s for name, s in zip(radii, c, strict=True)}))
-            == y
-            for c in corners
-        ],
-        axis=0,
-    )
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("classifier", [LogisticRegression(), RidgeClassifier(), LinearSVC()])
-@pytest.mark.parametrize("around", [OneVsRestClassifier, FrozenEstimator])
-def test_closed_forms_agree_with_the_corners_of_the_box(classifier, classes, around, trips):
-    X, _ = trips
-    model = encoded(classifier)
-    model, y = fitted(model if around is FrozenEstimator else around(model), *trips, classes)
-    model = around(model) if around is FrozenEstimator else model
-    right = right_everywhere(model, X, y, RADII)
-    assert 0.2 < right.mean() < model.score(X, y)
-    assert certified_accuracy_score(model, X, y, epsilon=RADII) == right.mean()
-    attack = {"epsilon": RADII, "attack": "exact"}
-    assert adversarial_accuracy_score(model, X, y, **attack) == right.mean()
-    radius = robustness_radius(model, X, y, scale=RADII)
-    np.testing.assert_array_equal(radius > 1, right)
-    report = adversarial_report(model, X, y, [0, 1], ["exact"], scale=RADII)
-    np.testing.assert_allclose(report["error"], 1 - np.array([model.score(X, y), right.mean()]))
-    np.testing.assert_allclose(report["certified_error"], report["error"])
-
-
-def test_a_number_that_is_scaled_and_encoded_is_fixed_in_both_places(trips):
-    X, y = trips
-    columns = make_column_transformer(
-        (OneHotEncoder(), ["deck", "port"]), (StandardScaler(), ["deck", *NUMBERS])
-    )
-    for classifier in (LogisticRegression(), OneVsRestClassifier(LogisticRegression())):
-        model = make_pipeline(columns, classifier).fit(X, y)
-        right = right_everywhere(model, X, y, RADII)
-        assert certified_accuracy_score(model, X, y, epsilon=RADII) == right.mean()
-        radius = robustness_radius(model, X, y, scale=RADII)
-        np.testing.assert_array_equal(radius > 1, right)
-        # Just inside its radius a sample keeps its class at every corner, just outside it does not.
-        row = int(np.flatnonzero(radius)[0])
-        for factor, keeps in ((1 - 1e-9, True), (1 + 1e-9, False)):
-            radii = {name: factor * radius[row] * unit for name, unit in RADII.items()}
-            one = slice(row, row + 1)
-            assert right_everywhere(model, X.iloc[one], y[one], radii)[0] == keeps
-
-
-@pytest.mark.parametrize("model", [OneVsRestClassifier(BASE), SOFT], ids=["rest", "vote"])
-def test_no_certificate_holds_a_number_fixed_that_may_change(model, trips):
-    model, (X, y) = clone(model).fit(*trips), trips
-    for score in (certified_accuracy_score, adversarial_accuracy_score):
-        attack = {} if score is certified_accuracy_score else {"attack": "exact"}
-        with pytest.raises(TypeError, match=r"\['deck'\].*through OneHotEncoder, OrdinalEncoder"):
-            score(model, X, y, epsilon=RADII | {"deck": 1.0}, **attack)
-    with pytest.warns(UserWarning, match="stay unperturbed"):
-        report = adversarial_report(model, X, y, [1.0], ["fgsm"])
-    assert np.isnan(report["certified_error"][0])
-
-
 def test_missing_values_are_imputed_in_every_member(trips):
     X, y = trips
     X = X.assign(age=X["age"].where(X["age"] < 1), port=X["port"].where(X["fare"] < 1))
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     base = encoded(LogisticRegression(), numbers)
-    model = OneVsRestClassifier(base).fit(X, y)
-    right = right_everywhere(model, X, y, RADII)
-    assert certified_accuracy_score(model, X, y, epsilon=RADII) == right.mean()
-    vote = VotingClassifier([("a", base), ("b", model)], voting="soft").fit(X, y)
+    members = [("a", base), ("b", OneVsRestClassifier(base))]
+    vote = VotingClassifier(members, voting="soft").fit(X, y)
     split = split_columns(vote, X)
     found = split.module(torch.from_numpy(split.values)).softmax(1)
     np.testing.assert_allclose(found, vote.predict_proba(X), atol=1e-9)
@@ -346,6 +260,21 @@ def test_what_sees_text_without_an_encoder_is_named(trips):
         perturb(model, X, y, epsilon=RADII)
     with pytest.raises(TypeError, match="no rule for OneHotEncoder"):
         as_module(clone(SOFT).fit(X, y))
+    last = make_column_transformer(
+        (OneHotEncoder(), [3]), remainder="passthrough", verbose_feature_names_out=False
+    )
+    stack = StackingClassifier(
+        [("a", BASE)], make_pipeline(last, LogisticRegression()), cv=2, passthrough=True
+    )
+    with pytest.raises(ValueError, match=r"StackingClassifier.*\['port'\].*passthrough=False"):
+        perturb(stack.fit(X, y), X, y, epsilon=RADII)
+
+
+def test_a_model_without_a_rule_is_named_before_its_categories(trips):
+    X, y = trips
+    model = FixedThresholdClassifier(BASE).fit(X, y == "top")
+    with pytest.raises(TypeError, match="no rule for FixedThresholdClassifier.*surrogate"):
+        perturb(model, X, y == "top", epsilon=RADII)
 
 
 def test_columns_in_another_order_are_refused_inside_a_model_too(trips):
