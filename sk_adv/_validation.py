@@ -64,12 +64,16 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
     return weight
 
 
-def check_dense(X, who):
-    """Raise `TypeError` if X is sparse: a perturbation changes its zeros too."""
+def check_dense(X, who, otherwise=""):
+    """Raise `TypeError` if X is sparse: a perturbation changes its zeros too.
+
+    The message ends in `otherwise`, another way.
+    """
     if sparse.issparse(X) or (isinstance(X, torch.Tensor) and X.layout != torch.strided):
         raise TypeError(
             f"{who} needs a dense X, since a perturbation changes zero entries too; got a sparse "
-            f"{type(X).__name__}. Call toarray() or to_dense() if the result fits in memory."
+            f"{type(X).__name__}. Call toarray() or to_dense() if the result fits in memory"
+            f"{otherwise}."
         )
 
 

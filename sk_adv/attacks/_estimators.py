@@ -243,7 +243,11 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
     y : ndarray of shape (n_samples,)
     """
     if not (accept_sparse and sparse.issparse(X)):
-        check_dense(X, "An attack")
+        check_dense(
+            X,
+            "An attack",
+            "; scores, reports and curves of linear models take a SciPy matrix with attack='exact'",
+        )
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(

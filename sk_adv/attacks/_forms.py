@@ -55,8 +55,9 @@ def _module(estimator, X, attack, perturbations, device):
     asks_model = attack.attack.needs == "module"
     split = split_columns(estimator, X, needs_rules=asks_model)
     if split is None:
-        free, values = None, numeric(X)
+        # A missing rule is reported before columns without numbers: encoding them would not help.
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
+        free, values = None, numeric(X)
     else:
         free, values, module = split.free, split.values, split.module.to(device=device)
         if attack.attack.is_exact:

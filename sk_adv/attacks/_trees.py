@@ -178,10 +178,19 @@ def search_trees(
         confirmed = is_wrong(suspects, copies[suspects])
         status[suspects[confirmed]] = "falsified"
         for row in suspects[~confirmed]:
-            for point in cases[row].others:
-                if is_wrong(np.array([row]), point[None, :n])[0]:
-                    status[row], copies[row] = "falsified", point[:n]
-                    break
+            # The estimator breaks a tie in its own way, or rounds a sum.
+            case = worst_case(
+                trees,
+                regions(view, perturbations, slice(row, row + 1))[0],
+                int(labels[row]),
+                time_limit=time_limit,
+                dtype=view.dtype.type,
+                is_wrong=lambda point, row=row: is_wrong(np.array([row]), point[None, :n])[0],
+            )
+            if case.is_misclassified and is_wrong(np.array([row]), case.point[None, :n])[0]:
+                status[row], copies[row] = "falsified", case.point[:n]
+            else:
+                status[row] = "verified" if case.is_proved else "unknown"
     clean = view.values if perturbations.bounds is None else None
     if clean is None:
         clean = np.array(

@@ -53,8 +53,9 @@ def as_module(
           `StackingClassifier`, `CalibratedClassifierCV`;
         - transformers: `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`, `RobustScaler`,
           `Normalizer`, `PolynomialFeatures`, `PCA`, `IncrementalPCA`, `TruncatedSVD`,
-          `SimpleImputer` of numbers, selectors of features such as `VarianceThreshold` and
-          `SelectKBest`, `FunctionTransformer` over functions that torch tensors know;
+          `SimpleImputer` of numbers, `TfidfTransformer`, selectors of features such as
+          `VarianceThreshold` and `SelectKBest`, `FunctionTransformer` over functions that torch
+          tensors know;
         - around these: a `Pipeline`, a `ColumnTransformer`, a search such as `GridSearchCV`, a
           `FrozenEstimator`;
 

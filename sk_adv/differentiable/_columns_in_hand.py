@@ -96,8 +96,16 @@ def check_columns(estimator, X):
         )
 
 
-def numbers_for(estimator):
+_ENCODE = (
+    "Encode them, or make each model that sees them, or its `surrogate`, a Pipeline that begins "
+    "with a ColumnTransformer: such columns then stay unperturbed."
+)
+
+
+def numbers_for(estimator, remedy=_ENCODE):
     """The steps before the module of an estimator that takes all columns in hand as numbers.
+
+    The message for columns that hold none ends in `remedy`.
 
     Returns
     -------
@@ -119,7 +127,6 @@ def numbers_for(estimator):
         others = [name for name, known in zip(names, is_number, strict=True) if not known]
         raise ValueError(
             f"X must hold real numbers where {type(estimator).__name__} sees it; its columns "
-            f"{others} do not. Encode them, or make each model that sees them, or its `surrogate`, "
-            "a Pipeline that begins with a ColumnTransformer: such columns then stay unperturbed."
+            f"{others} do not. {remedy}"
         )
     return [Select(columns.positions)]

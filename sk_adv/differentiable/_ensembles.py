@@ -354,11 +354,15 @@ def _(stacking):
     for estimator, method in zip(stacking.estimators_, stacking.stack_method_, strict=True):
         if method == "decision_function":
             refuse_pairs(estimator)
+    passthrough = None
+    if stacking.passthrough:
+        remedy = "Set passthrough=False, or encode them before the StackingClassifier."
+        passthrough = Chain(*numbers_for(stacking, remedy))
     responses = Responses(
         map(as_part, stacking.estimators_),
         stacking.stack_method_,
         len(stacking.classes_),
-        Chain(*numbers_for(stacking)) if stacking.passthrough else None,
+        passthrough,
     )
     return Chain(responses, as_module(stacking.final_estimator_))
 

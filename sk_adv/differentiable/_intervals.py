@@ -257,8 +257,10 @@ def _side_by_side(parts, region):
 def _(module: AgainstTheRest, region):
     if is_affine(module):
         return region.affine(*fold_linear(module, region.error.shape[1]))
+    if module.function is not decision_values:
+        raise _no_bounds(module)
     parts = [enclose(member, region) for member in module.members]
-    if module.function is not decision_values or not all(part.is_exact for part in parts):
+    if not all(part.is_exact for part in parts):
         raise _no_bounds(module)
     if len(parts) == 1:
         return parts[0]

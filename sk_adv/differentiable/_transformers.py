@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.decomposition._base import _BasePCA
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import (
@@ -18,7 +19,7 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from sk_adv.differentiable._as_module import as_module
-from sk_adv.differentiable._composition import Select
+from sk_adv.differentiable._composition import Chain, Select
 
 
 class Affine(nn.Module):
@@ -155,6 +156,24 @@ def _(scaler):
 @as_module.register(Normalizer)
 def _(normalizer):
     return UnitNorm({"l1": 1, "l2": 2, "max": np.inf}[normalizer.norm])
+
+
+def refuse_logarithms(tfidf):
+    """The error for `sublinear_tf`, or None."""
+    if not tfidf.sublinear_tf:
+        return None
+    return TypeError(
+        "as_module takes a TfidfTransformer without sublinear_tf, whose logarithm of counts jumps "
+        "at 0; got sublinear_tf=True. Set it to False, or pass a differentiable surrogate (the "
+        "parameter `surrogate`)."
+    )
+
+
+@as_module.register(TfidfTransformer, refuse=refuse_logarithms)
+def _(tfidf):
+    weights = [Affine(scale=tfidf.idf_)] if hasattr(tfidf, "idf_") else []
+    norms = [] if tfidf.norm is None else [UnitNorm({"l1": 1, "l2": 2}[tfidf.norm])]
+    return Chain(*weights, *norms)
 
 
 @as_module.register(PolynomialFeatures)

@@ -230,7 +230,7 @@ class RobustnessCurveDisplay:
             If a parameter, X or y is invalid. Radii, scale and attacks are checked before the first
             attack runs.
         TypeError
-            If X is sparse or `as_module` has no rule for an estimator.
+            If X is sparse and an attack not exact, or `as_module` has no rule for an estimator.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """

@@ -12,6 +12,7 @@ from sk_adv._arrays import to_numpy
 from sk_adv._validation import check_dense
 from sk_adv.attacks._estimators import check_classifier, perturb
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._columns_in_hand import check_columns
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
 from sk_adv.metrics._certificates import unit_set
@@ -136,8 +137,8 @@ class EpsilonSweepDisplay:
             A fitted classifier for which `as_module` has a rule. For any other classifier, pass a
             surrogate that has been fitted to its predictions.
 
-        X : array-like of shape (n_features,), (1, n_features) or (1, ...)
-            The sample x. All its features must be numeric.
+        X : array-like or frame of shape (n_features,), (1, n_features) or (1, ...)
+            The sample x. Columns of a frame that an encoder takes stay as they are.
 
         y : int, str or array-like of shape (1,)
             The true class of x.
@@ -180,30 +181,38 @@ class EpsilonSweepDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         steps = _check_steps(np.linspace(-10, 10, 201) if epsilons is None else epsilons)
         check_dense(X, "A sweep")
-        x = check_array(
-            np.atleast_2d(to_numpy(X)),
-            dtype=np.float64,
-            ensure_all_finite="allow-nan",
-            allow_nd=True,
-            input_name="X",
-        )
+        split = split_columns(estimator, X) if hasattr(X, "columns") else None
+        if split is not None:
+            x = split.values
+        else:
+            x = check_array(
+                np.atleast_2d(to_numpy(X)),
+                dtype=np.float64,
+                ensure_all_finite="allow-nan",
+                allow_nd=True,
+                input_name="X",
+            )
         if len(x) != 1:
             raise ValueError(
                 "X must hold one sample, shape (n_features,) or (1, n_features); "
                 f"got shape {np.shape(X)}."
             )
         check_columns(estimator, X)
-        classes, label = check_classifier(estimator, x, np.ravel(to_numpy(y)))
+        sample = x if split is None else X
+        classes, label = check_classifier(estimator, sample, np.ravel(to_numpy(y)))
         if label[0] not in classes:
             raise ValueError(f"y must be one of the classes {classes.tolist()}; got '{label[0]}'.")
         unit = unit_set(scale, norm, bounds, X if hasattr(X, "columns") else x)
         if isinstance(direction, str) and direction == "gradient":
             # One step of FGSM with radius 1, in the units of `scale`.
-            line = (perturb(estimator, x, label, epsilon=unit.without_bounds()) - x)[0]
+            copy = perturb(estimator, sample, label, epsilon=unit.without_bounds())
+            line = _difference(copy, x, split)[0]
             name = "the sign of the gradient" if norm == np.inf else "the normalised gradient"
             step_name = f"ε along {name} ({radius_units(scale)})"
         else:
             line = unit.epsilon.numpy() * _check_direction(direction, x.shape[1:])
+            if split is not None:
+                _check_stays(line, split)
             units = "multiples of it" if scale is None else radius_units(scale)
             step_name = f"ε along the direction ({units})"
         if not np.any(np.nan_to_num(line)):
@@ -212,7 +221,10 @@ class EpsilonSweepDisplay:
                 "direction, or a scale that is not 0."
             )
         # In float64, so that rounding does not hide where the logits are linear.
-        module = as_module(estimator, device="cpu", dtype=torch.float64)
+        if split is None:
+            module = as_module(estimator, device="cpu", dtype=torch.float64)
+        else:
+            module, unit = split.module.cpu().double(), unit.restricted_to(split.free)
         with torch.no_grad():
             logits = module(
                 unit.clip(torch.from_numpy(x + steps.reshape(-1, *[1] * line.ndim) * line))
@@ -350,6 +362,24 @@ def _check_steps(epsilons):
             f"got {epsilons!r}."
         )
     return steps
+
+
+def _difference(copy, x, split):
+    """The perturbation of a sample, 0 in the columns that stay as they are."""
+    if split is None:
+        return copy - x
+    copy = np.where(split.free, np.asarray(copy, dtype=object), x)
+    return copy.astype(np.float64) - x
+
+
+def _check_stays(line, split):
+    """Raise `ValueError` if a direction moves columns that have no gradient or are no numbers."""
+    moved = [split.names[j] for j in np.flatnonzero((line != 0) & ~split.free)]
+    if moved:
+        raise ValueError(
+            f"direction must be 0 in the columns {moved}, which are no numbers or reach the "
+            "classifier through steps without a gradient; or give them a scale of 0."
+        )
 
 
 def _check_direction(direction, feature_shape):

@@ -171,7 +171,7 @@ class TransferMatrixDisplay:
         ValueError
             If a parameter, X or y is invalid, or the names are not all different.
         TypeError
-            If X is sparse.
+            If X is sparse and the attack not exact.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """

@@ -16,12 +16,16 @@ from sk_adv.attacks._estimators import (
     check_classifier,
     fit_surrogate,
     is_attackable,
-    perturb,
 )
 from sk_adv.attacks._table import resolve_attack, resolve_attacks
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
-from sk_adv.metrics._scores import confidence_on_errors
+from sk_adv.metrics._scores import (
+    attack_all,
+    can_be_sparse,
+    confidence_on_errors,
+    copies_in_blocks,
+)
 from sk_adv.tree._as_trees import is_made_of_trees
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ def adversarial_report(
         with a `surrogate`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units.
+        Clean samples, in the estimator's raw units. With `attacks="exact"`, X may be a SciPy
+        matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -115,7 +120,8 @@ def adversarial_report(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse or `as_module` has no rule for the estimator and there is no surrogate.
+        If X is sparse and an attack not exact, or `as_module` has no rule for the estimator and
+        there is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -140,10 +146,10 @@ def adversarial_report(
 
     # All arguments are checked before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
-    _, y = check_classifier(estimator, X, y)
+    named = resolve_attacks(attacks, attack_params)
+    _, y = check_classifier(estimator, X, y, accept_sparse=can_be_sparse(*named.values()))
     weight = joint_weight(y, sample_weight, None)
     unit = unit_set(scale, norm, bounds, X)
-    named = resolve_attacks(attacks, attack_params)
     if surrogate is not None:
         surrogate = FrozenEstimator(fit_surrogate(surrogate, estimator, X))
     options = {"surrogate": surrogate, "random_state": random_state, "device": device}
@@ -152,10 +158,12 @@ def adversarial_report(
         perturbations = unit.scaled(epsilon)
         certified_error = None
         for name, attack in named.items():
-            copies = perturb(estimator, X, y, epsilon=perturbations, attack=attack, **options)
+            attacked, copies = attack_all(
+                estimator, X, y, epsilon=perturbations, attack=attack, **options
+            )
             if certified_error is None:
                 certified_error = _certified_error(estimator, X, y, perturbations, weight)
-            found = error_and_confidence(estimator, copies, y, weight)
+            found = error_and_confidence(attacked, copies, y, weight)
             rows.append((epsilon, name, *found, certified_error))
     return pd.DataFrame(
         rows, columns=["epsilon", "attack", "error", "confidence", "certified_error"]
@@ -188,7 +196,7 @@ def transfer_error_matrix(
         Fitted classifiers of the same raw X. The values of a mapping are taken in their order.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimators' raw units.
+        Clean samples, in the estimators' raw units. With `attack="exact"`, X may be a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -233,8 +241,8 @@ def transfer_error_matrix(
     ValueError
         If there is no estimator, or a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `estimators` is a single estimator, or the attack does not accept one of
-        `attack_params`.
+        If X is sparse and the attack not exact, `estimators` is a single estimator, or the attack
+        does not accept one of `attack_params`.
     sklearn.exceptions.NotFittedError
         If an estimator is not fitted.
 
@@ -267,7 +275,7 @@ def transfer_error_matrix(
         raise ValueError("estimators must hold at least one fitted classifier; got none.")
     attack = resolve_attack(attack, attack_params, target=target)
     for estimator in estimators:
-        check_classifier(estimator, X, y)
+        _, labels = check_classifier(estimator, X, y, accept_sparse=can_be_sparse(attack))
     options = {"target": target, "random_state": random_state, "device": device}
     options |= {"attack": attack, "epsilon": as_perturbation_set(epsilon, norm, bounds, X)}
     errors = np.full((len(estimators), len(estimators)), np.nan)
@@ -275,8 +283,12 @@ def transfer_error_matrix(
         is_known = is_attackable(source, attack)
         if is_known or surrogate is not None:
             stand_in = None if is_known else surrogate
-            copies = perturb(source, X, y, surrogate=stand_in, **options)
-            row[:] = [1 - accuracy_score(y, target.predict(copies)) for target in estimators]
+            if stand_in is not None:
+                stand_in = FrozenEstimator(fit_surrogate(stand_in, source, X))
+            blocks = copies_in_blocks(source, X, labels, surrogate=stand_in, **options)
+            answers = [[target.predict(copies) for target in estimators] for _, copies in blocks]
+            predictions = map(np.concatenate, zip(*answers, strict=True))
+            row[:] = [1 - accuracy_score(labels, predicted) for predicted in predictions]
     return errors
 
 

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 
 from sk_adv._arrays import dense_blocks, to_numpy
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, perturb
+from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
 
@@ -120,7 +121,7 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
-    accept_sparse = can_be_sparse(attack, surrogate)
+    accept_sparse = can_be_sparse(attack)
     _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
     weight = joint_weight(labels, sample_weight, None)
     attacked, copies = attack_all(
@@ -140,12 +141,25 @@ def adversarial_accuracy_score(
     return float(accuracy_score(labels, attacked.predict(copies), sample_weight=weight))
 
 
-def can_be_sparse(attack, surrogate):
-    """Whether an attack takes a sparse X: the exact one needs dense copies of few rows at a time.
+def can_be_sparse(*attacks):
+    """Whether attacks take a sparse X: the exact one needs dense copies of few rows at a time.
 
     Others could be run in the same way, but would take long.
     """
-    return surrogate is None and resolve_attack(attack).attack.is_exact
+    return all(resolve_attack(attack).attack.is_exact for attack in attacks)
+
+
+def copies_in_blocks(estimator, X, y, **options):
+    """Iterate over blocks of adversarial copies: the positions of the rows, and the copies.
+
+    The copies of a sparse matrix are dense, so they are made for a few rows at a time. A dense X is
+    one block.
+    """
+    if not sparse.issparse(X):
+        yield slice(0, None), perturb(estimator, X, y, **options)
+        return
+    for rows, block in dense_blocks(X):
+        yield rows, perturb(estimator, block, y[rows], **options)
 
 
 def attack_all(estimator, X, y, **options):
@@ -153,21 +167,21 @@ def attack_all(estimator, X, y, **options):
 
     For a dense X they are the estimator and the copies, for a sparse X an `UnderAttack` and X.
     """
-    if sparse.issparse(X) and can_be_sparse(options["attack"], options["surrogate"]):
-        radius = {name: options.pop(name) for name in ("epsilon", "norm", "bounds")}
-        return UnderAttack(estimator, y, as_perturbation_set(**radius, X=X), options), X
-    return estimator, perturb(estimator, X, y, **options)
+    if not (sparse.issparse(X) and can_be_sparse(options["attack"])):
+        return estimator, perturb(estimator, X, y, **options)
+    radius = {name: options.pop(name, None) for name in ("epsilon", "norm", "bounds")}
+    options["epsilon"] = as_perturbation_set(**radius, X=X)
+    if options.get("surrogate") is not None:
+        # It is fitted to all rows, and not to those of a block.
+        options["surrogate"] = FrozenEstimator(fit_surrogate(options["surrogate"], estimator, X))
+    return UnderAttack(estimator, np.asarray(to_numpy(y)), options), X
 
 
 class UnderAttack:
-    """A fitted classifier whose answers are those to adversarial copies of a sparse X.
+    """A fitted classifier whose answers are those to adversarial copies of a sparse X."""
 
-    The copies of a sparse matrix are dense, so they are made for a block of rows at a time.
-    """
-
-    def __init__(self, estimator, y, perturbations, options):
-        self._estimator, self._y = estimator, np.asarray(to_numpy(y))
-        self._perturbations, self._options = perturbations, options
+    def __init__(self, estimator, y, options):
+        self._estimator, self._y, self._options = estimator, y, options
 
     def __getattr__(self, name):
         value = getattr(self._estimator, name)
@@ -177,24 +191,10 @@ class UnderAttack:
         # Scorers read the name of the method.
         @wraps(value)
         def answer(X):
-            return self._ask(value, X)
+            blocks = copies_in_blocks(self._estimator, X, self._y, **self._options)
+            return np.concatenate([value(copies) for _, copies in blocks])
 
         return answer
-
-    def _ask(self, method, X):
-        answers = [
-            method(
-                perturb(
-                    self._estimator,
-                    block,
-                    self._y[rows],
-                    epsilon=self._perturbations,
-                    **self._options,
-                )
-            )
-            for rows, block in dense_blocks(X)
-        ]
-        return np.concatenate(answers)
 
 
 def adversarial_confidence(
@@ -294,7 +294,7 @@ def adversarial_confidence(
             f"{type(estimator).__name__}, which has none. Use "
             "adversarial_accuracy_score instead."
         )
-    accept_sparse = can_be_sparse(attack, surrogate)
+    accept_sparse = can_be_sparse(attack)
     _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
     weight = joint_weight(labels, sample_weight, None)
     attacked, copies = attack_all(

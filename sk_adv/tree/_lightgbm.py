@@ -6,6 +6,8 @@ from lightgbm import LGBMClassifier
 from sk_adv.tree._as_trees import as_trees, no_trees
 from sk_adv.tree._tree_sum import TreeSum, join
 
+_ZERO = float(np.float32(1e-35))
+
 
 @as_trees.register(LGBMClassifier)
 def _(model, dtype):
@@ -60,7 +62,11 @@ def _threshold(model, node):
         raise no_trees(model, "it splits categories; encode them in a ColumnTransformer before it")
     if node["missing_type"] == "Zero":
         raise no_trees(model, "zero_as_missing=True leaves out a number in the middle")
-    return node["threshold"]
+    threshold = node["threshold"]
+    if abs(threshold) <= _ZERO:
+        # LightGBM reads numbers up to 1e-35 as 0.
+        return _ZERO if threshold >= 0 else np.nextafter(-_ZERO, -np.inf)
+    return threshold
 
 
 def _goes_left_if_missing(node):

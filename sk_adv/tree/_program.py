@@ -31,11 +31,14 @@ class Worst:
         coordinate; None if none was looked for or found.
     is_empty : bool
         Whether no sum is as small as the cutoff.
+    leaves : ndarray or None
+        The leaves of the cell, as `solve` takes them for `excluded`.
     """
 
     lower: float
     cell: tuple | None
     is_empty: bool = False
+    leaves: np.ndarray | None = None
 
 
 def cheap_bound(reached: Reach, value, is_possible=None):
@@ -55,6 +58,7 @@ def solve(
     cutoff: float | None = None,
     slack: float = 0.0,
     nearest: bool = False,
+    excluded: tuple = (),
 ) -> Worst:
     """The least sum of leaves over the region.
 
@@ -75,11 +79,15 @@ def solve(
     nearest : bool, default=False
         Look for the sum up to the cutoff that is nearest to the centre of the ball. `lower` is then
         a lower bound of its squared distance, in units of the radii.
+    excluded : tuple of ndarray, default=()
+        The leaves of cells that are to be left out.
     """
     least, largest = reached.extremes(value, is_possible)
     base, splits, leaves = _merged(reached, value, least, largest, is_possible)
     if not len(splits.position):
-        return Worst(base, _cell(region, np.zeros(0, int), np.zeros(0), np.zeros(0)))
+        # A single cell.
+        cell = _cell(region, np.zeros(0, int), np.zeros(0), np.zeros(0))
+        return Worst(base, None if excluded else cell, is_empty=bool(excluded), leaves=np.zeros(0))
     feature, threshold, split_variable = _thresholds(reached, splits.position)
     n_binaries, n_leaves = len(feature), len(leaves.value)
     n_splits = len(splits.position)
@@ -147,6 +155,14 @@ def solve(
         objective = np.zeros_like(objective)
     if nearest:
         objective[:n_binaries] = cost
+    for together in excluded:
+        add(
+            np.zeros(len(together), dtype=int),
+            n_binaries + together,
+            np.ones(len(together)),
+            np.array([-np.inf]),
+            np.array([len(together) - 1.0]),
+        )
     matrix = sparse.csr_array(
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
         shape=(n_rows, n_binaries + n_leaves),
@@ -167,11 +183,12 @@ def solve(
         lower = dual + constant
     elif cutoff is None and dual is not None:
         lower = base + scale * (dual - TOLERANCE)
-    cell = None
+    cell = together = None
     if result.x is not None:
         is_left = result.x[:n_binaries] > 0.5
         cell = _cell(region, feature, threshold, is_left)
-    return Worst(lower, cell)
+        together = np.flatnonzero(result.x[n_binaries:] > 0.5)
+    return Worst(lower, cell, leaves=together)
 
 
 @dataclass(frozen=True)

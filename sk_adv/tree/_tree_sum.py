@@ -145,7 +145,7 @@ class TreeSum:
         values, with u half the spacing. Source: Higham, "Accuracy and Stability of Numerical
         Algorithms", SIAM 2002, section 4.2. 0 if the sums are exact.
         """
-        if self.unit:
+        if self.unit or (self.n_trees == 1 and not self.base.any()):
             return 0.0
         size = np.zeros((self.n_trees, self.n_classes))
         leaf = np.flatnonzero(self.is_leaf)

@@ -1,6 +1,7 @@
 """The worst case of one sample in a set: proved safe, a point that is wrong, or neither in time."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,7 @@ def worst_case(
     time_limit: float,
     dtype=np.float64,
     decide: bool = True,
+    is_wrong: Callable | None = None,
 ) -> WorstCase:
     """The least margin of a class over a region, or its sign alone.
 
@@ -64,48 +66,85 @@ def worst_case(
         The floating type of X, in which the point is a number.
     decide : bool, default=True
         Whether to stop as soon as the sample is proved safe or a misclassified point is found.
+    is_wrong : callable, default=None
+        Whether the estimator misclassifies a point. Where two classes are as good as equal, its
+        rounding of sums decides, and all such cells are tried in turn. Without the function such
+        a sample is left open.
     """
-    deadline = time.monotonic() + time_limit
+    search = _Search(trees, region, label, time_limit, dtype, decide, is_wrong)
     reached, is_possible = reach_of(trees, region)
-    rivals = rivals_of(trees, reached, label, is_possible)
     worst = _at(trees, region.center, label)
     if decide and worst.is_misclassified:
         return worst
     lowers, proofs = [], []
-    for bound, rival, value in rivals:
-        gap = trees.base[label] - trees.base[rival]
-        limit = limit_of(trees, label, rival)
-        if decide and bound > limit:
+    for bound, rival, value in rivals_of(trees, reached, label, is_possible):
+        if decide and bound > limit_of(trees, label, rival):
             lowers.append(bound)
             proofs.append(True)
             continue
-        lower, is_empty = bound, False
-        for slack in (0.0, 1e-5):
+        lower, is_proved, found = search.against(rival, value, bound, reached, is_possible)
+        worst = min([worst, *found], key=lambda case: (not case.is_misclassified, case.upper))
+        if decide and worst.is_misclassified:
+            return worst
+        lowers.append(lower)
+        proofs.append(is_proved)
+    lower = min(min(lowers), worst.upper)
+    return replace(worst, lower=lower, is_proved=all(proofs))
+
+
+class _Search:
+    """The search around one sample."""
+
+    def __init__(self, trees, region, label, time_limit, dtype, decide, is_wrong):
+        self.trees, self.region, self.label = trees, region, label
+        self.dtype, self.decide, self.is_wrong = dtype, decide, is_wrong
+        self.deadline = time.monotonic() + time_limit
+
+    def against(self, rival, value, bound, reached, is_possible):
+        """A lower bound of the margin over a rival, whether it proves safety, and cases found."""
+        trees, region = self.trees, self.region
+        gap = trees.base[self.label] - trees.base[rival]
+        limit = limit_of(trees, self.label, rival)
+        options = {"is_possible": is_possible, "cutoff": limit - gap if self.decide else None}
+        excluded, slack, cases, lower = [], 0.0, [], bound
+        while True:
+            left = max(self.deadline - time.monotonic(), 1e-3)
             found = solve(
                 reached,
                 value,
                 region,
-                time_limit=max(deadline - time.monotonic(), 1e-3),
-                is_possible=is_possible,
-                cutoff=limit - gap if decide else None,
+                time_limit=left,
+                excluded=tuple(excluded),
                 slack=slack,
+                **options,
             )
-            if slack == 0:
-                lower, is_empty = max(lower, _lifted(trees, found.lower + gap)), found.is_empty
+            if not slack and not excluded:
+                lower = max(bound, _lifted(trees, found.lower + gap))
             if found.cell is None:
-                break
-            first, *others = points_in_cell(region, found.cell, dtype)
-            case = replace(_at(trees, first, label), others=tuple(others))
-            if _is_inside(first, region):
-                worst = min(worst, case, key=lambda case: case.upper)
-                if case.is_suspect or not decide:
-                    break
-        if decide and worst.is_misclassified:
-            return worst
-        lowers.append(lower)
-        proofs.append(is_empty or lower > limit)
-    lower = min(min(lowers), worst.upper)
-    return replace(worst, lower=lower, is_proved=all(proofs))
+                # What lies within the slack is open.
+                return lower, (found.is_empty and not slack) or lower > limit, cases
+            first, *others = points_in_cell(region, found.cell, self.dtype)
+            case = replace(_at(trees, first, self.label), others=tuple(others))
+            is_inside = _is_inside(first, region)
+            if is_inside:
+                cases.append(case)
+            if not self.decide and is_inside:
+                return lower, lower > limit, cases
+            if is_inside and case.is_misclassified:
+                return lower, False, cases
+            if not is_inside or not case.is_suspect:
+                # Just satisfied, within the tolerance: look further inside.
+                if slack:
+                    return lower, lower > limit, cases
+                slack = 10 * TOLERANCE
+            elif self.is_wrong is None:
+                return lower, False, cases
+            else:
+                for point in (first, *others):
+                    if self.is_wrong(point):
+                        cases.append(replace(case, point=point, is_misclassified=True))
+                        return lower, False, cases
+                excluded.append(found.leaves)
 
 
 def reach_of(trees: TreeSum, region: Region):

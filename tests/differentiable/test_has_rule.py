@@ -8,6 +8,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import RFE, SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier
@@ -52,10 +53,12 @@ TAKEN = [
     FunctionTransformer(np.exp),
     FunctionTransformer(lambda X: X[:, 2:] ** 2),
     SimpleImputer(),
+    TfidfTransformer(),
     NeuralNetClassifier(nn.Linear(4, 2).double(), criterion=nn.CrossEntropyLoss, **QUIET),
 ]
 REFUSED = [
     TREE,
+    TfidfTransformer(sublinear_tf=True),
     make_pipeline(SCALER, TREE),
     make_pipeline(SelectKBest(k=2), ENCODER, LINE),
     make_pipeline(VotingClassifier([("line", LINE)], voting="soft"), LINE),

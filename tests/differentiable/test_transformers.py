@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import SelectFromModel, SelectKBest, VarianceThreshold
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -20,6 +21,7 @@ from sklearn.preprocessing import (
 )
 
 from sk_adv import as_module
+from sk_adv.differentiable import has_rule
 from sk_adv.differentiable._linear import is_affine
 
 LINEAR = [
@@ -105,6 +107,24 @@ def test_unit_norm_of_a_zero_sample_has_a_finite_gradient():
         X = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
         module(X).sum().backward()
         assert torch.equal(module(X), X) and torch.isfinite(X.grad).all()
+
+
+@pytest.mark.parametrize("norm", [None, "l1", "l2"])
+@pytest.mark.parametrize("use_idf", [True, False])
+def test_tf_idf_agrees_and_is_linear_before_it_is_normalised(norm, use_idf):
+    X = np.random.default_rng(0).poisson(0.7, (40, 5)).astype(float)
+    tfidf = TfidfTransformer(norm=norm, use_idf=use_idf).fit(X)
+    X[0] = 0
+    module = as_module(tfidf)
+    np.testing.assert_allclose(module(torch.as_tensor(X)), tfidf.transform(X).toarray())
+    assert is_affine(module) == (norm is None)
+
+
+def test_tf_idf_with_logarithms_is_refused():
+    tfidf = TfidfTransformer(sublinear_tf=True)
+    assert not has_rule(tfidf)
+    with pytest.raises(TypeError, match="sublinear_tf=True.*False"):
+        as_module(tfidf.fit(np.eye(3)))
 
 
 def test_gradient_of_a_monomial_at_zero_is_right():

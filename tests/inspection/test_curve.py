@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -303,3 +304,11 @@ def test_many_curves_leave_their_legend_beside_the_axes():
     axes = display.ax_.get_window_extent()
     assert legend.x0 >= axes.x1
     assert legend.x1 <= display.figure_.bbox.x1
+
+
+def test_the_curve_of_the_worst_case_takes_sparse_samples(binary):
+    model, X, y = binary
+    options = {"epsilons": [0, 0.2], "attacks": "exact"}
+    found = RobustnessCurveDisplay.from_estimator(model, sparse.csr_array(X), y, **options)
+    expected = RobustnessCurveDisplay.from_estimator(model, X, y, **options)
+    np.testing.assert_array_equal(found.errors, expected.errors)

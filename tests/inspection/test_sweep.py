@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.compose import make_column_transformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sk_adv import AdversarialMaxoutClassifier
 from sk_adv.inspection import EpsilonSweepDisplay
@@ -180,3 +186,26 @@ def test_a_model_without_a_rule_has_no_logits(binary):
     _, X, y = binary
     with pytest.raises(TypeError, match="no rule for KNeighborsClassifier"):
         EpsilonSweepDisplay.from_estimator(KNeighborsClassifier().fit(X, y), X[0], y[0])
+
+
+@pytest.mark.parametrize("around", [FrozenEstimator, OneVsRestClassifier])
+@pytest.mark.parametrize("direction", ["gradient", [0, -2]])
+def test_a_sweep_of_a_frame_keeps_its_categories(around, direction):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"port": rng.choice(["C", "Q"], 60), "fare": rng.normal(size=60)})
+    y = X["fare"] + (X["port"] == "Q") + rng.normal(size=60) / 2 > 0.5
+    columns = make_column_transformer((OneHotEncoder(), ["port"]), (StandardScaler(), ["fare"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(X, y)
+    model = around(model).fit(X, y)
+    sample, steps = X.iloc[[7]], np.linspace(-2, 2, 9)
+    display = EpsilonSweepDisplay.from_estimator(
+        model, sample, y[7:8], epsilons=steps, direction=direction, scale={"fare": 0.5}
+    )
+    # The gradient of a linear model is that of its only number, against its class.
+    towards = 1 if y[7] == (model.decision_function(sample.assign(fare=-9))[0] > 0) else -1
+    step = 0.5 * (towards if direction == "gradient" else -2)
+    moved = pd.concat([sample.assign(fare=sample["fare"] + step * e) for e in steps])
+    found = display.logits[:, 1] - display.logits[:, 0]
+    np.testing.assert_allclose(found, model.decision_function(moved), atol=1e-9)
+    with pytest.raises(ValueError, match=r"direction must be 0 in the columns \['port'\]"):
+        EpsilonSweepDisplay.from_estimator(model, sample, y[7:8], direction=[1, 1])

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from sk_adv.inspection import TransferMatrixDisplay
@@ -114,3 +116,12 @@ def test_a_model_without_a_rule_is_a_target_only_unless_it_has_a_surrogate(model
         pair, X, y, epsilon=EPSILON, surrogate=FrozenEstimator(models["tight"])
     )
     np.testing.assert_array_equal(with_surrogate.errors, display.errors[[0, 0]])
+
+
+def test_transfer_of_the_worst_case_takes_sparse_samples(binary):
+    _, X, y = binary
+    models = {name: LogisticRegression(C=C).fit(X, y) for name, C in (("a", 1), ("b", 0.01))}
+    options = {"epsilon": EPSILON, "attack": "exact"}
+    found = TransferMatrixDisplay.from_estimators(models, sparse.csc_array(X), y, **options)
+    expected = TransferMatrixDisplay.from_estimators(models, X, y, **options)
+    np.testing.assert_allclose(found.errors, expected.errors)

@@ -228,6 +228,7 @@ def cells(model, x, low, high):
             continue
         inner = ~trees.is_leaf & (trees.feature == j)
         ends = np.unique(trees.threshold[inner])
+        ends = ends[np.isfinite(ends)]
         starts = np.concatenate([[-np.inf], np.nextafter(ends, np.inf)])
         ends = np.append(ends, np.inf)
         met = (starts <= highest) & (ends >= lowest)
