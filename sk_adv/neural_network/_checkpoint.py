@@ -36,9 +36,9 @@ class NotSavedError(OSError):
 class Checkpoint(Callback):
     """Save the whole state of the training after epochs, and resume the training from it.
 
-    The file holds the weights, the state of the optimizer, the history, torch's random state, and
-    the state of other callbacks that have one (`state_dict`, or a learning-rate scheduler).
-    Callbacks without a state start anew.
+    The file holds the weights, the state of the optimizer, the history, the state of the random
+    generators, and the state of other callbacks that have one (`state_dict`, or a learning-rate
+    scheduler). Callbacks without a state start anew.
 
     A killed training that is resumed, with the same data and parameters, gives the same weights as
     an uninterrupted one, bit for bit on the CPU. With early stopping this needs an integer
