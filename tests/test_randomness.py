@@ -71,11 +71,11 @@ class OnlyOwnGenerators(TorchDispatchMode):
 
 @contextmanager
 def others_drawing():
-    """Another thread that draws from the global generators, and seeds them, without a pause."""
+    """Another thread that draws from the global generators, and seeds them, again and again."""
     is_over = threading.Event()
 
     def draw():
-        while not is_over.is_set():
+        while not is_over.wait(0.0001):
             torch.manual_seed(5)
             torch.rand(10)
             np.random.rand(10)
