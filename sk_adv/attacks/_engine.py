@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sk_adv._arrays import to_numpy
 from sk_adv._devices import module_device_and_dtype
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set
+from sk_adv._randomness import Generators
 from sk_adv._validation import check_dense
 from sk_adv.attacks._objective import Objective, as_numbers, check_labels, log_odds_against
 
@@ -120,11 +121,4 @@ def check_count(value, name):
 def seeded_generators(random_state: int | np.random.RandomState | None) -> Callable:
     """Return a function that gives the random generator of a device, seeded once per attack."""
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    generators = {}
-
-    def on(device):
-        if device not in generators:
-            generators[device] = torch.Generator(device=device).manual_seed(seed)
-        return generators[device]
-
-    return on
+    return Generators(seed).on

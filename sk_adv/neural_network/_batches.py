@@ -6,6 +6,7 @@ from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
 from sk_adv._arrays import to_numpy, to_tensor
+from sk_adv._randomness import generator_on
 
 
 class WeightedData(torch.utils.data.Dataset):
@@ -88,7 +89,7 @@ class TensorBatches:
         Number of samples per batch. The last batch may be smaller.
 
     shuffle : bool, default=False
-        Whether to draw a new order for each epoch, from torch's random state of the CPU.
+        Whether to draw a new order for each epoch, by the generator of the CPU.
     """
 
     def __init__(self, data, batch_size, shuffle=False):
@@ -103,7 +104,10 @@ class TensorBatches:
     def rows(self):
         """Yield the indices of each batch."""
         n_samples = len(self.data)
-        order = torch.randperm(n_samples) if self.shuffle else torch.arange(n_samples)
+        order = torch.arange(n_samples)
+        if self.shuffle:
+            # Named, since torch's default device may be another.
+            order = torch.randperm(n_samples, generator=generator_on("cpu"), device="cpu")
         if isinstance(self.data.X, torch.Tensor):
             order = order.to(self.data.X.device)
         yield from order.split(self.batch_size)

@@ -3,6 +3,7 @@
 import torch
 from skorch.dataset import unpack_data
 
+from sk_adv._randomness import generator_on
 from sk_adv.differentiable._networks import overrides
 from sk_adv.neural_network._blockwise_optimizer import BlockwiseOptimizer, is_blockwise
 from sk_adv.neural_network._copies import fgsm_copies
@@ -223,7 +224,8 @@ def dropout_factors(shape, share):
     if share == 0:
         return None
     n_numbers = shape[0] * shape[1]
-    bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = torch.empty(-(-n_numbers // 4), dtype=torch.int64)
+    bits.random_(-(2**63), None, generator=generator_on("cpu"))
     level = round(share * 2**16) - 2**15
     factors = torch.empty(shape, dtype=torch.bfloat16)
     torch.ge(bits.view(torch.int16)[:n_numbers].view(shape), level, out=factors)

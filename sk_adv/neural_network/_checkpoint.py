@@ -11,6 +11,7 @@ import torch
 from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 
+from sk_adv._randomness import random_states, set_random_states
 from sk_adv.neural_network._checkpoint_file import (
     FORMAT,
     disk,
@@ -35,9 +36,9 @@ class NotSavedError(OSError):
 class Checkpoint(Callback):
     """Save the whole state of the training after epochs, and resume the training from it.
 
-    The file holds the weights, the state of the optimizer, the history, torch's random state, and
-    the state of other callbacks that have one (`state_dict`, or a learning-rate scheduler).
-    Callbacks without a state start anew.
+    The file holds the weights, the state of the optimizer, the history, the state of the random
+    generators, and the state of other callbacks that have one (`state_dict`, or a learning-rate
+    scheduler). Callbacks without a state start anew.
 
     A killed training that is resumed, with the same data and parameters, gives the same weights as
     an uninterrupted one, bit for bit on the CPU. With early stopping this needs an integer
@@ -190,8 +191,7 @@ class Checkpoint(Callback):
             "rates": self.rates_,
             **_trained_state(net),
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
-            "random": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            **random_states(device_of(net)),
             "callbacks": {name: _plain(part.state_dict()) for name, part in parts_with_state(net)},
         }
 
@@ -242,9 +242,7 @@ class Checkpoint(Callback):
             for name, part in parts_with_state(net):
                 if name in state["callbacks"]:
                     part.load_state_dict(_with_arrays(state["callbacks"][name]))
-            torch.set_rng_state(state["random"].cpu())
-            if state["cuda"]:
-                torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+            set_random_states(state, device_of(net))
         except Exception as error:
             _load_trained_state(net, before)
             raise ValueError(

@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
+from sk_adv._randomness import Generators, drawing_from
 from sk_adv.neural_network._checkpoint import NotSavedError
 from sk_adv.neural_network._classifier_data import check_training_data
 from sk_adv.neural_network._classifier_net import (
@@ -143,10 +144,8 @@ def _train(
     precision = choose_precision(model, data, device, previous)
     dtype = torch.float64 if precision == "float64" else torch.float32
     failure = None
-    # torch.manual_seed reaches the generators of all GPUs.
-    random_state = torch.random.fork_rng(range(torch.cuda.device_count()))
-    with random_state, explaining_out_of_memory(model.batch_size):
-        torch.manual_seed(model._seed + (len(previous.history) if previous else 0))
+    generators = Generators(model._seed + (len(previous.history) if previous else 0))
+    with drawing_from(generators), explaining_out_of_memory(model.batch_size):
         callbacks = make_callbacks(model, held_out and held_out.on(device, dtype), is_refit)
         net = make_net(
             model,

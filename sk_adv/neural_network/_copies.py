@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
+from sk_adv._randomness import generator_on
 from sk_adv.attacks._objective import NO_GRADIENT
 
 
@@ -27,8 +28,9 @@ def craft(attack, module, X, y, perturbations, *, loss):
     # Ten steps are enough for training; scores use more.
     context = {"batch_size": len(X), "n_steps": 10, "loss": loss}
     if attack.attack.is_random:
-        # Drawn from torch's random state, so that the seed of the training also seeds the attack.
-        context["random_state"] = int(torch.randint(2**31 - 1, ()))
+        # Drawn by the generator of the training, whose seed thus also seeds the attack.
+        seed = torch.randint(2**31 - 1, (), generator=generator_on("cpu"), device="cpu")
+        context["random_state"] = int(seed)
     with evaluating(module):
         copies = attack(module, X, y, perturbations, **context)
     if not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):

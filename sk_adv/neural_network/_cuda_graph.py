@@ -2,6 +2,7 @@
 
 import torch
 
+from sk_adv._randomness import generator_on
 from sk_adv.neural_network._batches import TensorBatches
 from sk_adv.neural_network._parts import device_of
 
@@ -77,6 +78,10 @@ class CudaGraphStep:
             return self.loss
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
+            generator = generator_on(self.device)
+            if generator is not None:
+                # A graph knows the global generator by itself, and no other.
+                self.graph.register_generator_state(generator)
             with torch.cuda.graph(self.graph):
                 self._step()
         self.graph.replay()

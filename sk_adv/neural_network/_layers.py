@@ -8,6 +8,7 @@ from sklearn.utils import check_scalar
 from torch import nn
 from torch.nn.functional import linear
 
+from sk_adv._randomness import generator_on, has_own_generators
 from sk_adv.differentiable import enclose
 
 
@@ -52,8 +53,9 @@ class Maxout(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_pieces, n_units, n_features))
         self.bias = nn.Parameter(torch.empty(n_pieces, n_units))
         reach = n_features**-0.5
-        nn.init.uniform_(self.weight, -reach, reach)
-        nn.init.uniform_(self.bias, -reach, reach)
+        generator = generator_on(self.weight.device)
+        nn.init.uniform_(self.weight, -reach, reach, generator)
+        nn.init.uniform_(self.bias, -reach, reach, generator)
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Map X of shape (n_samples, n_features) to (n_samples, n_units)."""
@@ -152,9 +154,9 @@ class MaxoutNet(nn.Module):
             Maxout(size, n_units, n_pieces)
             for size, n_units in zip(sizes, hidden_layer_sizes, strict=False)
         )
-        self.output = nn.Linear(sizes[-1], n_classes)
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.hidden_dropout = nn.Dropout(hidden_dropout)
+        self.output = _linear(sizes[-1], n_classes)
+        dropout = SeededDropout if has_own_generators() else nn.Dropout
+        self.input_dropout, self.hidden_dropout = dropout(input_dropout), dropout(hidden_dropout)
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Map X of shape (n_samples, n_features) to logits (n_samples, n_classes)."""
@@ -186,6 +188,35 @@ class MaxoutNet(nn.Module):
         for layer in self.layers:
             layer.constrain_weights(self.max_norm)
         limit_norms(self.output.weight, self.max_norm)
+
+
+class SeededDropout(nn.Dropout):
+    """Dropout whose masks come from the training's own generators, where there are any.
+
+    Torch's own draws from the global generators only. On the CPU equal states of the generators
+    give equal masks, bit for bit.
+    """
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Multiply X by 0 or 1 / (1 - p) in training mode."""
+        generator = generator_on(X.device) if self.training and self.p > 0 else None
+        if generator is None:
+            return super().forward(X)
+        return X * torch.empty_like(X).bernoulli_(1 - self.p, generator=generator).div_(1 - self.p)
+
+
+def _linear(n_features, n_classes):
+    """`nn.Linear` with its own distribution of weights, drawn by the training's own generators."""
+    # Made without weights, because drawing them would move torch's generator.
+    layer = nn.Linear(n_features, n_classes, device="meta")
+    layer.weight = nn.Parameter(torch.empty(n_classes, n_features))
+    layer.bias = nn.Parameter(torch.empty(n_classes))
+    generator = generator_on(layer.weight.device)
+    # Both are uniform between ±1/√n_features; this is how torch writes it, up to the last bit.
+    nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+    reach = 1 / n_features**0.5
+    nn.init.uniform_(layer.bias, -reach, reach, generator)
+    return layer
 
 
 def limit_norms(rows: torch.Tensor, max_norm: float) -> None:

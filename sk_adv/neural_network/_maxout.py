@@ -140,7 +140,9 @@ class AdversarialMaxoutClassifier(
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights, the held-out part, the order of the samples, dropout and random
-        attacks. The global random state of torch is not changed.
+        attacks. Torch's global random state is neither used nor changed, so an integer gives the
+        same weights in any thread. A function as `attack` gets a seed if it has an argument
+        `random_state`.
 
     device : str or torch.device, default="auto"
         Device for training and predictions. "auto" means the device of X if it is a tensor, else

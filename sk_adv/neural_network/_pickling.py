@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from sk_adv._arrays import to_numpy
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PerturbationSet
+from sk_adv._randomness import Generators, drawing_from
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._classifier_net import make_net
 
@@ -118,8 +119,8 @@ def net_from_state(state):
     except ValueError:
         device = torch.device("cpu")
     model = SimpleNamespace(**state["parameters"], classes_=range(state["n_classes"]))
-    # The initial weights are overwritten, so drawing them should not change the random state.
-    with torch.random.fork_rng([]):
+    # The initial weights are overwritten, so drawing them must not move torch's generators.
+    with drawing_from(Generators(0)):
         net = make_net(
             model,
             state["n_features"],

@@ -88,6 +88,11 @@ def solve(
         # A single cell.
         cell = _cell(region, np.zeros(0, int), np.zeros(0), np.zeros(0))
         return Worst(base, None if excluded else cell, is_empty=bool(excluded), leaves=np.zeros(0))
+    simple = None if nearest or excluded else _without_program(reached, splits, leaves, region)
+    if simple is not None:
+        total, low, high = simple
+        lower = base + total
+        return Worst(lower, (low, high), is_empty=cutoff is not None and lower > cutoff)
     feature, threshold, split_variable = _thresholds(reached, splits.position)
     n_binaries, n_leaves = len(feature), len(leaves.value)
     n_splits = len(splits.position)
@@ -233,6 +238,48 @@ def _merged(reached, value, least, largest, is_possible):
     rest = ~is_constant
     leaves = _Leaves(values[rest], tree[rest], place[parent[rest]], side[rest])
     return float(values[is_constant].sum()), splits, leaves
+
+
+def _without_program(reached, splits, leaves, region):
+    """The least sum and its cell where trees don't depend on each other, else None.
+
+    A single tree has the least of its leaves. Trees of one coordinate each, such as boosted stumps,
+    over a box: along each coordinate the sum is a step function.
+    """
+    owner, above, side = _ancestors(splits, leaves)
+    feature = reached.feature[splits.position][above]
+    threshold = reached.threshold[splits.position][above]
+    low, high = np.full(len(region.low), -np.inf), np.full(len(region.low), np.inf)
+    if (leaves.tree == leaves.tree[0]).all():
+        best = int(leaves.value.argmin())
+        own = owner == best
+        is_left = side[own] == 0
+        np.minimum.at(high, feature[own][is_left], threshold[own][is_left])
+        np.maximum.at(low, feature[own][~is_left], threshold[own][~is_left])
+        return float(leaves.value[best]), low, high
+    tree = leaves.tree[owner]
+    pairs = np.unique(np.stack([tree, feature]), axis=1)
+    if region.radii is not None or len(pairs[0]) > len(np.unique(tree)):
+        return None
+    starts, ends = np.full(len(leaves.value), -np.inf), np.full(len(leaves.value), np.inf)
+    is_left = side == 0
+    np.minimum.at(ends, owner[is_left], threshold[is_left])
+    np.maximum.at(starts, owner[~is_left], threshold[~is_left])
+    coordinate = np.empty(len(leaves.value), dtype=int)
+    coordinate[owner] = feature
+    total = 0.0
+    for j in np.unique(feature):
+        own = coordinate == j
+        limits = np.unique(threshold[feature == j])
+        steps = np.zeros(len(limits) + 2)
+        np.add.at(steps, np.searchsorted(limits, starts[own], side="right"), leaves.value[own])
+        np.add.at(steps, np.searchsorted(limits, ends[own]) + 1, -leaves.value[own])
+        sums = np.cumsum(steps)[:-1]
+        best = int(sums.argmin())
+        total += sums[best]
+        low[j] = limits[best - 1] if best else -np.inf
+        high[j] = limits[best] if best < len(limits) else np.inf
+    return float(total), low, high
 
 
 def _thresholds(reached, position):

@@ -178,9 +178,10 @@ def limit_of(trees, label, rival):
     """The largest margin at which the estimator may predict the rival."""
     if label == rival:
         return -np.inf
-    if trees.unit:
-        return -trees.unit if _is_preferred(trees, label, rival) else 0.0
-    return trees.rounding
+    if trees.rounding:
+        return trees.rounding
+    # Sums are exact, and so are ties.
+    return -(trees.unit or np.finfo(float).tiny) if _is_preferred(trees, label, rival) else 0.0
 
 
 def _lifted(trees, lower):

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from sk_adv import AdversarialMaxoutClassifier
+from sk_adv._randomness import generator_on
 from sk_adv.neural_network import MaxoutNet
 
 # The loss of our estimator, for loops that do the same arithmetic.
@@ -322,7 +323,7 @@ def _timed(epoch):
 
 
 class _Start(Callback):
-    """The weights and the random state from which the first epoch starts."""
+    """The weights and the state of the generator from which the first epoch starts."""
 
     def on_train_begin(self, net, **kwargs):
         """Nothing is recorded yet."""
@@ -332,13 +333,14 @@ class _Start(Callback):
         """Record both, once."""
         if self.weights is None:
             self.weights = {k: value.clone() for k, value in net.module_.state_dict().items()}
-            self.random_state = torch.get_rng_state()
+            self.random_state = generator_on("cpu").get_state()
 
 
 def check_same_arithmetic(problem: Problem, n_epochs: int = 2) -> None:
     """Train with the bare loops from our estimator's start, and compare the weights.
 
-    The order of the samples and the dropout masks come from the same random state.
+    The order of the samples and the dropout masks come from generators in the same state: torch's
+    global one in the loops, one of its own in our estimator.
 
     Raises
     ------
