@@ -231,7 +231,9 @@ def predicts_wrongly(estimator, X, y, free):
     return is_wrong
 
 
-def radii_of_trees(view: TreeView, labels, unit, *, time_limit: float, n_jobs: int | None) -> list:
+def radii_of_trees(
+    view: TreeView, labels, unit, *, is_wrong: Callable, time_limit: float, n_jobs: int | None
+) -> list:
     """The smallest radius of each sample, in multiples of the radii of `unit`.
 
     Parameters
@@ -241,21 +243,30 @@ def radii_of_trees(view: TreeView, labels, unit, *, time_limit: float, n_jobs: i
         The indices of the classes.
     unit : PerturbationSet
         Restricted to the free columns.
-    time_limit, n_jobs : see search_trees
+    is_wrong, time_limit, n_jobs : see search_trees
 
     Returns
     -------
     list of Radius
     """
     check_time_limit(time_limit)
+    n = view.trees.n_columns
     scale = np.zeros(view.coordinates.shape[1])
-    scale[: view.trees.n_columns] = unit.epsilon.expand(view.trees.n_columns).numpy()
+    scale[:n] = unit.epsilon.expand(n).numpy()
     trees = replace(view.trees, held=())
-    options = {"time_limit": time_limit, "dtype": view.dtype.type}
-    return Parallel(n_jobs=n_jobs)(
-        delayed(smallest_radius)(trees, sample, scale, int(label), unit.norm, **options)
-        for sample, label in zip(view.coordinates, labels, strict=True)
-    )
+
+    def of(row, **options):
+        arguments = (trees, view.coordinates[row], scale, int(labels[row]), unit.norm)
+        options |= {"time_limit": time_limit, "dtype": view.dtype.type}
+        return delayed(smallest_radius)(*arguments, **options)
+
+    radii = Parallel(n_jobs=n_jobs)(of(row) for row in range(len(labels)))
+    for row in np.flatnonzero([radius.is_tied for radius in radii]):
+        function, arguments, options = of(
+            row, is_wrong=lambda point, row=row: is_wrong(np.array([row]), point[None, :n])[0]
+        )
+        radii[row] = function(*arguments, **options)
+    return radii
 
 
 def check_time_limit(time_limit):

@@ -17,7 +17,7 @@ from sk_adv.attacks._estimators import (
     perturb,
 )
 from sk_adv.attacks._forms import check_fixed_columns, numeric, searched
-from sk_adv.attacks._trees import radii_of_trees, view_of_trees
+from sk_adv.attacks._trees import predicts_wrongly, radii_of_trees, view_of_trees
 from sk_adv.differentiable import Enclosure, as_module, enclose
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
@@ -273,7 +273,9 @@ def robustness_radius(
         blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
         for rows, block in blocks:
             unit = unit_set(scale, norm, None, block)
-            radii[rows] = _tree_radii(estimator, block, labels[rows].numpy(), unit, **options)
+            radii[rows] = _tree_radii(
+                estimator, block, y[rows], labels[rows].numpy(), unit, **options
+            )
         return np.where(known, radii, 0.0)
     check_certifiable(estimator, "robustness_radius")
     try:
@@ -293,11 +295,17 @@ def robustness_radius(
     return np.where(known, radii, 0.0)
 
 
-def _tree_radii(estimator, X, labels, unit, *, time_limit, n_jobs):
+def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):
+    X = to_numpy(X)
     view = view_of_trees(estimator, X)
     check_fixed_columns(view, unit)
     found = radii_of_trees(
-        view, labels, unit.restricted_to(view.free), time_limit=time_limit, n_jobs=n_jobs
+        view,
+        labels,
+        unit.restricted_to(view.free),
+        is_wrong=predicts_wrongly(estimator, X, y, view.free),
+        time_limit=time_limit,
+        n_jobs=n_jobs,
     )
     n_open = sum(not radius.is_exact for radius in found)
     if n_open:

@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_array
 
 from sk_adv._pipelines import active_steps
 from sk_adv.tree._thresholds import last_true
@@ -90,11 +90,11 @@ def column_map_of_steps(transformers: list) -> ColumnMap:
 
 
 def _after(first, second):
-    # Numbers of the size of 1e308 overflow in a scaler, and the next one takes no infinity.
-    limit = np.finfo(np.float64).max
-
     def of_numbers(numbers):
-        return second.of_numbers(np.clip(first.of_numbers(numbers), -limit, limit))
+        # Numbers of the size of 1e308 overflow in a scaler, and the next one takes no infinity.
+        between = first.of_numbers(numbers)
+        limit = np.finfo(between.dtype).max
+        return second.of_numbers(np.clip(between, -limit, limit))
 
     is_held = second.sources < 0
     sources = np.where(is_held, -1, first.sources[np.maximum(second.sources, 0)])
@@ -176,7 +176,10 @@ def _(imputer):
 
 @column_map.register(FunctionTransformer)
 def _(transformer):
-    if transformer.func is not None:
+    func = transformer.func
+    # The trees of HistGradientBoostingClassifier come with such a check of numbers in front.
+    is_check = isinstance(func, functools.partial) and func.func is check_array
+    if not (func is None or is_check):
         raise MixesColumnsError(transformer)
     return _of_transformer(transformer, range(transformer.n_features_in_))
 

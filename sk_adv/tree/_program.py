@@ -58,7 +58,7 @@ def solve(
     cutoff: float | None = None,
     slack: float = 0.0,
     nearest: bool = False,
-    excluded: tuple = (),
+    excluded: tuple | None = None,
 ) -> Worst:
     """The least sum of leaves over the region.
 
@@ -79,8 +79,8 @@ def solve(
     nearest : bool, default=False
         Look for the sum up to the cutoff that is nearest to the centre of the ball. `lower` is then
         a lower bound of its squared distance, in units of the radii.
-    excluded : tuple of ndarray, default=()
-        The leaves of cells that are to be left out.
+    excluded : tuple of ndarray, default=None
+        The leaves of cells that are to be left out; an empty tuple if there may be some later.
     """
     least, largest = reached.extremes(value, is_possible)
     base, splits, leaves = _merged(reached, value, least, largest, is_possible)
@@ -88,7 +88,11 @@ def solve(
         # A single cell.
         cell = _cell(region, np.zeros(0, int), np.zeros(0), np.zeros(0))
         return Worst(base, None if excluded else cell, is_empty=bool(excluded), leaves=np.zeros(0))
-    simple = None if nearest or excluded else _without_program(reached, splits, leaves, region)
+    simple = (
+        None
+        if nearest or excluded is not None
+        else _without_program(reached, splits, leaves, region)
+    )
     if simple is not None:
         total, low, high = simple
         lower = base + total
@@ -160,7 +164,7 @@ def solve(
         objective = np.zeros_like(objective)
     if nearest:
         objective[:n_binaries] = cost
-    for together in excluded:
+    for together in excluded or ():
         add(
             np.zeros(len(together), dtype=int),
             n_binaries + together,
@@ -246,40 +250,55 @@ def _without_program(reached, splits, leaves, region):
     A single tree has the least of its leaves. Trees of one coordinate each, such as boosted stumps,
     over a box: along each coordinate the sum is a step function.
     """
-    owner, above, side = _ancestors(splits, leaves)
-    feature = reached.feature[splits.position][above]
-    threshold = reached.threshold[splits.position][above]
+    owner, feature, low_end, high_end = _intervals(reached, splits, leaves)
+    # A tree can ask the same question twice: what lies beyond both answers is empty.
+    is_met = np.ones(len(leaves.value), dtype=bool)
+    is_met[owner[low_end >= high_end]] = False
     low, high = np.full(len(region.low), -np.inf), np.full(len(region.low), np.inf)
     if (leaves.tree == leaves.tree[0]).all():
-        best = int(leaves.value.argmin())
+        best = int(np.where(is_met, leaves.value, np.inf).argmin())
         own = owner == best
-        is_left = side[own] == 0
-        np.minimum.at(high, feature[own][is_left], threshold[own][is_left])
-        np.maximum.at(low, feature[own][~is_left], threshold[own][~is_left])
+        low[feature[own]], high[feature[own]] = low_end[own], high_end[own]
         return float(leaves.value[best]), low, high
-    tree = leaves.tree[owner]
-    pairs = np.unique(np.stack([tree, feature]), axis=1)
-    if region.radii is not None or len(pairs[0]) > len(np.unique(tree)):
+    pairs = np.unique(np.stack([leaves.tree[owner], feature]), axis=1)
+    if region.radii is not None or pairs.shape[1] > len(np.unique(leaves.tree)):
         return None
-    starts, ends = np.full(len(leaves.value), -np.inf), np.full(len(leaves.value), np.inf)
-    is_left = side == 0
-    np.minimum.at(ends, owner[is_left], threshold[is_left])
-    np.maximum.at(starts, owner[~is_left], threshold[~is_left])
-    coordinate = np.empty(len(leaves.value), dtype=int)
-    coordinate[owner] = feature
+    # One interval for each leaf, then.
+    kept = is_met[owner]
+    value, feature, starts, ends = (
+        leaves.value[owner[kept]],
+        feature[kept],
+        low_end[kept],
+        high_end[kept],
+    )
     total = 0.0
     for j in np.unique(feature):
-        own = coordinate == j
-        limits = np.unique(threshold[feature == j])
+        own = feature == j
+        limits = np.unique([starts[own], ends[own]])
+        limits = limits[np.isfinite(limits)]
         steps = np.zeros(len(limits) + 2)
-        np.add.at(steps, np.searchsorted(limits, starts[own], side="right"), leaves.value[own])
-        np.add.at(steps, np.searchsorted(limits, ends[own]) + 1, -leaves.value[own])
+        np.add.at(steps, np.searchsorted(limits, starts[own], side="right"), value[own])
+        np.add.at(steps, np.searchsorted(limits, ends[own]) + 1, -value[own])
         sums = np.cumsum(steps)[:-1]
         best = int(sums.argmin())
         total += sums[best]
         low[j] = limits[best - 1] if best else -np.inf
         high[j] = limits[best] if best < len(limits) else np.inf
     return float(total), low, high
+
+
+def _intervals(reached, splits, leaves):
+    """The interval `low < x <= high` of each leaf along each coordinate of the splits above it."""
+    owner, above, side = _ancestors(splits, leaves)
+    feature = reached.feature[splits.position][above]
+    threshold = reached.threshold[splits.position][above]
+    n_coordinates = int(feature.max()) + 1
+    keys, place = np.unique(owner * n_coordinates + feature, return_inverse=True)
+    low, high = np.full(len(keys), -np.inf), np.full(len(keys), np.inf)
+    is_left = side == 0
+    np.minimum.at(high, place[is_left], threshold[is_left])
+    np.maximum.at(low, place[~is_left], threshold[~is_left])
+    return keys // n_coordinates, keys % n_coordinates, low, high
 
 
 def _thresholds(reached, position):

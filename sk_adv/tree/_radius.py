@@ -1,6 +1,7 @@
 """The smallest radius at which a perturbation changes the prediction of a sum of trees."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,14 @@ import numpy as np
 from sk_adv.tree._program import solve
 from sk_adv.tree._reach import Region
 from sk_adv.tree._tree_sum import TreeSum
-from sk_adv.tree._worst_case import limit_of, points_in_cell, reach_of, rivals_of, worst_case
+from sk_adv.tree._worst_case import (
+    case_of,
+    limit_of,
+    points_in_cell,
+    reach_of,
+    rivals_of,
+    worst_case,
+)
 
 # The relative difference to which a program knows a distance.
 _PRECISION = 1e-6
@@ -18,10 +26,20 @@ _BEYOND = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Radius:
-    """A radius, and whether it is exact or, for lack of time, only a lower bound."""
+    """The radius of a sample.
+
+    Attributes
+    ----------
+    value : float
+    is_exact : bool
+        If False, for lack of time, the value is only a lower bound.
+    is_tied : bool
+        Whether classes were as good as equal on the way, and the estimator was not asked.
+    """
 
     value: float
     is_exact: bool
+    is_tied: bool = False
 
 
 def smallest_radius(
@@ -33,6 +51,7 @@ def smallest_radius(
     *,
     time_limit: float,
     dtype=np.float64,
+    is_wrong: Callable | None = None,
 ) -> Radius:
     """The least ‖η / s‖ over the η after which a sample is not in its class.
 
@@ -54,23 +73,27 @@ def smallest_radius(
         Seconds for the sample.
     dtype : dtype, default=numpy.float64
         The floating type of X.
+    is_wrong : callable, default=None
+        Whether the estimator misclassifies a point, as in `worst_case`.
     """
     deadline = time.monotonic() + time_limit
     entries = _entries(trees, sample, scale)
-    low, high, is_exact = 0.0, np.inf, True
+    low, high, is_exact, is_tied = 0.0, np.inf, True, False
 
     def decide(radius):
-        nonlocal low, high, is_exact
+        nonlocal low, high, is_exact, is_tied
         reach = np.where(scale > 0, radius * scale * _BEYOND, 0.0)
         region = Region(sample - reach, sample + reach, sample, reach if norm == 2 else None)
         left = max(deadline - time.monotonic(), 1e-3)
-        found = worst_case(trees, region, label, time_limit=left, dtype=dtype)
-        if found.is_suspect:
+        options = {"time_limit": left, "dtype": dtype, "is_wrong": is_wrong}
+        found = worst_case(trees, region, label, **options)
+        if found.is_misclassified:
             high = min(high, radius, _length(found.point - sample, scale, norm))
         elif found.is_proved:
             low = radius
         else:
             high, is_exact = radius, False
+            is_tied |= found.is_suspect and is_wrong is None
 
     if norm == np.inf:
         # The number of entries tried doubles until some point is misclassified.
@@ -97,44 +120,56 @@ def smallest_radius(
         if is_exact and np.isfinite(high):
             region = Region(*_ends(sample, high * scale * _BEYOND), sample, high * scale * _BEYOND)
             time_left = deadline - time.monotonic()
-            return _nearest(trees, region, label, low, high, time_limit=time_left, dtype=dtype)
-    return Radius(high if is_exact else low, is_exact)
+            options = {"time_limit": time_left, "dtype": dtype, "is_wrong": is_wrong}
+            return _nearest(trees, region, label, low, high, **options)
+    return Radius(high if is_exact else low, is_exact, is_tied)
 
 
 def _ends(sample, reach):
     return sample - reach, sample + reach
 
 
-def _nearest(trees, region, label, low, high, *, time_limit, dtype):
+def _nearest(trees, region, label, low, high, *, time_limit, dtype, is_wrong):
     """The Euclidean distance to the nearest misclassified point, which lies between two radii."""
     deadline = time.monotonic() + time_limit
-    radius, least, is_exact = high, high, True
+    radius, least, is_exact, is_tied = high, high, True, False
     reached, is_possible = reach_of(trees, region)
     for bound, rival, value in rivals_of(trees, reached, label, is_possible):
         limit = limit_of(trees, label, rival)
-        if bound > limit:
-            continue
         gap = trees.base[label] - trees.base[rival]
-        found = solve(
-            reached,
-            value,
-            region,
-            time_limit=max(deadline - time.monotonic(), 1e-3),
-            is_possible=is_possible,
-            cutoff=limit - gap,
-            nearest=True,
-        )
-        if found.is_empty:
-            continue
-        lower = high * max(found.lower, 0.0) ** 0.5
-        least = min(least, max(lower, low))
-        if found.cell is not None:
-            point = points_in_cell(region, found.cell, dtype)[0]
+        excluded = []
+        while bound <= limit:
+            found = solve(
+                reached,
+                value,
+                region,
+                time_limit=max(deadline - time.monotonic(), 1e-3),
+                is_possible=is_possible,
+                cutoff=limit - gap,
+                nearest=True,
+                excluded=tuple(excluded),
+            )
+            if found.is_empty:
+                break
+            lower = high * max(found.lower, 0.0) ** 0.5
+            if found.cell is None:
+                least, is_exact = min(least, max(lower, low)), False
+                break
+            points = points_in_cell(region, found.cell, dtype)
+            case = case_of(trees, points[0], label)
+            if not case.is_misclassified and is_wrong is None:
+                least, is_exact, is_tied = min(least, max(lower, low)), False, True
+                break
+            if not case.is_misclassified and not any(map(is_wrong, points)):
+                excluded.append(found.leaves)
+                continue
             moves = region.radii > 0
-            step = (point - region.center)[moves] / region.radii[moves]
-            radius = min(radius, high * float(np.linalg.norm(step[~np.isnan(step)])))
-        is_exact &= found.cell is not None and lower > radius * (1 - 10 * _PRECISION)
-    return Radius(radius if is_exact else least, is_exact)
+            step = (points[0] - region.center)[moves] / region.radii[moves]
+            length = high * float(np.linalg.norm(step[~np.isnan(step)]))
+            radius, least = min(radius, length), min(least, max(lower, low))
+            is_exact &= lower > length * (1 - 10 * _PRECISION)
+            break
+    return Radius(radius if is_exact else least, is_exact, is_tied)
 
 
 def _entries(trees, sample, scale):

@@ -73,7 +73,7 @@ def worst_case(
     """
     search = _Search(trees, region, label, time_limit, dtype, decide, is_wrong)
     reached, is_possible = reach_of(trees, region)
-    worst = _at(trees, region.center, label)
+    worst = case_of(trees, region.center, label)
     if decide and worst.is_misclassified:
         return worst
     lowers, proofs = [], []
@@ -114,7 +114,7 @@ class _Search:
                 value,
                 region,
                 time_limit=left,
-                excluded=tuple(excluded),
+                excluded=None if self.is_wrong is None else tuple(excluded),
                 slack=slack,
                 **options,
             )
@@ -124,7 +124,7 @@ class _Search:
                 # What lies within the slack is open.
                 return lower, (found.is_empty and not slack) or lower > limit, cases
             first, *others = points_in_cell(region, found.cell, self.dtype)
-            case = replace(_at(trees, first, self.label), others=tuple(others))
+            case = replace(case_of(trees, first, self.label), others=tuple(others))
             is_inside = _is_inside(first, region)
             if is_inside:
                 cases.append(case)
@@ -191,7 +191,7 @@ def _lifted(trees, lower):
     return np.ceil(lower / trees.unit - 1e-3) * trees.unit
 
 
-def _at(trees, point, label):
+def case_of(trees, point, label):
     """The case of a single point."""
     scores = trees.base + trees.value[trees.leaves(point[None])[0]].sum(0)
     margins = scores[label] - scores

@@ -1,6 +1,7 @@
 """Small random tree models of every family, and the worst case by trying every cell."""
 
 import itertools
+import os
 import sys
 
 import numpy as np
@@ -177,6 +178,9 @@ FAMILIES = {
         3,
     ),
 }
+
+# Cases of each family. SK_ADV_SEEDS=10 makes more than 200 models in all.
+N_SEEDS = int(os.environ.get("SK_ADV_SEEDS", "2"))
 
 
 def pytest_generate_tests(metafunc):

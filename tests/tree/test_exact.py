@@ -8,8 +8,6 @@ from sk_adv.attacks._trees import regions, view_of_trees
 from sk_adv.metrics import robustness_radius, verify_robustness
 from sk_adv.tree._worst_case import worst_case
 
-# 23 families, of which each has ten cases: more than 200 models.
-SEEDS = range(10)
 # Scores before a calibrator are not those of the model itself.
 WITHOUT_SCORES = ("calibrated forest", "isotonic boosting")
 
@@ -21,7 +19,7 @@ def box(x, epsilon, bounds):
 
 
 def test_the_worst_case_over_a_box_is_that_of_every_cell(ensembles, family):
-    for seed in SEEDS:
+    for seed in range(ensembles.N_SEEDS):
         model, X, y, epsilon, bounds = ensembles.random_case(family, seed)
         X, y = X[:8], y[:8]
         verdict = verify_robustness(model, X, y, epsilon=epsilon, bounds=bounds)
@@ -57,7 +55,7 @@ def check_copies(model, X, y, verdict, epsilon, bounds, norm=np.inf):
 
 
 def test_the_worst_case_over_a_ball_is_that_of_every_cell_within_it(ensembles, family):
-    for seed in SEEDS[:4]:
+    for seed in range(20, 20 + ensembles.N_SEEDS // 2):
         model, X, y, epsilon, bounds = ensembles.random_case(family, seed)
         X, y = X[:6], y[:6]
         verdict = verify_robustness(model, X, y, epsilon=epsilon, bounds=bounds, norm=2)
@@ -74,7 +72,7 @@ def test_the_worst_case_over_a_ball_is_that_of_every_cell_within_it(ensembles, f
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_the_radius_is_the_distance_to_the_nearest_wrong_cell(ensembles, family, norm):
-    for seed in SEEDS[: 4 if norm == 2 else 6]:
+    for seed in range(10, 10 + ensembles.N_SEEDS // 2):
         model, X, y, scale, _ = ensembles.random_case(family, seed)
         X, y = X[:4], y[:4]
         radii = robustness_radius(model, X, y, scale=scale, norm=norm)
