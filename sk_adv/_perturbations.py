@@ -1,6 +1,6 @@
 """The set of allowed perturbations: radius, norm and bounds in one object."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from numbers import Real
 
 import numpy as np
@@ -30,7 +30,7 @@ class PerturbationSet:
         The norm that bounds η / ε.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X; each end is given like `epsilon`.
+        Valid range of X. Each end is given like `epsilon`; None is no limit.
 
     like : array-like, frame or torch.Tensor of shape (n_samples, ...), default=None
         The data, for the shape of one sample and the column names. Without it neither is checked.
@@ -347,9 +347,7 @@ def check_radius(epsilon, shape=None, columns=None, name="epsilon"):
     """
     values = by_position(epsilon, shape, columns, name, default=0.0)
     try:
-        if values is None:
-            raise TypeError
-        radius = np.asarray(to_numpy(values), dtype=np.float64)
+        radius = _as_floats(values)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be a number or an array of numbers; got {epsilon!r}."
@@ -384,18 +382,20 @@ def check_bounds(bounds, shape=None, columns=None):
         return None
     try:
         ends = list(bounds)
-        if isinstance(bounds, Mapping) or len(ends) != 2:
+        if isinstance(bounds, Mapping | Set | str | bytes) or len(ends) != 2:
             raise ValueError
         low, high = (
             by_position(end, shape, columns, f"bounds: {name}", default)
             for end, name, default in zip(ends, ("low", "high"), (-np.inf, np.inf), strict=True)
         )
-        low, high = (np.asarray(to_numpy(end), dtype=np.float64) for end in (low, high))
+        low = _as_floats(-np.inf if low is None else low)
+        high = _as_floats(np.inf if high is None else high)
     except ColumnError:
         raise
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"bounds must be None or a pair (low, high) of numbers or arrays; got {bounds!r}."
+            "bounds must be None or a pair (low, high), each end a number, an array of numbers, or "
+            f"None for no limit; got {bounds!r}."
         ) from error
     for name, bound in (("low", low), ("high", high)):
         check_shape(bound, shape, f"bounds: {name}")
@@ -412,6 +412,18 @@ def check_bounds(bounds, shape=None, columns=None):
     if not low.ndim and not high.ndim:
         return float(low), float(high)
     return tuple(to_tensor(end.copy()) for end in np.broadcast_arrays(low, high))
+
+
+def _as_floats(values):
+    """An array of numbers in float64; `TypeError` or `ValueError` if the values are others."""
+    array = np.asarray(to_numpy(values))
+    # float(None) would be refused, but NumPy makes NaN of it.
+    if array.dtype.kind not in "fiubO" or (array == None).any():  # noqa: E711
+        raise TypeError
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError from error
 
 
 def check_shape(values, shape, name):

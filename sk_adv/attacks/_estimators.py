@@ -72,7 +72,8 @@ def perturb(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+        Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
+        None is no limit.
 
     target : label, default=None
         Class to move the samples towards, instead of away from y.

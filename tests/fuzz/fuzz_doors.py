@@ -185,11 +185,8 @@ def several_models(draw):
 @door("metrics.transfer_error_matrix", 1)
 def _(draw):
     models, names = several_models(draw)
-    X, y, n = data_for(draw, names, False)
+    X, y, _ = data_for(draw, names, False)
     kwargs, draws = attacking(draw, X, names)
-    kwargs.pop("target", None)
-    if draw.chance(0.2):
-        kwargs["sample_weight"] = weights(draw, n)
     # Errors are NaN where there is none to transfer.
     return Call(metrics.transfer_error_matrix, models, X, y, draws=draws, allows="nan", **kwargs)
 

@@ -29,6 +29,7 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
+from skorch import NeuralNet
 from torch import nn
 
 from sk_adv.attacks._table import ATTACKS
@@ -229,6 +230,10 @@ def fingerprint(value, seen=()):
         grown = tuple(weight.requires_grad for weight in value.parameters())
         hooks = sum(len(part._forward_pre_hooks) for part in value.modules())
         return (flags, grown, hooks, *[inner(tensor) for tensor in value.state_dict().values()])
+    if isinstance(value, NeuralNet):
+        # skorch puts the module in training or evaluation mode at each step.
+        weights = value.module_.state_dict() if value.initialized_ else {}
+        return (type(value).__name__, *map(inner, weights.values()))
     if isinstance(value, BaseEstimator):
         return (type(value).__name__, *[(k, inner(v)) for k, v in sorted(vars(value).items())])
     if isinstance(value, (str, bytes, int, float, complex, type(None), np.generic)):
@@ -240,7 +245,7 @@ def _short(value):
     kind = type(value).__name__
     if isinstance(value, BaseEstimator):
         return f"{value!r}".replace("\n", "").replace(" ", "")[:160]
-    if hasattr(value, "dtype") and hasattr(value, "shape") and np.shape(value) != ():
+    if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype") and np.shape(value) != ():
         return (
             f"<{kind} {value.dtype} {tuple(value.shape)}: {str(value).replace(chr(10), ' ')[:60]}>"
         )
