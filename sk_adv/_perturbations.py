@@ -304,7 +304,15 @@ def steepest_step_within(gradient, epsilon, norm, room):
 def sample_shape(X):
     """The shape of one sample of X."""
     shape = getattr(X, "shape", None)
-    return tuple((np.asarray(X).shape if shape is None else shape)[1:])
+    if shape is None:
+        try:
+            shape = np.shape(to_numpy(X))
+        except ValueError as error:
+            raise ValueError(
+                "X must have shape (n_samples, n_features), but its rows differ in length: make "
+                "them equally long."
+            ) from error
+    return tuple(shape)[1:]
 
 
 def column_names(X):
@@ -433,7 +441,7 @@ def check_shape(values, shape, name):
     can_broadcast = len(shape) > 1 and values.ndim == len(shape)
     if can_broadcast and all(n in (1, m) for n, m in zip(values.shape, shape, strict=True)):
         return
-    hint = f", or a shape that broadcasts to it, such as {(shape[0], *[1] * (len(shape) - 1))}"
+    hint = f", or a shape that broadcasts to it, such as {(*shape[:1], *[1] * len(shape[1:]))}"
     raise ValueError(
         f"{name} must be a single number or have one entry per feature, "
         f"shape {tuple(shape)}{hint if len(shape) > 1 else ''}; got shape {tuple(values.shape)}."

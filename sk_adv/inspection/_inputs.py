@@ -28,6 +28,18 @@ def named_estimators(estimators):
     return [str(name) for name in names], list(fitted)
 
 
+def check_names(names, n, *, per):
+    """Return the names as n texts; raise `ValueError` if they are no sequence of n."""
+    is_sequence = np.iterable(names) and not isinstance(names, str | bytes)
+    found = [str(name) for name in names] if is_sequence else None
+    if found is None or len(found) != n:
+        raise ValueError(
+            f"names must hold one name per {per}, {n}; got "
+            f"{repr(names) if found is None else len(found)}."
+        )
+    return found
+
+
 def legend_name(attack):
     """The name of an attack as a legend shows it."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))

@@ -145,6 +145,13 @@ class MaxoutNet(nn.Module):
             check_scalar(max_norm, "max_norm", Real, min_val=0, include_boundaries="neither")
         check_scalar(n_features, "n_features", Integral, min_val=1)
         check_scalar(n_classes, "n_classes", Integral, min_val=1)
+        check_scalar(input_dropout, "input_dropout", Real, min_val=0, max_val=1)
+        check_scalar(hidden_dropout, "hidden_dropout", Real, min_val=0, max_val=1)
+        if not isinstance(hidden_layer_sizes, Sequence) or isinstance(hidden_layer_sizes, str):
+            raise TypeError(
+                "hidden_layer_sizes must be a sequence of integers, such as (240, 240); "
+                f"got {hidden_layer_sizes!r}."
+            )
         self.max_norm = max_norm
         self.output_activation = output_activation
         sizes = (n_features, *hidden_layer_sizes)

@@ -13,13 +13,18 @@ from skorch.dataset import unpack_data
 from skorch.helper import SliceDataset
 from skorch.utils import to_device
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._arrays import to_tensor
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
+from sk_adv.neural_network._data_checks import (
+    check_finite_samples,
+    collates_itself,
+    no_single_array,
+)
 from sk_adv.neural_network._listeners import is_overridden
 
 # The methods that skorch calls on a callback; any object with them is one.
@@ -41,6 +46,23 @@ def check_callbacks(callbacks):
                 "callbacks must hold instances of skorch.callbacks.Callback; "
                 f"got {callback!r} of type {type(callback).__name__}."
             )
+
+
+# What else than a class or an instance is no part of a net, with an example of each.
+_EXAMPLES = {
+    "module": "torch.nn.Linear(4, 3)",
+    "criterion": "torch.nn.CrossEntropyLoss",
+    "optimizer": "torch.optim.Adam",
+}
+
+
+def check_parts(net):
+    """Raise `TypeError` unless module, criterion and optimizer can be made."""
+    for name, example in _EXAMPLES.items():
+        part = getattr(net, name, None)
+        if not (callable(part) or is_overridden(net, f"initialize_{name}")):
+            raise TypeError(f"{name} must be a class or an instance, such as {example}; got {part!r}.")
+    check_criterion(net)
 
 
 def check_criterion(net):
@@ -83,7 +105,8 @@ def raise_if_out_of_range(labels, logits, error):
 def check_samples(net, module, X, y, *, is_complete):
     """Check that a net can be trained on the data, by the labels and one sample.
 
-    Notes in the net's `integers_as_` what the module wants integers to be.
+    Notes in the net's `integers_as_` what the module wants integers to be, and in
+    `changes_input_` whether the module computes in place in its input.
 
     Parameters
     ----------
@@ -100,12 +123,13 @@ def check_samples(net, module, X, y, *, is_complete):
     tuple of int or None
         The shape of a sample, or None if X is neither an array nor a `Dataset` of tensors.
     """
-    net.integers_as_ = None
+    net.integers_as_, net.changes_input_ = None, True
     if isinstance(X, WeightedData):
-        # The estimator has validated it.
+        # The estimator has validated it, and its own module changes nothing.
+        net.changes_input_ = False
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
-    if isinstance(X, IterableDataset) or _collates_itself(net):
+    if isinstance(X, IterableDataset) or collates_itself(net):
         return None
     sample, label = _first_sample(net, X, dtype)
     if sample is None:
@@ -126,23 +150,11 @@ def check_samples(net, module, X, y, *, is_complete):
     if is_complete:
         sample = to_device(sample, net.device)
         logits, net.integers_as_ = _logits_of_any_integers(net, module, sample, n_labels, dtype)
+        net.changes_input_ = _changes_input(module, sample, net.integers_as_)
+        check_finite_samples(net, module, X)
         if isinstance(getattr(net, "criterion_", None), nn.CrossEntropyLoss):
             _warn_of_probabilities(net, logits)
     return shape
-
-
-def no_single_array(X):
-    """The message for data X of which no copies can be made."""
-    return (
-        "Adversarial training needs a single array or tensor X, or a Dataset of pairs "
-        f"(array or tensor, label); got {type(X).__name__}. For a data frame pass "
-        "X.to_numpy(dtype='float32'). alpha=1 accepts other data, but makes no copies."
-    )
-
-
-def _collates_itself(net):
-    """Whether batches are made of the samples in a way that only the user knows."""
-    return net.iterator_train is not DataLoader or hasattr(net, "iterator_train__collate_fn")
 
 
 def _first_sample(net, X, dtype):
@@ -191,6 +203,16 @@ def _logits_of_any_integers(net, module, sample, n_labels, dtype):
     raise errors[0]
 
 
+def _changes_input(module, sample, wanted):
+    """Whether a module changes its input, as one does that begins with `ReLU(inplace=True)`."""
+    sample = sample.detach().clone().nan_to_num().to(wanted or sample.dtype)
+    # torch counts the changes of a tensor.
+    before = sample._version
+    with torch.no_grad(), evaluating(module):
+        module(sample)
+    return sample._version > before
+
+
 def _check_pass(module, sample, n_labels, dtype):
     """The module's logits for one sample, checked."""
     with torch.no_grad(), evaluating(module), explaining_dtypes(sample, dtype):
@@ -208,6 +230,34 @@ def _warn_of_probabilities(net, logits):
             UserWarning,
             stacklevel=2,
         )
+
+
+def raise_if_no_loss(net, labels, logits, error):
+    """Raise `ValueError` from a torch error if the criterion can't take class indices."""
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(labels, torch.Tensor):
+        return
+    if isinstance(getattr(net, "criterion_", None), nn.CrossEntropyLoss):
+        return
+    raise ValueError(
+        f"criterion={type(net.criterion_).__name__} can't compare logits of shape "
+        f"{tuple(logits.shape)} with labels of shape {tuple(labels.shape)}: use a loss of logits "
+        f"and class indices, such as torch.nn.CrossEntropyLoss. ({error})"
+    ) from error
+
+
+@contextmanager
+def explaining_shapes(X):
+    """Turn a module's error about its input into one that names the shape of the batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not isinstance(X, torch.Tensor):
+            raise
+        raise ValueError(
+            f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
+        ) from error
 
 
 @contextmanager

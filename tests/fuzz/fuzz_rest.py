@@ -100,6 +100,12 @@ def _(draw):
     return Call(led, given, X, draw.of(0.1, 0, torch.ones(3)), draw.of(np.inf, 2))
 
 
+def first(values, n):
+    """The first n rows, if the values have rows."""
+    has_rows = isinstance(values, list) or getattr(values, "ndim", 0) > 0
+    return values[:n] if has_rows and not hasattr(values, "columns") else values
+
+
 # Displays. They are drawn too; the axes are closed by the loop.
 
 
@@ -130,9 +136,7 @@ def _(draw):
 def _(draw):
     model, names, _ = classifier(draw)
     X, y, _ = data_for(draw, names, False)
-    X, y = (
-        part[:3] if isinstance(part, (np.ndarray, torch.Tensor, list)) else part for part in (X, y)
-    )
+    X, y = first(X, 3), first(y, 3)
     kwargs, draws = attacking(draw, X, names)
     odd = [(2, 2), None, (3,), "a", (3, 1, 1), (0, 3), (-1, 3), (1.5, 2), 3]
     kwargs["image_shape"] = draw.usual_or_odd([(1, 3), (3, 1), None], odd)
@@ -179,8 +183,7 @@ def _(draw):
 def _(draw):
     model, names, _ = classifier(draw)
     X, y, _ = data_for(draw, names, False)
-    X = X[:1] if isinstance(X, (np.ndarray, torch.Tensor, list)) else X
-    y = y[:1] if isinstance(y, (np.ndarray, list)) else y
+    X, y = first(X, 1), first(y, 1)
     kwargs = {"epsilons": draw.usual_or_odd([[-1, 0, 1]], [[1, 0], [0], "a", [0, np.nan], 3, []])}
     odd = [[1, 2], "zz", None, [np.nan, 1, 2], 3, [0, 0, 0], ["a", 1, 2]]
     kwargs["direction"] = draw.usual_or_odd(["gradient", [1, 0, -1]], odd)

@@ -35,6 +35,10 @@ from torch import nn
 from sk_adv.attacks._table import ATTACKS
 
 DOCUMENTED = (ValueError, TypeError, FloatingPointError, MemoryError, ImportError, OSError)
+VALIDATORS = tuple(
+    f"sklearn/utils/{name}.py"
+    for name in ("validation", "_param_validation", "multiclass", "class_weight", "_array_api")
+)
 SPEAKERS = ("/sk_adv/", "/sklearn/", "/skorch/", "/imblearn/")
 
 
@@ -113,7 +117,8 @@ def rawness(error):
     if len(str(error).split()) < 3:
         return f"no sentence, at {place}"
     ours = [at for at, frame in enumerate(frames) if "/sk_adv/" in frame.filename]
-    if ours and any("/sklearn/utils/" in frame.filename for frame in frames[ours[-1] + 1 :][:1]):
+    below = frames[ours[-1] + 1 :] if ours else []
+    if any(frame.filename.endswith(VALIDATORS) for frame in below):
         return ""
     if not any(part in frames[-1].filename for part in SPEAKERS):
         return f"it comes from {place}"
