@@ -42,8 +42,29 @@ def is_dispatched(X):
     return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
 
 
+def readable(estimator, X):
+    """X as any estimator reads it, whose own code may turn tensors into arrays.
+
+    A tensor leaves its graph, and bfloat16, which NumPy lacks, becomes float32. skorch's nets, whose
+    modules may need bfloat16, take tensors as they are.
+    """
+    if not isinstance(X, torch.Tensor) or hasattr(estimator, "module_"):
+        return X
+    X = X.detach()
+    return X.float() if X.dtype == torch.bfloat16 else X
+
+
+def check_no_times(X):
+    """Raise `TypeError` if X holds times: scikit-learn takes them in `fit`, and then fails."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise TypeError(
+            f"X must hold numbers; got times of dtype {X.dtype}: pass X.astype('float64')."
+        )
+
+
 def for_sklearn(X):
     """Convert a tensor to an array for scikit-learn, unless array API dispatch is on."""
+    check_no_times(X)
     return X if is_dispatched(X) else to_numpy(X)
 
 

@@ -173,6 +173,10 @@ def checked_logits(module, X, *, n_classes):
             f"module must return logits of shape (n_samples, n_classes) with at least "
             f"{max(n_classes, 2)} classes for this y; got shape {tuple(logits.shape)}."
         )
+    if len(logits) != len(X):
+        raise ValueError(
+            f"module must return one row of logits per sample; got {len(logits)} for {len(X)}."
+        )
     return logits
 
 

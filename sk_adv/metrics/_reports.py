@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
 
+from sk_adv._arrays import readable
 from sk_adv._perturbations import as_perturbation_set, check_radius
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import (
@@ -275,7 +276,7 @@ def transfer_error_matrix(
         if is_known or surrogate is not None:
             stand_in = None if is_known else surrogate
             copies = perturb(source, X, y, surrogate=stand_in, **options)
-            row[:] = [1 - accuracy_score(y, target.predict(copies)) for target in estimators]
+            row[:] = [1 - accuracy_score(y, target.predict(readable(target, copies))) for target in estimators]
     return errors
 
 
@@ -295,7 +296,7 @@ def check_radii(epsilons):
 
 def error_and_confidence(estimator, X, y, sample_weight=None):
     """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
-    error = 1 - accuracy_score(y, estimator.predict(X), sample_weight=sample_weight)
+    error = 1 - accuracy_score(y, estimator.predict(readable(estimator, X)), sample_weight=sample_weight)
     if not hasattr(estimator, "predict_proba"):
         return error, np.nan
     return error, confidence_on_errors(estimator, X, y, sample_weight)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from skorch.helper import SliceDataset
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sk_adv._arrays import row_blocks, to_tensor
@@ -33,7 +34,7 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     """
     if y is not None and np.ndim(y) == 0 and isinstance(y, (int, float, str, np.generic, np.ndarray)):
         raise ValueError(f"y must hold one label per sample; got {y!r}.")
-    if isinstance(X, Dataset) or collates_itself(net, prefix):
+    if isinstance(X, Dataset | SliceDataset) or collates_itself(net, prefix):
         return
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not np.ndim(X):

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -62,6 +62,15 @@ def check_parts(net):
         part = getattr(net, name, None)
         if not (callable(part) or is_overridden(net, f"initialize_{name}")):
             raise TypeError(f"{name} must be a class or an instance, such as {example}; got {part!r}.")
+    if inspect.isclass(getattr(net, "module", None)) and not is_overridden(net, "initialize_module"):
+        params = net.get_params_for("module")
+        try:
+            inspect.signature(net.module).bind(**params)
+        except TypeError as error:
+            raise TypeError(
+                f"module={net.module.__name__} can't be made of the arguments {sorted(params)}: "
+                f"{error}. Pass them as module__<name>, or pass an instance."
+            ) from error
     check_criterion(net)
 
 
@@ -87,6 +96,8 @@ def check_counts(net):
         if getattr(net, name, -1) not in (-1, None):
             check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
+    if not isinstance(net.lr, torch.Tensor):
+        check_scalar(net.lr, "lr", Real, min_val=0)
 
 
 def raise_if_out_of_range(labels, logits, error):
@@ -136,8 +147,13 @@ def check_samples(net, module, X, y, *, is_complete):
         if net.alpha < 1:
             raise TypeError(no_single_array(X))
         return None
+    if net.alpha < 1 and sample.is_complex():
+        raise TypeError(
+            f"X must hold real numbers, since copies are made of them; got {sample.dtype}. Pass "
+            "real and imaginary parts as features, or alpha=1."
+        )
     if net.alpha < 1 and not sample.is_floating_point():
-        sample = sample.to(dtype)
+        sample = sample.to(net.data_dtype)
     shape = tuple(sample.shape[1:])
     if net.alpha == 1 and is_overridden(net, "get_loss"):
         # Any labels and outputs may do.
@@ -189,7 +205,7 @@ def _first_sample(net, X, dtype):
 def _logits_of_any_integers(net, module, sample, n_labels, dtype):
     """Logits of a sample, and the type that its integers must have for the module to take them."""
     types = [None]
-    if not sample.is_floating_point():
+    if not sample.is_floating_point() and not sample.is_complex():
         # As they are, as numbers, or as the only indices that every layer takes.
         types += [net.data_dtype, torch.int64]
     errors = []

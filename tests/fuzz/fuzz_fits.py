@@ -100,8 +100,8 @@ def _paths(function):
             params["n_epsilons"] = draw.usual_or_odd([2, 3], [0, -1, "a", 1.5, None, 1])
             params |= {"epsilons": radii(draw)} if draw.chance(0.3) else {}
         params = {k: v for k, v in params.items() if k in known}
-        # A class of zero weight has an infinite largest radius.
-        return Call(function, X, y, **params)
+        # Without an adversarial loss, alpha=1, no radius is the largest.
+        return Call(function, X, y, allows="inf", **params)
 
     return draw_call
 

@@ -75,7 +75,8 @@ class Call:
         if self.changes_self:
             # skorch trains the module that it is given.
             parameters = named[0].get_params(deep=False).items()
-            named[0] = {name: value for name, value in parameters if name != "module"}
+            kept = [pair for pair in parameters if pair[0] not in ("module", "random_state")]
+            named[0] = dict(kept)
         return {name: fingerprint(value) for name, value in named.items()}
 
 
@@ -228,6 +229,8 @@ def fingerprint(value, seen=()):
     if isinstance(value, (dict, list, tuple)):
         items = value.items() if isinstance(value, dict) else value
         return (type(value).__name__, *[inner(item) for item in items])
+    if value is np.random.mtrand._rand:
+        return "global generator"
     if isinstance(value, np.random.RandomState):
         return inner(value.get_state())
     if isinstance(value, nn.Module):
