@@ -48,6 +48,8 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
             )
         return
     has_length = hasattr(X, "__len__") and not isinstance(X, (str, bytes, set, frozenset))
+    if has_length and prefix == "iterator_train" and net.alpha < 1:
+        raise TypeError(no_single_array(X))
     # skorch takes lists, dicts and frames for several inputs, which a net of one array lacks.
     is_other = prefix == "iterator_valid" and getattr(net, "sample_shape_", None) is not None
     if not has_length or hasattr(X, "tocsr") or is_other:

@@ -71,6 +71,10 @@ def check_parts(net):
                 f"module={net.module.__name__} can't be made of the arguments {sorted(params)}: "
                 f"{error}. Pass them as module__<name>, or pass an instance."
             ) from error
+    if not isinstance(net.lr, torch.Tensor):
+        # The optimizers compute with it in the precision of the weights.
+        largest = torch.finfo(torch.float32).max
+        check_scalar(net.lr, "lr", Real, min_val=0, max_val=largest)
     check_criterion(net)
 
 
@@ -96,8 +100,6 @@ def check_counts(net):
         if getattr(net, name, -1) not in (-1, None):
             check_scalar(getattr(net, name), name, Integral, min_val=1)
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
-    if not isinstance(net.lr, torch.Tensor):
-        check_scalar(net.lr, "lr", Real, min_val=0)
 
 
 def raise_if_out_of_range(labels, logits, error):

@@ -32,6 +32,53 @@ DOORS, SHARES = {}, {}
 NOT_FUZZED = {
     "datasets.fetch_mnist": "it downloads; tests/test_datasets.py has files cut short and others",
 }
+_INNER = {
+    "called by the door of the class itself": {
+        "neural_network.Maxout": ("constrain_weights", "forward", "extra_repr"),
+        "neural_network.MaxoutNet": ("constrain_weights", "forward", "probabilities"),
+        "neural_network.Checkpoint": ("on_epoch_end", "on_train_begin", "restore"),
+        "differentiable.Chain": ("forward",),
+        "differentiable.Enclosure": ("affine", "around", "limits"),
+    },
+    "called by the door of differentiable.enclose": {
+        "differentiable.Enclosure": (
+            *("between", "in_shape", "is_led_by", "of", "rivals", "values"),
+        ),
+    },
+    "a hook of skorch, called by fit or predict": {
+        "neural_network.AdversarialNet": (
+            *("as_one_module", "as_samples", "counted", "evaluation_step", "fit_loop", "notify"),
+            *("forward_iter", "get_iterator", "get_loss", "get_params_for", "initialize"),
+            *("get_params_for_optimizer", "get_split_datasets", "initialize_module"),
+            *("on_epoch_begin", "prepare", "refresh", "run_single_epoch", "set_params"),
+            *("train_step", "train_step_single", "training_steps", "validation_step"),
+        ),
+    },
+    "drawn by from_estimator, from_estimators or from_predictions": {
+        "inspection.AdversarialExamplesDisplay": ("plot",),
+        "inspection.EpsilonSweepDisplay": ("plot",),
+        "inspection.RobustnessCurveDisplay": ("plot",),
+        "inspection.TransferMatrixDisplay": ("plot",),
+    },
+    "routing of metadata, by scikit-learn": {
+        "linear_model.AdversarialLogisticRegression": ("set_fit_request", "set_score_request"),
+        "linear_model.AdversarialLogisticRegressionCV": ("set_fit_request", "set_score_request"),
+        "neural_network.AdversarialMaxoutClassifier": (
+            *("set_fit_request", "set_partial_fit_request", "set_score_request"),
+        ),
+        "neural_network.AdversarialNet": ("set_score_request",),
+        "preprocessing.FGSMSampler": ("set_fit_request",),
+        "preprocessing.FGSMTransformer": (
+            *("set_fit_request", "set_transform_request", "get_metadata_routing"),
+        ),
+    },
+}
+NOT_FUZZED |= {
+    f"{owner}.{method}": reason
+    for reason, owners in _INNER.items()
+    for owner, methods in owners.items()
+    for method in methods
+}
 
 
 def door(name, share=1.0):
