@@ -90,10 +90,10 @@ class PerturbationSet:
 
     def to(self, device=None, dtype=None):
         """The set on another device or in another floating-point dtype."""
-        bounds = self.bounds and tuple(
-            bound.to(device, dtype) if isinstance(bound, torch.Tensor) else bound
-            for bound in self.bounds
-        )
+        bounds = self.bounds
+        if bounds is not None:
+            bounds = tuple(_in_dtype(bound, device, dtype) for bound in bounds)
+            _check_room(*bounds)
         return self._with(self.epsilon.to(device, dtype), bounds)
 
     def scaled(self, factor):
@@ -416,6 +416,7 @@ def check_bounds(bounds, shape=None, columns=None):
         )
     if (low > high).any():
         raise ValueError(f"bounds must be (low, high) with low <= high; got {bounds!r}.")
+    _check_room(low, high)
     # torch.clamp is eight times as fast with numbers as with tensors.
     if not low.ndim and not high.ndim:
         return float(low), float(high)
@@ -432,6 +433,25 @@ def _as_floats(values):
         return np.asarray(array, dtype=np.float64)
     except OverflowError as error:
         raise ValueError from error
+
+
+def _in_dtype(bound, device, dtype):
+    """A bound on another device and in another dtype; one beyond the dtype's range is infinite."""
+    if isinstance(bound, torch.Tensor):
+        return bound.to(device, dtype)
+    if dtype is None or abs(bound) <= torch.finfo(dtype).max:
+        return bound
+    return float(np.copysign(np.inf, bound))
+
+
+def _check_room(low, high):
+    """Raise `ValueError` if there is no finite number from low to high."""
+    ends = (low, np.inf), (high, -np.inf)
+    if any(bool((torch.as_tensor(end) == limit).any()) for end, limit in ends):
+        raise ValueError(
+            f"bounds must hold a finite number of the dtype of X; got the range {low} to {high}: "
+            "pass X in float64, or other bounds."
+        )
 
 
 def check_shape(values, shape, name):

@@ -256,6 +256,8 @@ def load_weights(
         raise IsADirectoryError(
             f"path must name a file that save_weights wrote; {path} is a folder."
         )
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {path}: save_weights writes one.")
     before = copy.deepcopy(module.state_dict())
     try:
         safetensors.load_model(module, os.fspath(path))

@@ -51,6 +51,11 @@ def perturb_batches(
     """
     if batch_size is not None:
         check_count(batch_size, "batch_size")
+    if not callable(loss):
+        raise TypeError(
+            "loss must be a function of logits and class indices, such as "
+            f"sk_adv.attacks.log_odds_against; got {loss!r}."
+        )
     check_dense(X, "An attack")
     if not isinstance(module, nn.Module):
         raise TypeError(

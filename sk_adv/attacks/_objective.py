@@ -103,6 +103,11 @@ class Objective:
     def value(self, logits: Tensor) -> Tensor:
         """The objective of each sample, given its logits."""
         values = self.loss(logits, self.labels)
+        if not isinstance(values, Tensor):
+            raise TypeError(
+                "loss must return a tensor, the loss of each sample or of the batch; got a "
+                f"{type(values).__name__}. Compute it of the logits by torch functions."
+            )
         return -values if self.targeted else values
 
     def value_of_each(self, logits: Tensor) -> Tensor:
@@ -159,6 +164,11 @@ def checked_logits(module, X, *, n_classes):
         raise TypeError(
             "module must return a tensor of logits, or a tuple that begins with one; got a "
             f"{type(logits).__name__}. Put it into a module that returns the tensor."
+        )
+    if not logits.is_floating_point():
+        raise TypeError(
+            f"module must return logits in a floating-point dtype; got {logits.dtype}. Return the "
+            "scores of the classes, not the predicted class."
         )
     if logits.isnan().any():
         if X.isnan().any():

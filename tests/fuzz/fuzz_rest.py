@@ -70,9 +70,9 @@ for _name in ("decision_values", "log_probabilities", "preferences"):
 
 @door("differentiable.Chain", 0.3)
 def _(draw):
+    # No odd parts: the constructor is that of torch.nn.Sequential.
     parts = [differentiable.as_module(fitted("scaled"))[0], nn.Linear(3, 2)]
-    odd = [[3], [None], ["a"], [nn.Linear]]
-    parts = draw.usual_or_odd([parts, parts[1:]], odd)
+    parts = draw.of(parts, parts[1:])
     return Call(lambda *parts: differentiable.Chain(*parts)(torch.tensor(NORMAL)), *parts)
 
 
@@ -127,7 +127,7 @@ def _(draw):
     kwargs |= {"name": draw.usual_or_odd([None, "a"], [3, ["a", "b"], []])}
     kwargs |= {"n_attacks": draw.usual_or_odd([1], [0, 2, "a", None])}
     kwargs |= {"sample_weight": weights(draw, 24), "scale": scale(draw, None)}
-    kwargs |= {"curve_kwargs": draw.usual_or_odd([None, {"color": "k"}], [[], [{}], 3, {"zz": 1}])}
+    kwargs |= {"curve_kwargs": draw.usual_or_odd([None, {"color": "k"}], [[], [{}], 3])}
     display = inspection.RobustnessCurveDisplay
     return Call(display.from_predictions, labels(draw, 24, (0, 1, 2)), given, **kwargs)
 

@@ -35,6 +35,7 @@ from torch import nn
 from sk_adv.attacks._table import ATTACKS
 
 DOCUMENTED = (ValueError, TypeError, FloatingPointError, MemoryError, ImportError, OSError)
+HIDDEN = ("has no attribute", "none of the following attributes")
 VALIDATORS = tuple(
     f"sklearn/utils/{name}.py"
     for name in ("validation", "_param_validation", "multiclass", "class_weight", "_array_api")
@@ -112,7 +113,7 @@ def rawness(error):
     """Why an error is raw, or an empty string."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}"
-    hidden = type(error) is AttributeError and "has no attribute" in str(error)
+    hidden = type(error) is AttributeError and any(words in str(error) for words in HIDDEN)
     if not (isinstance(error, DOCUMENTED) or hidden):
         return f"its type, from {place}"
     if len(str(error).split()) < 3:
