@@ -13,7 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 from torch import nn
 
-from sk_adv._arrays import check_no_times, in_container_of, readable, to_numpy
+from sk_adv._arrays import check_samples_kind, in_container_of, readable, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack
@@ -282,7 +282,7 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
     """
     if not (accept_sparse and sparse.issparse(X)):
         check_dense(X, "An attack")
-    check_no_times(X)
+    check_samples_kind(X)
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(

@@ -292,7 +292,10 @@ def resolve_attacks(attacks, attack_params=None):
         raise ValueError(
             f"attacks must have different names; got {names}. Pass a mapping from names to attacks."
         )
-    for given in (attack_params, *[v.get("attack_params") for _, v in named if isinstance(v, Mapping)]):
+    for given in (
+        attack_params,
+        *[v.get("attack_params") for _, v in named if isinstance(v, Mapping)],
+    ):
         _check_params(given)
     resolved = {}
     for name, value in named:

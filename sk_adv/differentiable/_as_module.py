@@ -229,7 +229,8 @@ def _(net: NeuralNetClassifier, sample):
         values = to_tensor(check_array(sample, ensure_all_finite=False, allow_nd=True))
     try:
         with torch.no_grad():
-            logits = module(values.to(device, dtype))
+            # A copy, as the module's first operation may be in place.
+            logits = module(values.to(device, dtype, copy=True))
     except RuntimeError as error:
         shape = tuple(values.shape)
         raise ValueError(f"module can't take X in batches of shape {shape}: {error}") from error

@@ -133,7 +133,7 @@ def _(module, region):
     if len(region.shape or ()) != n_axes or region.shape[0] != module.in_channels:
         raise NoBoundsError(
             f"There are bounds for {module} on samples with {module.in_channels} channels and "
-            f"{n_axes} axes only; its input has the shape {region.shape or region.offset.shape[1:]}."
+            f"{n_axes} axes only; its input has the shape {region.shape or region.error.shape[1:]}."
         )
     # Intervals: the matrix of a convolution would be far larger than its kernel.
     if module.padding_mode != "zeros":

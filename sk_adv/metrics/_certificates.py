@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from sk_adv._arrays import (
-    check_no_times,
+    check_samples_kind,
     dense_blocks,
     readable,
     row_blocks,
@@ -223,7 +223,7 @@ def robustness_radius(
     True
     """
     check_is_fitted(estimator)
-    check_no_times(X)
+    check_samples_kind(X)
     predicted = estimator.predict(readable(estimator, X)) if y is None else y
     classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
     check_certifiable(estimator, "robustness_radius")

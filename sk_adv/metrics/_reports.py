@@ -276,7 +276,10 @@ def transfer_error_matrix(
         if is_known or surrogate is not None:
             stand_in = None if is_known else surrogate
             copies = perturb(source, X, y, surrogate=stand_in, **options)
-            row[:] = [1 - accuracy_score(y, target.predict(readable(target, copies))) for target in estimators]
+            row[:] = [
+                1 - accuracy_score(y, target.predict(readable(target, copies)))
+                for target in estimators
+            ]
     return errors
 
 
@@ -296,7 +299,9 @@ def check_radii(epsilons):
 
 def error_and_confidence(estimator, X, y, sample_weight=None):
     """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
-    error = 1 - accuracy_score(y, estimator.predict(readable(estimator, X)), sample_weight=sample_weight)
+    error = 1 - accuracy_score(
+        y, estimator.predict(readable(estimator, X)), sample_weight=sample_weight
+    )
     if not hasattr(estimator, "predict_proba"):
         return error, np.nan
     return error, confidence_on_errors(estimator, X, y, sample_weight)

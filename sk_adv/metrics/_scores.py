@@ -137,7 +137,9 @@ def adversarial_accuracy_score(
         random_state=random_state,
         device=device,
     )
-    return float(accuracy_score(labels, attacked.predict(readable(attacked, copies)), sample_weight=weight))
+    return float(
+        accuracy_score(labels, attacked.predict(readable(attacked, copies)), sample_weight=weight)
+    )
 
 
 def can_be_sparse(attack, surrogate):

@@ -32,7 +32,11 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     prefix : {"iterator_train", "iterator_valid"}
         The iterator that is to read it.
     """
-    if y is not None and np.ndim(y) == 0 and isinstance(y, (int, float, str, np.generic, np.ndarray)):
+    if (
+        y is not None
+        and np.ndim(y) == 0
+        and isinstance(y, (int, float, str, np.generic, np.ndarray))
+    ):
         raise ValueError(f"y must hold one label per sample; got {y!r}.")
     if isinstance(X, Dataset | SliceDataset) or collates_itself(net, prefix):
         return
@@ -105,7 +109,9 @@ def check_batches(batches):
     for number, batch in enumerate(batches):
         X = batch[0] if isinstance(batch, (tuple, list)) else batch
         if isinstance(X, torch.Tensor) and X.is_floating_point() and not X.isfinite().all():
-            raise ValueError(not_finite("NaN" if X.isnan().any() else "infinity", f"batch {number}"))
+            raise ValueError(
+                not_finite("NaN" if X.isnan().any() else "infinity", f"batch {number}")
+            )
 
 
 def _first_not_finite(X):

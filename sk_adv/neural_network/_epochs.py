@@ -26,6 +26,7 @@ from sk_adv.neural_network._net_checks import (
     check_counts,
     check_parts,
     check_samples,
+    check_trainable,
 )
 from sk_adv.neural_network._parts import (
     device_of,
@@ -59,6 +60,7 @@ class QuietNet(NeuralNetClassifier):
     # Whether the module computes in place in its input.
     changes_input_ = True
 
+    @torch.inference_mode(False)
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.
 
@@ -79,6 +81,7 @@ class QuietNet(NeuralNetClassifier):
         check_callbacks(self.callbacks)
         check_parts(self)
         super().initialize()
+        check_trainable(modules_of(self))
         self.is_fresh_ = False
         self.prepare()
         self.is_fresh_ = True
@@ -176,6 +179,7 @@ class QuietNet(NeuralNetClassifier):
             fit_params["sample_weight"] = sample_weight
         return super().fit(X, y, **fit_params)
 
+    @torch.inference_mode(False)
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for `max_epochs` more epochs, or for the remaining ones of a resumed training.
 
@@ -355,7 +359,10 @@ class QuietNet(NeuralNetClassifier):
             If X is of another kind than the training data.
         """
         check_kind(self, X, prefix="iterator_valid")
-        yield from super().forward_iter(X, *args, **kwargs)
+        for output in super().forward_iter(X, *args, **kwargs):
+            # skorch turns outputs into NumPy's arrays, which know no bfloat16.
+            is_half = isinstance(output, torch.Tensor) and output.dtype == torch.bfloat16
+            yield output.float() if is_half else output
 
     def as_one_module(self, **fit_params):
         """The computation of the net on a batch as one module, which attacks differentiate.

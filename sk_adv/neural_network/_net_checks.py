@@ -26,6 +26,7 @@ from sk_adv.neural_network._data_checks import (
     no_single_array,
 )
 from sk_adv.neural_network._listeners import is_overridden
+from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 # The methods that skorch calls on a callback; any object with them is one.
 _METHODS = [name for name in vars(Callback) if name.startswith("on_")]
@@ -61,8 +62,12 @@ def check_parts(net):
     for name, example in _EXAMPLES.items():
         part = getattr(net, name, None)
         if not (callable(part) or is_overridden(net, f"initialize_{name}")):
-            raise TypeError(f"{name} must be a class or an instance, such as {example}; got {part!r}.")
-    if inspect.isclass(getattr(net, "module", None)) and not is_overridden(net, "initialize_module"):
+            raise TypeError(
+                f"{name} must be a class or an instance, such as {example}; got {part!r}."
+            )
+    if inspect.isclass(getattr(net, "module", None)) and not is_overridden(
+        net, "initialize_module"
+    ):
         params = net.get_params_for("module")
         try:
             inspect.signature(net.module).bind(**params)
@@ -162,6 +167,12 @@ def check_samples(net, module, X, y, *, is_complete):
         return shape
     net.perturbation_.check_fits(shape)
     n_samples = len(X)
+    is_coded = y is None and label is not None and np.ndim(label) > 0
+    if is_coded and (net.alpha < 1 or isinstance(net.criterion_, LogOddsCrossEntropy)):
+        raise ValueError(
+            "y must hold one class index per sample; the Dataset gives labels of shape "
+            f"{tuple(np.shape(label))}. Return one-hot labels as label.argmax()."
+        )
     if y is None and label is not None and not np.ndim(label):
         y, n_samples = np.asarray(label)[None], 1
     n_labels = 0 if y is None else int(check_labels(y, n_samples).max()) + 1
@@ -221,6 +232,7 @@ def _logits_of_any_integers(net, module, sample, n_labels, dtype):
     raise errors[0]
 
 
+@torch.inference_mode(False)
 def _changes_input(module, sample, wanted):
     """Whether a module changes its input, as one does that begins with `ReLU(inplace=True)`."""
     sample = sample.detach().clone().nan_to_num().to(wanted or sample.dtype)
@@ -261,6 +273,16 @@ def raise_if_no_loss(net, labels, logits, error):
         f"{tuple(logits.shape)} with labels of shape {tuple(labels.shape)}: use a loss of logits "
         f"and class indices, such as torch.nn.CrossEntropyLoss. ({error})"
     ) from error
+
+
+def check_trainable(modules):
+    """Raise `ValueError` if modules hold weights that were made under `torch.inference_mode`."""
+    for name, module in modules.items():
+        if any(weight.is_inference() for weight in module.parameters()):
+            raise ValueError(
+                f"{name} was made under torch.inference_mode, so that its weights can't be "
+                "trained: make it outside, or pass its class and module__... arguments."
+            )
 
 
 @contextmanager

@@ -175,7 +175,7 @@ def _(draw):
 
 @door("neural_network.AdversarialMaxoutClassifier.partial_fit", 1)
 def _(draw):
-    X, y, n = _training(draw)
+    X, y, _n = _training(draw)
     model = _maxout(draw)
     odd = [None, [], [0], "a", 3, [0, 0], [None, 1], [np.nan, 1], [[0, 1]], ["a", 1], [0.5, 1.5]]
     classes = draw.usual_or_odd([[0, 1], [0, 1, 2], ["a", "b"], [-1, 1]], odd)
@@ -209,7 +209,11 @@ def _attacking(draw, cls):
         fitted("linear"),
         DecisionTreeClassifier(max_depth=1),
     ]
-    usual = [LogisticRegression(), SVC(random_state=0), linear_model.AdversarialLogisticRegression(C=1.0)]
+    usual = [
+        LogisticRegression(),
+        SVC(random_state=0),
+        linear_model.AdversarialLogisticRegression(C=1.0),
+    ]
     params = {"epsilon": epsilon(draw), **_params(draw, ATTACKING, 0.15)}
     params["attack"], params["attack_params"] = attack(draw)
     params["random_state"], draws = draw.seed()

@@ -116,7 +116,7 @@ def _partly(model, X, y):
 for _method in ("predict", "predict_proba", "score"):
 
     def _of_net(draw, method=_method):
-        X, y, n = _single(draw)
+        X, y, _n = _single(draw)
         args = (y,) if method == "score" else ()
         return Call(getattr(fitted("net", draw.of(2, 3)), method), X, *args)
 

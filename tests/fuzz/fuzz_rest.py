@@ -90,7 +90,7 @@ def _(draw):
 
 @door("differentiable.enclose", 1)
 def _(draw):
-    given, n_classes = module(draw)
+    given, _n_classes = module(draw)
     X = torch.tensor(NORMAL * draw.of(1, 1, 1e30, 0))
 
     def led(given, X, epsilon, norm):

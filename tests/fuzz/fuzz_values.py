@@ -120,7 +120,7 @@ def contained(draw, X):
             "nested": lambda: [tuple(row) for row in X],
             "readonly": lambda: _readonly(X),
             "fortran": lambda: np.asfortranarray(X),
-            "reversed": lambda: X[::-1][::-1] if X.ndim < 1 else X.copy()[::-1],
+            "reversed": lambda: np.flip(np.flip(X).copy()),
             "bigendian": lambda: X.astype(">f8"),
             "object": lambda: X.astype(object),
             "tensor": lambda: torch.tensor(X),

@@ -5,10 +5,10 @@ passes if all of these hold:
 
 - Its type is one that the library documents: ValueError, TypeError, FloatingPointError,
   MemoryError, ImportError, OSError, or the AttributeError of a method that scikit-learn hides.
-- The innermost Python frame of its traceback is in sk_adv, scikit-learn, skorch or imbalanced-learn
-  and stands on a `raise` statement, which no error from the C code of NumPy or torch does. Or sk_adv
-  had called a validator in `sklearn.utils`: its errors are those that every estimator of
-  scikit-learn gives, such as "could not convert string to float".
+- The innermost Python frame of its traceback is in sk_adv, scikit-learn, skorch or
+  imbalanced-learn, and stands on a `raise` statement, which no error from the C code of NumPy or
+  torch does. Or sk_adv had called a validator in `sklearn.utils`: its errors are those that every
+  estimator of scikit-learn gives, such as "could not convert string to float".
 - Its message has at least three words.
 """
 
@@ -254,7 +254,11 @@ def _short(value):
     kind = type(value).__name__
     if isinstance(value, BaseEstimator):
         return f"{value!r}".replace("\n", "").replace(" ", "")[:160]
-    if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype") and np.shape(value) != ():
+    if (
+        isinstance(getattr(value, "shape", None), tuple)
+        and hasattr(value, "dtype")
+        and np.shape(value) != ()
+    ):
         return (
             f"<{kind} {value.dtype} {tuple(value.shape)}: {str(value).replace(chr(10), ' ')[:60]}>"
         )
