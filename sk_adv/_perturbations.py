@@ -284,9 +284,11 @@ def steepest_step_within(gradient, epsilon, norm, room):
         step = gradient.sign().mul_(epsilon)
         return step if room is None else torch.clamp(step, *room)
     if room is None:
-        scaled = epsilon * by_largest(gradient)
+        # In units of the largest radius, as squares of large radii would overflow.
+        unit = epsilon / epsilon.amax().clamp(min=torch.finfo(epsilon.dtype).tiny)
+        scaled = unit * by_largest(gradient)
         length = euclidean_norm(scaled)
-        return torch.where(length > 0, epsilon * scaled / length, 0.0)
+        return torch.where(length > 0, epsilon * (scaled / length), 0.0)
     g = by_largest(epsilon * gradient.abs())
     lowest, highest = room
     k = torch.where(g > 0, torch.where(gradient > 0, highest, -lowest) / epsilon, 0.0)

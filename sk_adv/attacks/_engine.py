@@ -69,9 +69,9 @@ def perturb_batches(
         clean = clean.clone()
     if not clean.is_floating_point():
         clean = clean.to(dtype)
-    if clean.ndim < 2 or not len(clean):
+    if clean.ndim < 2 or not clean.numel():
         raise ValueError(
-            "X must have shape (n_samples, n_features) with at least one sample; "
+            "X must have shape (n_samples, n_features) with at least one sample and feature; "
             f"got {tuple(clean.shape)}."
         )
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)

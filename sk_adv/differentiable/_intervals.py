@@ -75,7 +75,15 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     # A subclass that computes something else is another module.
     if known is not object and getattr(kind, "forward", None) is not known.forward:
         raise _no_bounds(module)
-    return _rule(module, region)
+    try:
+        return _rule(module, region)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        shape = region.shape or tuple(region.error.shape[1:])
+        raise ValueError(
+            f"{kind.__name__} can't take samples of shape {tuple(shape)}: {error}"
+        ) from error
 
 
 @functools.singledispatch

@@ -1,5 +1,7 @@
 """Checks of the data that a net is trained on, or asked about: its kind, and its numbers."""
 
+import inspect
+
 import numpy as np
 import torch
 from skorch.helper import SliceDataset
@@ -7,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sk_adv._arrays import row_blocks, to_tensor
 from sk_adv._devices import module_device_and_dtype
+from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import read_rows
 from sk_adv.neural_network._copies import evaluating
 
@@ -54,6 +57,8 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     has_length = hasattr(X, "__len__") and not isinstance(X, (str, bytes, set, frozenset))
     if has_length and prefix == "iterator_train" and net.alpha < 1:
         raise TypeError(no_single_array(X))
+    if prefix == "iterator_train" and (hasattr(X, "columns") or isinstance(X, dict)):
+        _check_names(net, X)
     # skorch takes lists, dicts and frames for several inputs, which a net of one array lacks.
     is_other = prefix == "iterator_valid" and getattr(net, "sample_shape_", None) is not None
     if not has_length or hasattr(X, "tocsr") or is_other:
@@ -62,6 +67,19 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
             f"got a {type(X).__name__}. For a data frame or a list pass "
             "numpy.asarray(X, dtype='float32'), for a sparse matrix X.toarray()."
         )
+
+
+def _check_names(net, X):
+    """Raise `TypeError` unless the module has arguments of the names of the columns of X."""
+    names = list(getattr(X, "columns", X))
+    try:
+        inspect.signature(plain_module(net).forward).bind(**{str(name): None for name in names})
+    except TypeError as error:
+        raise TypeError(
+            f"skorch hands the columns of a {type(X).__name__} to the module's forward as "
+            f"arguments of their names, {names[:5]}, which it does not take ({error}). Pass "
+            "X.to_numpy(dtype='float32') for a single array."
+        ) from error
 
 
 def collates_itself(net, prefix="iterator_train"):

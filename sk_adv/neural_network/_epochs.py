@@ -228,6 +228,8 @@ class QuietNet(NeuralNetClassifier):
         # skorch treats a list as several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         check_kind(self, X, y)
+        # Gradients on samples would be added to those that the user's tensor has.
+        X = X.detach() if isinstance(X, torch.Tensor) else X
         if sample_weight is not None and _has_parameter(plain_module(self).forward):
             fit_params["sample_weight"] = sample_weight
         elif sample_weight is not None:

@@ -40,7 +40,8 @@ NAMES["odd numbers"] = {2: (-1, 1), 3: (5, 7, 9)}
 
 def net(n_classes=2, module=None, **params):
     """A tiny net, not yet initialised."""
-    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, n_classes)) or module
+    if module is None:
+        module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, n_classes))
     return AdversarialNet(module, **{"max_epochs": 1, "verbose": 0, "train_split": None} | params)
 
 
@@ -90,8 +91,11 @@ FAST = {
     "frame": LogisticRegression,
     "single": LogisticRegression,
     "net": None,
+    "net in place": None,
 }
-DIFFERENTIABLE = [name for name in FAST if name not in ("forest", "neighbours", "net")]
+DIFFERENTIABLE = [
+    name for name in FAST if name not in ("forest", "neighbours", "net", "net in place")
+]
 
 
 @functools.cache
@@ -101,9 +105,10 @@ def fitted(name, n_classes=2, kind="numbers"):
     state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name == "net":
+        if name.startswith("net"):
             torch.manual_seed(0)
-            model = net(n_classes).fit(X.astype(np.float32), INDICES[n_classes])
+            first = [InPlace(lambda X: X.mul_(2), n_classes)] if name == "net in place" else [None]
+            model = net(n_classes, *first).fit(X.astype(np.float32), INDICES[n_classes])
         elif name == "columns":
             model = FAST[name]().fit(with_text(X), y)
         elif name == "frame":
@@ -124,9 +129,9 @@ def classifier(draw):
         odd += [FrozenEstimator(LogisticRegression()), AdversarialMaxoutClassifier()]
         return draw.of(*odd), (0, 1), False
     name, n_classes = draw.of(*FAST), draw.of(2, 2, 3)
-    kind = "numbers" if name == "net" else draw.of("numbers", "numbers", *NAMES)
+    kind = "numbers" if "net" in name else draw.of("numbers", "numbers", *NAMES)
     model = fitted(name, n_classes, kind)
-    model = FrozenEstimator(model) if draw.chance(0.05) and name != "net" else model
+    model = FrozenEstimator(model) if draw.chance(0.05) and "net" not in name else model
     return model, NAMES[kind][n_classes], name == "columns"
 
 
@@ -141,9 +146,11 @@ def surrogate(draw):
 class InPlace(nn.Module):
     """A module whose first operation changes its input."""
 
-    def __init__(self, first):
+    def __init__(self, first, n_classes=None):
         super().__init__()
-        self.first, self.layer = first, nn.Linear(3, 2).double()
+        self.first, self.layer = first, nn.Linear(3, n_classes or 2)
+        if n_classes is None:
+            self.double()
 
     def forward(self, X):
         return self.layer(self.first(X))
