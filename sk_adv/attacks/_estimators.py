@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
@@ -229,6 +229,8 @@ def fit_surrogate(surrogate, estimator, X, **weights):
         If the classifier predicts only one class on X.
     """
     check_attackable(surrogate)
+    if not is_classifier(surrogate):
+        raise TypeError(f"surrogate must be a classifier; got {name_of(surrogate)}.")
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
@@ -307,6 +309,11 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             )
         raise ValueError(
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
+        )
+    if sparse.issparse(X) and not X.shape[0]:
+        # scikit-learn's check of a dense X comes later.
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
     check_labels_present(y)

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.metrics import zero_one_loss
 from sklearn.utils.multiclass import unique_labels
 
+from sk_adv._arrays import to_numpy
+
 
 def named_estimators(estimators):
     """Split a dict, or a list of (name, estimator), into a list of names and one of estimators.
@@ -60,8 +62,8 @@ def error_rates(y_true, predictions, sample_weight, leading):
     -------
     ndarray of shape (...)
     """
-    predictions = np.asarray(predictions)
-    y_true = np.asarray(y_true)
+    predictions = np.asarray(to_numpy(predictions))
+    y_true = np.asarray(to_numpy(y_true))
     allowed = [axes.count(",") + 2 for axes in leading]
     if predictions.ndim not in allowed or predictions.shape[-1:] != y_true.shape:
         shapes = " or ".join(f"({axes}, n_samples)" for axes in leading)
