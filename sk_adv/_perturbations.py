@@ -308,7 +308,7 @@ def sample_shape(X):
     shape = getattr(X, "shape", None)
     if shape is None:
         try:
-            shape = np.shape(to_numpy(X))
+            shape = np.asarray(to_numpy(X)).shape
         except ValueError as error:
             raise ValueError(
                 "X must have shape (n_samples, n_features), but its rows differ in length: make "
