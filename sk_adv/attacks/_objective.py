@@ -210,7 +210,12 @@ def as_numbers(values, name):
     """Convert an array to a tensor of real numbers; return a tensor as it is."""
     if isinstance(values, Tensor) and not values.is_complex():
         return values
-    array = np.asarray(to_numpy(values))
+    try:
+        array = np.asarray(to_numpy(values))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array, but its rows differ in length: make them equally long."
+        ) from error
     if array.dtype.kind not in "fiub":
         meaning = {"X": "real numbers", "y": "class indices from 0 up, not class names"}[name]
         raise TypeError(f"{name} must hold {meaning}; got an array of dtype {array.dtype}.")

@@ -74,7 +74,7 @@ def error_rates(y_true, predictions, sample_weight, leading):
     # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
     unique_labels(y_true, predictions.ravel())
     errors = [
-        zero_one_loss(y_true, row, sample_weight=sample_weight)
+        zero_one_loss(y_true, row, sample_weight=to_numpy(sample_weight))
         for row in predictions.reshape(-1, len(y_true))
     ]
     return np.reshape(errors, predictions.shape[:-1])

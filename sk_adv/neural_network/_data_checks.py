@@ -46,6 +46,11 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not np.ndim(X):
             raise ValueError(f"X must have shape (n_samples, ...); got the single value {X!r}.")
+        if getattr(net, f"{prefix}__batch_size", net.batch_size) is None:
+            raise ValueError(
+                "batch_size=None means that X holds whole batches, as a Dataset can; got a "
+                f"{type(X).__name__}: pass a number, or -1 for all samples in one batch."
+            )
         if isinstance(X, torch.Tensor) and X.layout != torch.strided:
             raise TypeError(f"X must be dense; got a tensor of layout {X.layout}: call to_dense().")
         if isinstance(X, np.ndarray) and X.dtype.kind not in "fiubc":

@@ -149,7 +149,7 @@ def check_samples(net, module, X, y, *, is_complete):
     _, dtype = module_device_and_dtype(module)
     if isinstance(X, IterableDataset) or collates_itself(net):
         return None
-    sample, label = _first_sample(net, X, dtype)
+    sample, label = _first_sample(net, X)
     if sample is None:
         if net.alpha < 1:
             raise TypeError(no_single_array(X))
@@ -186,7 +186,7 @@ def check_samples(net, module, X, y, *, is_complete):
     return shape
 
 
-def _first_sample(net, X, dtype):
+def _first_sample(net, X):
     """A batch of the first sample, or None if it is not a tensor, and its label in a Dataset."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
@@ -194,7 +194,7 @@ def _first_sample(net, X, dtype):
         sample = to_tensor(read_rows(X, [0])) if isinstance(X, np.ndarray) else X[:1]
         # Batches of a memory map are converted as they are read.
         is_converted = isinstance(X, np.memmap) and sample.is_floating_point()
-        return sample.to(dtype) if is_converted else sample, None
+        return sample.to(net.data_dtype) if is_converted else sample, None
     if isinstance(X, SliceDataset):
         sample, label = X[0], None
     elif isinstance(X, Dataset):

@@ -221,7 +221,9 @@ def fingerprint(value, seen=()):
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided:
             return str(value)
-        numbers = value.detach().contiguous().clone().flatten().view(torch.uint8).numpy()
+        # In memory of its own, as the strides of a row may be 0.
+        plain = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+        numbers = plain.flatten().view(torch.uint8).numpy()
         is_grown = value.is_leaf and value.grad is not None
         return str(value.dtype), tuple(value.shape), value.requires_grad, is_grown, inner(numbers)
     if sparse.issparse(value):
