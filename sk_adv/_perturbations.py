@@ -1,6 +1,6 @@
 """The set of allowed perturbations: radius, norm and bounds in one object."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from numbers import Real
 
 import numpy as np
@@ -30,7 +30,7 @@ class PerturbationSet:
         The norm that bounds η / ε.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X; each end is given like `epsilon`.
+        Valid range of X. Each end is given like `epsilon`; None is no limit.
 
     like : array-like, frame or torch.Tensor of shape (n_samples, ...), default=None
         The data, for the shape of one sample and the column names. Without it neither is checked.
@@ -90,10 +90,10 @@ class PerturbationSet:
 
     def to(self, device=None, dtype=None):
         """The set on another device or in another floating-point dtype."""
-        bounds = self.bounds and tuple(
-            bound.to(device, dtype) if isinstance(bound, torch.Tensor) else bound
-            for bound in self.bounds
-        )
+        bounds = self.bounds
+        if bounds is not None:
+            bounds = tuple(_in_dtype(bound, device, dtype) for bound in bounds)
+            _check_room(*bounds)
         return self._with(self.epsilon.to(device, dtype), bounds)
 
     def scaled(self, factor):
@@ -284,9 +284,11 @@ def steepest_step_within(gradient, epsilon, norm, room):
         step = gradient.sign().mul_(epsilon)
         return step if room is None else torch.clamp(step, *room)
     if room is None:
-        scaled = epsilon * by_largest(gradient)
+        # In units of the largest radius, as squares of large radii would overflow.
+        unit = epsilon / epsilon.amax().clamp(min=torch.finfo(epsilon.dtype).tiny)
+        scaled = unit * by_largest(gradient)
         length = euclidean_norm(scaled)
-        return torch.where(length > 0, epsilon * scaled / length, 0.0)
+        return torch.where(length > 0, epsilon * (scaled / length), 0.0)
     g = by_largest(epsilon * gradient.abs())
     lowest, highest = room
     k = torch.where(g > 0, torch.where(gradient > 0, highest, -lowest) / epsilon, 0.0)
@@ -304,7 +306,15 @@ def steepest_step_within(gradient, epsilon, norm, room):
 def sample_shape(X):
     """The shape of one sample of X."""
     shape = getattr(X, "shape", None)
-    return tuple((np.asarray(X).shape if shape is None else shape)[1:])
+    if shape is None:
+        try:
+            shape = np.asarray(to_numpy(X)).shape
+        except ValueError as error:
+            raise ValueError(
+                "X must have shape (n_samples, n_features), but its rows differ in length: make "
+                "them equally long."
+            ) from error
+    return tuple(shape)[1:]
 
 
 def column_names(X):
@@ -347,9 +357,7 @@ def check_radius(epsilon, shape=None, columns=None, name="epsilon"):
     """
     values = by_position(epsilon, shape, columns, name, default=0.0)
     try:
-        if values is None:
-            raise TypeError
-        radius = np.asarray(to_numpy(values), dtype=np.float64)
+        radius = _as_floats(values)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be a number or an array of numbers; got {epsilon!r}."
@@ -384,18 +392,20 @@ def check_bounds(bounds, shape=None, columns=None):
         return None
     try:
         ends = list(bounds)
-        if isinstance(bounds, Mapping) or len(ends) != 2:
+        if isinstance(bounds, Mapping | Set | str | bytes) or len(ends) != 2:
             raise ValueError
         low, high = (
             by_position(end, shape, columns, f"bounds: {name}", default)
             for end, name, default in zip(ends, ("low", "high"), (-np.inf, np.inf), strict=True)
         )
-        low, high = (np.asarray(to_numpy(end), dtype=np.float64) for end in (low, high))
+        low = _as_floats(-np.inf if low is None else low)
+        high = _as_floats(np.inf if high is None else high)
     except ColumnError:
         raise
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"bounds must be None or a pair (low, high) of numbers or arrays; got {bounds!r}."
+            "bounds must be None or a pair (low, high), each end a number, an array of numbers, or "
+            f"None for no limit; got {bounds!r}."
         ) from error
     for name, bound in (("low", low), ("high", high)):
         check_shape(bound, shape, f"bounds: {name}")
@@ -408,10 +418,42 @@ def check_bounds(bounds, shape=None, columns=None):
         )
     if (low > high).any():
         raise ValueError(f"bounds must be (low, high) with low <= high; got {bounds!r}.")
+    _check_room(low, high)
     # torch.clamp is eight times as fast with numbers as with tensors.
     if not low.ndim and not high.ndim:
         return float(low), float(high)
     return tuple(to_tensor(end.copy()) for end in np.broadcast_arrays(low, high))
+
+
+def _as_floats(values):
+    """An array of numbers in float64; `TypeError` or `ValueError` if the values are others."""
+    array = np.asarray(to_numpy(values))
+    # float(None) would be refused, but NumPy makes NaN of it.
+    if array.dtype.kind not in "fiubO" or (array == None).any():  # noqa: E711
+        raise TypeError
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def _in_dtype(bound, device, dtype):
+    """A bound on another device and in another dtype; one beyond the dtype's range is infinite."""
+    if isinstance(bound, torch.Tensor):
+        return bound.to(device, dtype)
+    if dtype is None or abs(bound) <= torch.finfo(dtype).max:
+        return bound
+    return float(np.copysign(np.inf, bound))
+
+
+def _check_room(low, high):
+    """Raise `ValueError` if there is no finite number from low to high."""
+    ends = (low, np.inf), (high, -np.inf)
+    if any(bool((torch.as_tensor(end) == limit).any()) for end, limit in ends):
+        raise ValueError(
+            f"bounds must hold a finite number of the dtype of X; got the range {low} to {high}: "
+            "pass X in float64, or other bounds."
+        )
 
 
 def check_shape(values, shape, name):
@@ -421,7 +463,7 @@ def check_shape(values, shape, name):
     can_broadcast = len(shape) > 1 and values.ndim == len(shape)
     if can_broadcast and all(n in (1, m) for n, m in zip(values.shape, shape, strict=True)):
         return
-    hint = f", or a shape that broadcasts to it, such as {(shape[0], *[1] * (len(shape) - 1))}"
+    hint = f", or a shape that broadcasts to it, such as {(*shape[:1], *[1] * len(shape[1:]))}"
     raise ValueError(
         f"{name} must be a single number or have one entry per feature, "
         f"shape {tuple(shape)}{hint if len(shape) > 1 else ''}; got shape {tuple(values.shape)}."

@@ -78,8 +78,10 @@ def check_dense(X, who, otherwise=""):
 
 
 def check_labels_present(y):
-    """Raise `ValueError` if y holds NaT, which is no class."""
+    """Raise `ValueError` if y holds NaT or None, which are no classes."""
     y = np.asarray(y)
+    if y.dtype == object and any(label is None for label in y.ravel()):
+        raise ValueError("y holds None: leave these samples out, or give them a label.")
     missing = np.isnat(y) if y.dtype.kind in "mM" else np.zeros(0, dtype=bool)
     if missing.any():
         raise ValueError(

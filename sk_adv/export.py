@@ -75,6 +75,10 @@ def to_onnx(
         If the estimator is not fitted.
     ValueError
         If the shape of a sample is not known, or the module fixes the number of samples.
+    FileNotFoundError
+        If the folder of the file does not exist.
+    IsADirectoryError
+        If the path is a folder.
 
     See Also
     --------
@@ -104,6 +108,7 @@ def to_onnx(
     True
     """
     _require("to_onnx", "onnx", "onnxscript")
+    _check_target(path)
     if not is_classifier(estimator):
         raise TypeError(
             "to_onnx writes the probabilities of a classifier; got "
@@ -165,6 +170,8 @@ def save_weights(
         If the estimator is not fitted.
     FileNotFoundError
         If the folder of the file does not exist.
+    IsADirectoryError
+        If the path is a folder.
 
     See Also
     --------
@@ -188,9 +195,7 @@ def save_weights(
     """
     safetensors = _require("save_weights", "safetensors.torch")
     module = _trained_module(estimator)
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write to: make it first.")
+    _check_target(path)
     safetensors.save_model(module, os.fspath(path))
 
 
@@ -243,6 +248,7 @@ def load_weights(
     ...     load_weights(nets[1], Path(folder) / "linear.safetensors")
     """
     safetensors = _require("load_weights", "safetensors.torch")
+    _check_path(path)
     from safetensors import SafetensorError
 
     module = _trained_module(estimator)
@@ -250,6 +256,8 @@ def load_weights(
         raise IsADirectoryError(
             f"path must name a file that save_weights wrote; {path} is a folder."
         )
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {path}: save_weights writes one.")
     before = copy.deepcopy(module.state_dict())
     try:
         safetensors.load_model(module, os.fspath(path))
@@ -360,6 +368,22 @@ def _sample_shape(estimator):
             "in to_onnx(estimator, path, sample_shape=(3, 32, 32))."
         )
     return shape
+
+
+def _check_path(path):
+    """Raise `TypeError` unless `path` names a file."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a str or a pathlib.Path; got {path!r}.")
+
+
+def _check_target(path):
+    """Raise an error unless a file can be written there."""
+    _check_path(path)
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write to: make it first.")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"path must name a file to write; {path} is a folder.")
 
 
 def _require(what, *modules):

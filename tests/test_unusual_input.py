@@ -1,10 +1,13 @@
 """Unusual input works as in scikit-learn, or is refused in one sentence."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
 from torch import nn
 
 from sk_adv import (
@@ -14,13 +17,16 @@ from sk_adv import (
     FGSMTransformer,
     as_module,
 )
-from sk_adv.attacks import fgsm, perturb, pgd
+from sk_adv.attacks import exact, fgsm, perturb, pgd
 from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
 from sk_adv.metrics import (
     adversarial_accuracy_score,
+    adversarial_confidence,
     adversarial_report,
     certified_accuracy_score,
+    make_adversarial_scorer,
     robustness_radius,
+    transfer_error_matrix,
 )
 
 X, Y = load_iris(return_X_y=True)
@@ -142,3 +148,164 @@ def test_no_rows_are_refused_as_scikit_learn_does(estimator, method):
 def test_text_is_refused_as_scikit_learn_does(estimator):
     with pytest.raises(ValueError, match="could not convert string to float: 'a b'"):
         estimator.fit(["a b", "c d"], [0, 1])
+
+
+CLASSIFIERS = [LogisticRegression(max_iter=1000), SVC(), LINEAR]
+NARROW = torch.tensor(X, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("model", CLASSIFIERS)
+@pytest.mark.parametrize("kind", [lambda X: X, lambda X: X.clone().requires_grad_()])
+def test_steps_hand_tensors_to_any_classifier_as_float32_and_off_their_graph(model, kind):
+    single = NARROW.float().numpy()
+    steps = FGSMTransformer(model, epsilon=0.25).fit(kind(NARROW), Y)
+    expected = FGSMTransformer(model, epsilon=0.25).fit(single, Y)
+    np.testing.assert_array_equal(
+        steps.estimator_.predict(single), expected.estimator_.predict(single)
+    )
+    copies = steps.transform(kind(NARROW))
+    assert copies.dtype == torch.bfloat16 and not copies.requires_grad
+    # Half of bfloat16's spacing, at the largest number.
+    reach = 2**-8 * 8
+    np.testing.assert_allclose(copies.float(), expected.transform(single), atol=reach)
+    both, _ = FGSMSampler(model, epsilon=0.25).fit_resample(kind(NARROW), Y)
+    assert both.dtype == torch.bfloat16 and len(both) == 300
+
+
+@pytest.mark.parametrize("model", CLASSIFIERS)
+def test_scores_of_bfloat16_are_those_of_predictions_for_the_same_numbers(model):
+    model = clone(model).fit(X, Y)
+    copies = perturb(model, NARROW, Y, epsilon=0.5)
+    expected = (model.predict(copies.float().numpy()) == Y).mean()
+    assert adversarial_accuracy_score(model, NARROW, Y, epsilon=0.5) == expected
+
+
+DOORS = [
+    lambda model, X: perturb(model, X, Y, epsilon=0.1),
+    lambda model, X: adversarial_accuracy_score(model, X, Y, epsilon=0.1),
+    lambda model, X: adversarial_confidence(model, X, Y, epsilon=0.1),
+    lambda model, X: adversarial_report(model, X, Y, [0.1]),
+    lambda model, X: certified_accuracy_score(model, X, Y, epsilon=0.1),
+    lambda model, X: robustness_radius(model, X, Y),
+    lambda model, X: robustness_radius(model, X),
+    lambda model, X: transfer_error_matrix([model, model], X, Y, epsilon=0.1),
+    lambda model, X: make_adversarial_scorer(epsilon=0.1)(model, X, Y),
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_attacks_and_scores_refuse_a_dict_with_what_to_pass(model, door):
+    with pytest.raises(TypeError, match=r"got a dict.*pandas.DataFrame\(X\)"):
+        door(model, {"a": X[:, 0], "b": X[:, 1]})
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_attacks_and_scores_refuse_times(model, door):
+    with pytest.raises(TypeError, match="numbers; got times of dtype datetime64"):
+        door(model, X.astype("datetime64[s]"))
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_an_open_end_of_the_bounds_is_no_limit(norm):
+    frame = pd.DataFrame(X - X.mean(0), columns=list("abcd"))
+    model = LogisticRegression().fit(frame, Y)
+    options = {"epsilon": 0.5, "norm": norm}
+    for given, meant in (
+        (({"a": 0}, None), (0, np.inf)),
+        ((None, {"a": 0}), (-np.inf, 0)),
+        ((None, None), (-np.inf, np.inf)),
+    ):
+        found = perturb(model, frame, Y, bounds=given, **options)
+        low, high = (
+            np.array([end, sign * np.inf, sign * np.inf, sign * np.inf])
+            for end, sign in zip(meant, (-1, 1), strict=True)
+        )
+        expected = perturb(model, frame, Y, bounds=(low, high), **options)
+        pd.testing.assert_frame_equal(found, expected)
+        assert found["a"].between(*meant).all()
+
+
+@pytest.mark.parametrize("given", [{0, 1}, "01", b"01", (0, {"b", "c"}), (0, 10**400), ("0", 1)])
+def test_bounds_that_are_no_pair_of_numbers_are_refused(model, given):
+    with pytest.raises(ValueError, match=r"a pair \(low, high\), each end a number"):
+        perturb(model, X, Y, epsilon=0.1, bounds=given)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [
+        (np.float32, (1e300, 1e301)),
+        (np.float64, (np.inf, np.inf)),
+        (np.float32, ([1e39] * 4, 1e40)),
+    ],
+)
+def test_bounds_without_a_number_of_the_dtype_of_the_samples_are_refused(model, dtype, given):
+    with pytest.raises(ValueError, match="finite number of the dtype"):
+        perturb(model, X.astype(dtype), Y, epsilon=0.1, bounds=given)
+
+
+@pytest.mark.parametrize("epsilon", [10**400, "0.1", b"1", [0.1, None, 1, 1], [1j] * 4])
+def test_radii_that_are_no_numbers_are_refused(model, epsilon):
+    with pytest.raises(TypeError, match="must be a number or an array of numbers"):
+        perturb(model, X, Y, epsilon=epsilon)
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "rotate_towards_gradient"])
+def test_large_radii_and_samples_give_no_nan(model, attack):
+    options = {"norm": 2, "attack": attack, "random_state": 0}
+    assert np.isfinite(perturb(model, X, Y, epsilon=1e300, **options)).all()
+    assert np.isfinite(perturb(model, X * 1e299, Y, epsilon=0.1, **options)).all()
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_a_large_radius_is_used_up_along_the_gradient(norm):
+    module = Module(lambda X: X, lambda logits: logits)
+    step = (fgsm(module, X, Y, 1e200, norm=norm) - X) / 1e200
+    small = fgsm(module, X, Y, 1e-3, norm=norm) - X
+    np.testing.assert_allclose(step, small / 1e-3, rtol=1e-9, atol=1e-9)
+
+
+def test_a_targeted_exact_attack_leaves_the_samples_of_a_module_in_place():
+    given = X.copy()
+    with pytest.raises(TypeError, match="not linear"):
+        exact(Module(lambda X: X.add_(1), lambda z: z[:, :2]), given, Y % 2, 0.1, targeted=True)
+    np.testing.assert_array_equal(given, X)
+
+
+def test_a_certificate_at_radius_0_draws_from_no_global_state(model):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    clipped = (model.predict(X.clip(0, 5)) == Y).mean()
+    assert certified_accuracy_score(model, X, Y, epsilon=0, bounds=(0, 5)) == clipped
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_a_penalty_that_would_overflow_is_refused():
+    with pytest.raises(ValueError, match=r"penalty 1 / \(C Σ s\) is too large"):
+        AdversarialLogisticRegression(C=5e-324).fit(X, Y)
+    with pytest.raises(ValueError, match=r"penalty 1 / \(C Σ s\) is too large"):
+        LINEAR.fit(X, Y, np.full(150, 1e-320))
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_labels_that_are_none_are_refused(fit):
+    with pytest.raises((ValueError, TypeError), match="None|unknown"):
+        fit(X, [None] * 150)
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (lambda z: z.argmax(1), "floating-point dtype; got torch.int64"),
+        (lambda z: z.to(torch.complex64), "floating-point dtype; got torch.complex64"),
+        (lambda z: z[:1], "one row of logits per sample; got 1 for 150"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_the_samples_are_named(last, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fgsm(Module(lambda X: X, last), X, Y, 0.1)
+
+
+@pytest.mark.parametrize("loss", ["mean", None, lambda z, y: 1.0])
+def test_a_loss_that_gives_no_tensor_is_named(loss):
+    with pytest.raises(TypeError, match="loss must"):
+        fgsm(Module(lambda X: X, lambda z: z), X, Y, 0.1, loss=loss)

@@ -52,6 +52,11 @@ def perturb_batches(
     """
     if batch_size is not None:
         check_count(batch_size, "batch_size")
+    if not callable(loss):
+        raise TypeError(
+            "loss must be a function of logits and class indices, such as "
+            f"sk_adv.attacks.log_odds_against; got {loss!r}."
+        )
     check_dense(X, "An attack")
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -65,9 +70,9 @@ def perturb_batches(
         clean = clean.clone()
     if not clean.is_floating_point():
         clean = clean.to(dtype)
-    if clean.ndim < 2 or not len(clean):
+    if clean.ndim < 2 or not clean.numel():
         raise ValueError(
-            "X must have shape (n_samples, n_features) with at least one sample; "
+            "X must have shape (n_samples, n_features) with at least one sample and feature; "
             f"got {tuple(clean.shape)}."
         )
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 
-from sk_adv._arrays import in_container_of, to_numpy
+from sk_adv._arrays import check_samples_kind, in_container_of, readable, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._forms import form_of
@@ -67,7 +67,8 @@ def perturb(
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+        Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
+        None is no limit.
 
     target : label, default=None
         Class to move the samples towards, instead of away from y.
@@ -183,17 +184,19 @@ def fit_surrogate(surrogate, estimator, X, **weights):
         If the classifier predicts only one class on X.
     """
     check_attackable(surrogate)
+    if not is_classifier(surrogate):
+        raise TypeError(f"surrogate must be a classifier; got {name_of(surrogate)}.")
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
-    predicted = estimator.predict(X)
+    predicted = estimator.predict(readable(estimator, X))
     if len(np.unique(predicted)) < 2:
         raise ValueError(
             f"{type(estimator).__name__} predicts class {predicted[0]} for all samples, so there "
             "is no boundary for the surrogate to learn: pass more samples, or a FrozenEstimator "
             "around a fitted surrogate."
         )
-    return clone(surrogate).fit(X, predicted, **weights)
+    return clone(surrogate).fit(readable(surrogate, X), predicted, **weights)
 
 
 def is_attackable(estimator, attack=None):
@@ -248,6 +251,7 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             "An attack",
             "; scores, reports and curves of linear models take a SciPy matrix with attack='exact'",
         )
+    check_samples_kind(X)
     check_is_fitted(estimator)
     if not hasattr(estimator, "classes_"):
         raise TypeError(
@@ -272,6 +276,11 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             )
         raise ValueError(
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
+        )
+    if sparse.issparse(X) and not X.shape[0]:
+        # scikit-learn's check of a dense X comes later.
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
     check_labels_present(y)

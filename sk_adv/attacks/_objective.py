@@ -103,6 +103,11 @@ class Objective:
     def value(self, logits: Tensor) -> Tensor:
         """The objective of each sample, given its logits."""
         values = self.loss(logits, self.labels)
+        if not isinstance(values, Tensor):
+            raise TypeError(
+                "loss must return a tensor, the loss of each sample or of the batch; got a "
+                f"{type(values).__name__}. Compute it of the logits by torch functions."
+            )
         return -values if self.targeted else values
 
     def value_of_each(self, logits: Tensor) -> Tensor:
@@ -170,6 +175,11 @@ def checked_logits(module, X, *, n_classes):
             "module must return a tensor of logits, or a tuple that begins with one; got a "
             f"{type(logits).__name__}. Put it into a module that returns the tensor."
         )
+    if not logits.is_floating_point():
+        raise TypeError(
+            f"module must return logits in a floating-point dtype; got {logits.dtype}. Return the "
+            "scores of the classes, not the predicted class."
+        )
     if logits.isnan().any():
         if X.isnan().any():
             raise ValueError(
@@ -182,6 +192,10 @@ def checked_logits(module, X, *, n_classes):
         raise ValueError(
             f"module must return logits of shape (n_samples, n_classes) with at least "
             f"{max(n_classes, 2)} classes for this y; got shape {tuple(logits.shape)}."
+        )
+    if len(logits) != len(X):
+        raise ValueError(
+            f"module must return one row of logits per sample; got {len(logits)} for {len(X)}."
         )
     return logits
 
@@ -206,7 +220,12 @@ def as_numbers(values, name):
     """Convert an array to a tensor of real numbers; return a tensor as it is."""
     if isinstance(values, Tensor) and not values.is_complex():
         return values
-    array = np.asarray(to_numpy(values))
+    try:
+        array = np.asarray(to_numpy(values))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array, but its rows differ in length: make them equally long."
+        ) from error
     if array.dtype.kind not in "fiub":
         meaning = {"X": "real numbers", "y": "class indices from 0 up, not class names"}[name]
         raise TypeError(f"{name} must hold {meaning}; got an array of dtype {array.dtype}.")

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sk_adv._perturbations import by_largest, euclidean_norm
+from sk_adv._perturbations import by_largest, euclidean_norm, largest_entry
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.attacks._objective import log_odds_against
 
@@ -116,7 +116,9 @@ def _rotate(objective, clean, allowed):
     """x̃ - x for the largest angle θ ≤ π/2 with ‖(x̃ - x) / ε‖ ≤ 1, found by bisection."""
     is_free = allowed.epsilon > 0
     point = clean * is_free
-    length = euclidean_norm(point)
+    # Squares of large features would overflow.
+    largest = largest_entry(point).clamp(min=torch.finfo(clean.dtype).tiny)
+    length = largest * euclidean_norm(point / largest)
     along = point / length.clamp(min=torch.finfo(clean.dtype).tiny)
     gradient = by_largest(objective.gradient(clean) * is_free)
     features = tuple(range(1, clean.ndim))
@@ -134,4 +136,7 @@ def _rotate(objective, clean, allowed):
         fits = allowed.norm_of(rotated(middle)) <= 1
         low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
     # Without an orthogonal direction, the formula would shrink the sample towards 0.
-    return torch.where(euclidean_norm(across) > 0, rotated(low), torch.zeros_like(clean))
+    turned = rotated(low)
+    # Beyond the range of the floating-point numbers nothing is known.
+    has_turned = (euclidean_norm(across) > 0) & largest_entry(turned).isfinite()
+    return torch.where(has_turned, turned, torch.zeros_like(clean))

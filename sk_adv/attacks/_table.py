@@ -182,8 +182,7 @@ def resolve_attack(attack, attack_params=None, *, target=None):
     """
     if isinstance(attack, ConfiguredAttack):
         return attack
-    if attack_params is not None and not isinstance(attack_params, Mapping):
-        raise TypeError(f"attack_params must be a dict or None; got {attack_params!r}.")
+    _check_params(attack_params)
     params = dict(attack_params or {})
     function = attack
     while isinstance(function, functools.partial) and not function.args:
@@ -198,6 +197,16 @@ def resolve_attack(attack, attack_params=None, *, target=None):
             "attack with an argument 'targeted', such as 'fgsm' or 'pgd'."
         )
     return configured
+
+
+def _check_params(attack_params):
+    """Raise `TypeError` unless `attack_params` is None or maps names to values."""
+    is_known = attack_params is None or isinstance(attack_params, Mapping)
+    if not is_known or any(not isinstance(name, str) for name in attack_params or ()):
+        raise TypeError(
+            "attack_params must be a dict of arguments by name, such as {'n_steps': 20}, or None; "
+            f"got {attack_params!r}."
+        )
 
 
 def _look_up(attack):
@@ -291,6 +300,11 @@ def resolve_attacks(attacks, attack_params=None):
         raise ValueError(
             f"attacks must have different names; got {names}. Pass a mapping from names to attacks."
         )
+    for given in (
+        attack_params,
+        *[v.get("attack_params") for _, v in named if isinstance(v, Mapping)],
+    ):
+        _check_params(given)
     resolved = {}
     for name, value in named:
         options = dict(value) if isinstance(value, Mapping) else {"attack": value}

@@ -9,7 +9,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.utils import _safe_indexing
 
-from sk_adv._arrays import in_container_of, numeric_columns, to_numpy, to_tensor
+from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
 from sk_adv.tree import as_trees
 from sk_adv.tree._radius import smallest_radius
@@ -226,7 +226,7 @@ def predicts_wrongly(estimator, X, y, free):
 
     def is_wrong(rows, copies):
         container = in_container_of(rows_of(X, rows), copies, free=free)
-        return np.asarray(to_numpy(estimator.predict(container))) != y[rows]
+        return np.asarray(to_numpy(estimator.predict(readable(estimator, container)))) != y[rows]
 
     return is_wrong
 

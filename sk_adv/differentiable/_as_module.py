@@ -7,6 +7,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -252,10 +253,13 @@ def _(net: NeuralNetClassifier, sample):
     # skorch takes `classes_` from the last y that it saw, but predicts the positions of logits.
     module = as_module(net)
     device, dtype = module_device_and_dtype(module)
-    values = to_tensor(sample if torch.is_tensor(sample) else np.asarray(sample))
+    values = sample
+    if not torch.is_tensor(sample):
+        values = to_tensor(check_array(sample, ensure_all_finite=False, allow_nd=True))
     try:
         with torch.no_grad():
-            logits = module(values.to(device, dtype))
+            # A copy, as the module's first operation may be in place.
+            logits = module(values.to(device, dtype, copy=True))
     except RuntimeError as error:
         shape = tuple(values.shape)
         raise ValueError(f"module can't take X in batches of shape {shape}: {error}") from error

@@ -62,7 +62,9 @@ class Select(nn.Module):
 def is_chain(module: nn.Module) -> bool:
     """Whether the module does no more than call its steps one after another."""
     # Not by its type: a subclass may compute something else.
-    return type(module).forward in (nn.Sequential.forward, Chain.forward)
+    # A ScriptModule's class has no `forward`.
+    forward = getattr(type(module), "forward", None)
+    return forward in (nn.Sequential.forward, Chain.forward)
 
 
 def run(module: nn.Module, X: Tensor) -> Tensor:

@@ -211,6 +211,11 @@ class Enclosure:
         Enclosure
             The sets of its outputs.
         """
+        if weight.shape[1:] != self.offset.shape[1:]:
+            raise ValueError(
+                f"weight must have shape (n_outputs, {self.offset.shape[1]}), for samples of "
+                f"{self.offset.shape[1]} values; got {tuple(weight.shape)}."
+            )
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         weight, bias = weight.to(self.centre), bias.to(self.centre)
         low, high = self.limits()

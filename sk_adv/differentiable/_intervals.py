@@ -66,12 +66,25 @@ def enclose(module: nn.Module, region: Enclosure) -> Enclosure:
     >>> low.numpy().round(6), high.numpy().round(6)
     (array([[-0. ,  1.5]]), array([[0.25, 2.5 ]]))
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"module must be a torch.nn.Module; got {type(module).__name__}. as_module turns a "
+            "fitted scikit-learn estimator into one."
+        )
     kind = type(module)
     known = next(base for base in kind.__mro__ if base in _rule.registry)
     # A subclass that computes something else is another module.
-    if known is not object and kind.forward is not known.forward:
+    if known is not object and getattr(kind, "forward", None) is not known.forward:
         raise _no_bounds(module)
-    return _rule(module, region)
+    try:
+        return _rule(module, region)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        shape = region.shape or tuple(region.error.shape[1:])
+        raise ValueError(
+            f"{kind.__name__} can't take samples of shape {tuple(shape)}: {error}"
+        ) from error
 
 
 @functools.singledispatch
@@ -125,6 +138,12 @@ def _(module: nn.Flatten, region):
 @enclose.register(nn.Conv1d)
 @enclose.register(nn.Conv2d)
 def _(module, region):
+    n_axes = len(module.kernel_size) + 1
+    if len(region.shape or ()) != n_axes or region.shape[0] != module.in_channels:
+        raise NoBoundsError(
+            f"There are bounds for {module} on samples with {module.in_channels} channels and "
+            f"{n_axes} axes only; its input has the shape {region.shape or region.error.shape[1:]}."
+        )
     # Intervals: the matrix of a convolution would be far larger than its kernel.
     if module.padding_mode != "zeros":
         raise NoBoundsError(f"There are bounds for a convolution padded by zeros; got {module}.")

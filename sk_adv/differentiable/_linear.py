@@ -86,7 +86,8 @@ def is_affine(module):
     if is_chain(module):
         return all(map(is_affine, module))
     # Not by its type: a subclass may compute something else.
-    if type(module).forward in (nn.Linear.forward, nn.Identity.forward, nn.Flatten.forward):
+    forward = getattr(type(module), "forward", None)
+    if forward in (nn.Linear.forward, nn.Identity.forward, nn.Flatten.forward):
         return True
     return getattr(module, "is_affine", False)
 

@@ -101,7 +101,23 @@ def copied(module):
         for tensor in _tensors_in(vars(part)):
             if tensor.grad_fn is not None:
                 memo[id(tensor)] = tensor.detach().clone()
+    if isinstance(module, torch.jit.ScriptModule):
+        # Else the copies of its weights would belong to a graph.
+        with torch.no_grad():
+            return Scripted(copy.deepcopy(module))
     return copy.deepcopy(module, memo)
+
+
+class Scripted(nn.Module):
+    """A ScriptModule inside of a module that takes hooks, as ScriptModules don't."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module, self.training = module, module.training
+
+    def forward(self, X):
+        """The module's output."""
+        return self.module(X)
 
 
 def _tensors_in(value):

@@ -370,10 +370,11 @@ class RobustnessCurveDisplay:
         own = [curve_kwargs or {}] * len(curves)
         if isinstance(curve_kwargs, list | tuple):
             own = list(curve_kwargs)
-        if len(own) != len(curves):
+        is_dict = curve_kwargs is None or all(isinstance(item, dict) for item in own)
+        if len(own) != len(curves) or not is_dict:
             raise ValueError(
                 f"curve_kwargs must be a dict, or a list of {len(curves)} dicts, one per curve; "
-                f"got {len(own)}."
+                f"got {len(own) if is_dict else repr(curve_kwargs)}."
             )
         many = len(curves) > 4
         self.ax_ = axes_for(self, ax, figsize=(8.8 if many else 6.4, 4.2))

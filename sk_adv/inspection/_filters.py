@@ -19,6 +19,7 @@ from torch import nn
 from sk_adv._arrays import to_numpy
 from sk_adv.differentiable._linear import to_dense
 from sk_adv.inspection._drawing import as_images, axes_for, nonzero
+from sk_adv.inspection._inputs import check_names
 from sk_adv.neural_network import Maxout
 
 if TYPE_CHECKING:
@@ -77,11 +78,9 @@ class FilterDisplay:
         names: Sequence[str] | None = None,
     ):
         self.weights = as_images(check_array(weights, input_name="weights"), image_shape)
-        self.names = None if names is None else [str(name) for name in names]
-        if self.names is not None and len(self.names) != len(self.weights):
-            raise ValueError(
-                f"names must hold one name per filter, {len(self.weights)}; got {len(self.names)}."
-            )
+        self.names = None
+        if names is not None:
+            self.names = check_names(names, len(self.weights), per="filter")
 
     @classmethod
     def from_estimator(

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.metrics import zero_one_loss
 from sklearn.utils.multiclass import unique_labels
 
+from sk_adv._arrays import to_numpy
+
 
 def named_estimators(estimators):
     """Split a dict, or a list of (name, estimator), into a list of names and one of estimators.
@@ -28,6 +30,18 @@ def named_estimators(estimators):
     return [str(name) for name in names], list(fitted)
 
 
+def check_names(names, n, *, per):
+    """Return the names as n texts; raise `ValueError` if they are no sequence of n."""
+    is_sequence = np.iterable(names) and not isinstance(names, str | bytes)
+    found = [str(name) for name in names] if is_sequence else None
+    if found is None or len(found) != n:
+        raise ValueError(
+            f"names must hold one name per {per}, {n}; got "
+            f"{repr(names) if found is None else len(found)}."
+        )
+    return found
+
+
 def legend_name(attack):
     """The name of an attack as a legend shows it."""
     return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
@@ -48,8 +62,8 @@ def error_rates(y_true, predictions, sample_weight, leading):
     -------
     ndarray of shape (...)
     """
-    predictions = np.asarray(predictions)
-    y_true = np.asarray(y_true)
+    predictions = np.asarray(to_numpy(predictions))
+    y_true = np.asarray(to_numpy(y_true))
     allowed = [axes.count(",") + 2 for axes in leading]
     if predictions.ndim not in allowed or predictions.shape[-1:] != y_true.shape:
         shapes = " or ".join(f"({axes}, n_samples)" for axes in leading)
@@ -60,7 +74,7 @@ def error_rates(y_true, predictions, sample_weight, leading):
     # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
     unique_labels(y_true, predictions.ravel())
     errors = [
-        zero_one_loss(y_true, row, sample_weight=sample_weight)
+        zero_one_loss(y_true, row, sample_weight=to_numpy(sample_weight))
         for row in predictions.reshape(-1, len(y_true))
     ]
     return np.reshape(errors, predictions.shape[:-1])

@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sk_adv.inspection._drawing import axes_for
-from sk_adv.inspection._inputs import error_rates, named_estimators
+from sk_adv.inspection._inputs import check_names, error_rates, named_estimators
 from sk_adv.metrics import transfer_error_matrix
 
 if TYPE_CHECKING:
@@ -89,11 +89,8 @@ class TransferMatrixDisplay:
                 f"shape {self.errors.shape} and values from {np.nanmin(self.errors):g} to "
                 f"{np.nanmax(self.errors):g}."
             )
-        self.names = [str(name) for name in (range(n_sources) if names is None else names)]
-        if len(self.names) != n_sources:
-            raise ValueError(
-                f"names must hold one name per model, {n_sources}; got {len(self.names)}."
-            )
+        names = range(n_sources) if names is None else names
+        self.names = check_names(names, n_sources, per="model")
 
     @classmethod
     def from_estimators(

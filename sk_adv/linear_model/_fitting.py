@@ -24,6 +24,9 @@ from sk_adv.linear_model._screening import minimise_screened
 # The intercept of a class without weight, in ranges of the training logits below them.
 _FAR_BELOW = 1000
 
+# Squares of larger penalties overflow.
+_LARGEST_PENALTY = 1e150
+
 
 @dataclass
 class TrainingSet:
@@ -165,13 +168,19 @@ def solve(
     if data.is_binary and len(data.classes) > 2:
         # The two rows of weights are w / 2 and -w / 2, of half the square of w.
         C = 2 * C
+    ridge = 0.0 if np.isinf(C) else 1 / max(C * data.total, np.finfo(float).tiny)
+    if ridge > _LARGEST_PENALTY:
+        raise ValueError(
+            f"The penalty 1 / (C Σ s) is too large for float64, with C={C:g} and a sum of the "
+            f"weights of {data.total:g}: pass a larger C or larger weights."
+        )
     # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
     parameters = {
         "alpha": float(alpha),
         "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
         "norm": norm if radius.any() else 2,
-        "ridge": 0.0 if np.isinf(C) else 1 / (C * data.total),
+        "ridge": ridge,
     }
     options = {"tol": tol, "max_iter": max_iter}
     if not data.is_binary:

@@ -8,7 +8,14 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from sk_adv._arrays import dense_blocks, row_blocks, to_numpy, to_tensor
+from sk_adv._arrays import (
+    check_samples_kind,
+    dense_blocks,
+    readable,
+    row_blocks,
+    to_numpy,
+    to_tensor,
+)
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
@@ -174,10 +181,11 @@ def certified_samples(estimator, X, y, classes, perturbations):
 def _predicted_inside(estimator, X, y, perturbations):
     """The predictions at X, brought into the bounds."""
     if perturbations.bounds is None:
-        return estimator.predict(X)
-    options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise"}
+        return estimator.predict(readable(estimator, X))
+    # Noise of radius 0 only clips, and draws from no global state.
+    options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
     if not sparse.issparse(X):
-        return estimator.predict(perturb(estimator, X, y, **options))
+        return estimator.predict(readable(estimator, perturb(estimator, X, y, **options)))
     return np.concatenate(
         [
             estimator.predict(perturb(estimator, block, y[rows], **options))
@@ -264,7 +272,8 @@ def robustness_radius(
     True
     """
     check_is_fitted(estimator)
-    predicted = estimator.predict(X) if y is None else y
+    check_samples_kind(X)
+    predicted = estimator.predict(readable(estimator, X)) if y is None else y
     classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
     known, labels = _indices(classes, y)
     radii = np.zeros(len(y))

@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
 
+from sk_adv._arrays import readable
 from sk_adv._perturbations import as_perturbation_set, check_radius
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import (
@@ -286,7 +287,10 @@ def transfer_error_matrix(
             if stand_in is not None:
                 stand_in = FrozenEstimator(fit_surrogate(stand_in, source, X))
             blocks = copies_in_blocks(source, X, labels, surrogate=stand_in, **options)
-            answers = [[target.predict(copies) for target in estimators] for _, copies in blocks]
+            answers = [
+                [target.predict(readable(target, copies)) for target in estimators]
+                for _, copies in blocks
+            ]
             predictions = map(np.concatenate, zip(*answers, strict=True))
             row[:] = [1 - accuracy_score(labels, predicted) for predicted in predictions]
     return errors
@@ -308,7 +312,9 @@ def check_radii(epsilons):
 
 def error_and_confidence(estimator, X, y, sample_weight=None):
     """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
-    error = 1 - accuracy_score(y, estimator.predict(X), sample_weight=sample_weight)
+    error = 1 - accuracy_score(
+        y, estimator.predict(readable(estimator, X)), sample_weight=sample_weight
+    )
     if not hasattr(estimator, "predict_proba"):
         return error, np.nan
     return error, confidence_on_errors(estimator, X, y, sample_weight)

@@ -12,7 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 
-from sk_adv._arrays import dense_blocks, to_numpy
+from sk_adv._arrays import dense_blocks, readable, to_numpy
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
@@ -138,7 +138,9 @@ def adversarial_accuracy_score(
         random_state=random_state,
         device=device,
     )
-    return float(accuracy_score(labels, attacked.predict(copies), sample_weight=weight))
+    return float(
+        accuracy_score(labels, attacked.predict(readable(attacked, copies)), sample_weight=weight)
+    )
 
 
 def can_be_sparse(*attacks):
@@ -324,7 +326,7 @@ def adversarial_confidence(
 
 def confidence_on_errors(estimator, X, y, sample_weight=None):
     """Mean probability of the predicted class over misclassified samples; NaN without any."""
-    probability = np.asarray(estimator.predict_proba(X))
+    probability = np.asarray(estimator.predict_proba(readable(estimator, X)))
     predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
     weight = (predicted != np.asarray(y)) * (1.0 if sample_weight is None else sample_weight)
     return float(np.average(probability.max(axis=1), weights=weight)) if weight.any() else np.nan

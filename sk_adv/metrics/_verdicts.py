@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sk_adv._arrays import in_container_of, numeric_columns, to_numpy
+from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
@@ -210,7 +210,7 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
 
 
 def _predicted(estimator, X):
-    return np.asarray(to_numpy(estimator.predict(X)))
+    return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
 
 
 def _numbers(X):

@@ -18,13 +18,15 @@ from sk_adv._devices import check_device
 from sk_adv.differentiable._networks import Inference, plain_module, plain_modules
 from sk_adv.neural_network._batches import TensorBatches, WeightedSamples, as_weighted_data
 from sk_adv.neural_network._checkpoint import Checkpoint
+from sk_adv.neural_network._data_checks import check_batches, check_kind
 from sk_adv.neural_network._interrupts import DeferredInterrupt
 from sk_adv.neural_network._listeners import has_listeners, is_overridden
 from sk_adv.neural_network._net_checks import (
     check_callbacks,
     check_counts,
-    check_criterion,
+    check_parts,
     check_samples,
+    check_trainable,
 )
 from sk_adv.neural_network._parts import (
     device_of,
@@ -55,7 +57,10 @@ class QuietNet(NeuralNetClassifier):
     sample_weight_ = None
     # The type that the module wants integers to be; None means as they are.
     integers_as_ = None
+    # Whether the module computes in place in its input.
+    changes_input_ = True
 
+    @torch.inference_mode(False)
     def initialize(self):
         """Make the module, the criterion, the optimizer and the callbacks.
 
@@ -74,8 +79,9 @@ class QuietNet(NeuralNetClassifier):
         if self.device is not None:
             check_device(self.device)
         check_callbacks(self.callbacks)
-        check_criterion(self)
+        check_parts(self)
         super().initialize()
+        check_trainable(modules_of(self))
         self.is_fresh_ = False
         self.prepare()
         self.is_fresh_ = True
@@ -173,6 +179,7 @@ class QuietNet(NeuralNetClassifier):
             fit_params["sample_weight"] = sample_weight
         return super().fit(X, y, **fit_params)
 
+    @torch.inference_mode(False)
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for `max_epochs` more epochs, or for the remaining ones of a resumed training.
 
@@ -220,6 +227,9 @@ class QuietNet(NeuralNetClassifier):
         self.is_fresh_ = False
         # skorch treats a list as several arrays.
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        check_kind(self, X, y)
+        # Gradients on samples would be added to those that the user's tensor has.
+        X = X.detach() if isinstance(X, torch.Tensor) else X
         if sample_weight is not None and _has_parameter(plain_module(self).forward):
             fit_params["sample_weight"] = sample_weight
         elif sample_weight is not None:
@@ -329,6 +339,33 @@ class QuietNet(NeuralNetClassifier):
             cb_kwargs["batch"] = X, y
         super().notify(method_name, **cb_kwargs)
 
+    def forward_iter(self, X, *args, **kwargs):
+        """Yield the module's output for each batch of samples.
+
+        Parameters
+        ----------
+        X : as in `partial_fit`
+            Samples.
+
+        *args, **kwargs
+            As in `skorch.NeuralNet.forward_iter`.
+
+        Yields
+        ------
+        torch.Tensor or tuple
+            The output for a batch.
+
+        Raises
+        ------
+        TypeError
+            If X is of another kind than the training data.
+        """
+        check_kind(self, X, prefix="iterator_valid")
+        for output in super().forward_iter(X, *args, **kwargs):
+            # skorch turns outputs into NumPy's arrays, which know no bfloat16.
+            is_half = isinstance(output, torch.Tensor) and output.dtype == torch.bfloat16
+            yield output.float() if is_half else output
+
     def as_one_module(self, **fit_params):
         """The computation of the net on a batch as one module, which attacks differentiate.
 
@@ -395,7 +432,11 @@ class QuietNet(NeuralNetClassifier):
         if is_plain and size is not None:
             data = as_weighted_data(dataset, device_of(self), self.data_dtype)
         if data is None:
-            return super().get_iterator(dataset, training=training)
+            batches = super().get_iterator(dataset, training=training)
+            if isinstance(batches, DataLoader) and not (training or batches.num_workers):
+                # Else torch draws a seed for workers from its global state.
+                batches.generator = batches.generator or torch.Generator()
+            return batches
         size = len(data) if size == -1 else int(size)
         return TensorBatches(data, size, options.get("shuffle", False))
 
@@ -451,6 +492,7 @@ class QuietNet(NeuralNetClassifier):
             # The optimizers' moments may be NaN, which would spoil any further training.
             for optimizer in optimizers_of(self).values():
                 optimizer.state.clear()
+            check_batches(iterator)
             is_loss = not np.isfinite(loss)
             what = f"The training loss became {loss}" if is_loss else "A weight became not finite"
             epoch = self.history.pop()["epoch"]

@@ -147,6 +147,15 @@ class MaxoutNet(nn.Module):
             check_scalar(max_norm, "max_norm", Real, min_val=0, include_boundaries="neither")
         check_scalar(n_features, "n_features", Integral, min_val=1)
         check_scalar(n_classes, "n_classes", Integral, min_val=1)
+        for name, share in (("input_dropout", input_dropout), ("hidden_dropout", hidden_dropout)):
+            check_scalar(share, name, Real)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must lie in [0, 1]; got {share!r}.")
+        if not isinstance(hidden_layer_sizes, Sequence) or isinstance(hidden_layer_sizes, str):
+            raise TypeError(
+                "hidden_layer_sizes must be a sequence of integers, such as (240, 240); "
+                f"got {hidden_layer_sizes!r}."
+            )
         self.max_norm = max_norm
         self.output_activation = output_activation
         sizes = (n_features, *hidden_layer_sizes)

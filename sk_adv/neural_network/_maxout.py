@@ -53,7 +53,8 @@ class AdversarialMaxoutClassifier(
         gradient g.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+        Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
+        None is no limit.
 
     attack : str or callable, default="fgsm"
         The attack that makes the copies: a name, such as "pgd", or a function; see

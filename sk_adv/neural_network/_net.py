@@ -20,12 +20,14 @@ from sk_adv.differentiable._networks import network, plain_module, refuse_other_
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._copies import craft, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
+from sk_adv.neural_network._data_checks import no_single_array
 from sk_adv.neural_network._epochs import QuietNet
 from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 from sk_adv.neural_network._net_checks import (
     explaining_dtypes,
-    no_single_array,
+    explaining_shapes,
+    raise_if_no_loss,
     raise_if_out_of_range,
 )
 from sk_adv.neural_network._parts import device_of, modules_of
@@ -340,7 +342,9 @@ class AdversarialNet(QuietNet):
             copies = self._craft(X, y, **fit_params)
         loss, y_pred = 0, None
         if alpha > 0:
-            y_pred, clean = self._loss(X, y, **fit_params)
+            # An operation in place can't change the leaf that collects the gradient.
+            is_spared = serves_both and self.changes_input_
+            y_pred, clean = self._loss(X.clone() if is_spared else X, y, **fit_params)
             loss = alpha * clean
             loss.backward()
         if serves_both:
@@ -454,6 +458,7 @@ class AdversarialNet(QuietNet):
             return super().get_loss(logits, y_true, *args, **kwargs)
         except (IndexError, RuntimeError) as error:
             raise_if_out_of_range(y_true, logits, error)
+            raise_if_no_loss(self, y_true, logits, error)
             raise
 
     def _loss_of_each(self, y_pred, labels, *args, **kwargs):
@@ -510,12 +515,14 @@ class AdversarialNet(QuietNet):
         ------
         TypeError
             If X and the module have different floating-point dtypes.
+        ValueError
+            If the module can't take samples of this shape.
         """
         self.check_is_fitted()
         X, y = unpack_data(batch)
         X = self.as_samples(X)
         _, dtype = module_device_and_dtype(self.as_one_module())
-        with explaining_dtypes(X, dtype):
+        with explaining_dtypes(X, dtype), explaining_shapes(X):
             return super().evaluation_step((X, y), training=training)
 
     def predict(self, X):

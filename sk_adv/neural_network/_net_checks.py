@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -13,14 +13,20 @@ from skorch.dataset import unpack_data
 from skorch.helper import SliceDataset
 from skorch.utils import to_device
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._arrays import to_tensor
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.attacks._objective import check_labels, checked_logits
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
+from sk_adv.neural_network._data_checks import (
+    check_finite_samples,
+    collates_itself,
+    no_single_array,
+)
 from sk_adv.neural_network._listeners import is_overridden
+from sk_adv.neural_network._losses import LogOddsCrossEntropy
 
 # The methods that skorch calls on a callback; any object with them is one.
 _METHODS = [name for name in vars(Callback) if name.startswith("on_")]
@@ -41,6 +47,40 @@ def check_callbacks(callbacks):
                 "callbacks must hold instances of skorch.callbacks.Callback; "
                 f"got {callback!r} of type {type(callback).__name__}."
             )
+
+
+# What else than a class or an instance is no part of a net, with an example of each.
+_EXAMPLES = {
+    "module": "torch.nn.Linear(4, 3)",
+    "criterion": "torch.nn.CrossEntropyLoss",
+    "optimizer": "torch.optim.Adam",
+}
+
+
+def check_parts(net):
+    """Raise `TypeError` unless module, criterion and optimizer can be made."""
+    for name, example in _EXAMPLES.items():
+        part = getattr(net, name, None)
+        if not (callable(part) or is_overridden(net, f"initialize_{name}")):
+            raise TypeError(
+                f"{name} must be a class or an instance, such as {example}; got {part!r}."
+            )
+    if inspect.isclass(getattr(net, "module", None)) and not is_overridden(
+        net, "initialize_module"
+    ):
+        params = net.get_params_for("module")
+        try:
+            inspect.signature(net.module).bind(**params)
+        except TypeError as error:
+            raise TypeError(
+                f"module={net.module.__name__} can't be made of the arguments {sorted(params)}: "
+                f"{error}. Pass them as module__<name>, or pass an instance."
+            ) from error
+    if not isinstance(net.lr, torch.Tensor):
+        # The optimizers compute with it in the precision of the weights.
+        largest = torch.finfo(torch.float32).max
+        check_scalar(net.lr, "lr", Real, min_val=0, max_val=largest)
+    check_criterion(net)
 
 
 def check_criterion(net):
@@ -83,7 +123,8 @@ def raise_if_out_of_range(labels, logits, error):
 def check_samples(net, module, X, y, *, is_complete):
     """Check that a net can be trained on the data, by the labels and one sample.
 
-    Notes in the net's `integers_as_` what the module wants integers to be.
+    Notes in the net's `integers_as_` what the module wants integers to be, and in
+    `changes_input_` whether the module computes in place in its input.
 
     Parameters
     ----------
@@ -100,52 +141,52 @@ def check_samples(net, module, X, y, *, is_complete):
     tuple of int or None
         The shape of a sample, or None if X is neither an array nor a `Dataset` of tensors.
     """
-    net.integers_as_ = None
+    net.integers_as_, net.changes_input_ = None, True
     if isinstance(X, WeightedData):
-        # The estimator has validated it.
+        # The estimator has validated it, and its own module changes nothing.
+        net.changes_input_ = False
         return tuple(X.X.shape[1:])
     _, dtype = module_device_and_dtype(module)
-    if isinstance(X, IterableDataset) or _collates_itself(net):
+    if isinstance(X, IterableDataset) or collates_itself(net):
         return None
-    sample, label = _first_sample(net, X, dtype)
+    sample, label = _first_sample(net, X)
     if sample is None:
         if net.alpha < 1:
             raise TypeError(no_single_array(X))
         return None
+    if net.alpha < 1 and sample.is_complex():
+        raise TypeError(
+            f"X must hold real numbers, since copies are made of them; got {sample.dtype}. Pass "
+            "real and imaginary parts as features, or alpha=1."
+        )
     if net.alpha < 1 and not sample.is_floating_point():
-        sample = sample.to(dtype)
+        sample = sample.to(net.data_dtype)
     shape = tuple(sample.shape[1:])
     if net.alpha == 1 and is_overridden(net, "get_loss"):
         # Any labels and outputs may do.
         return shape
     net.perturbation_.check_fits(shape)
     n_samples = len(X)
+    is_coded = y is None and label is not None and np.ndim(label) > 0
+    if is_coded and (net.alpha < 1 or isinstance(net.criterion_, LogOddsCrossEntropy)):
+        raise ValueError(
+            "y must hold one class index per sample; the Dataset gives labels of shape "
+            f"{tuple(np.shape(label))}. Return one-hot labels as label.argmax()."
+        )
     if y is None and label is not None and not np.ndim(label):
         y, n_samples = np.asarray(label)[None], 1
     n_labels = 0 if y is None else int(check_labels(y, n_samples).max()) + 1
     if is_complete:
         sample = to_device(sample, net.device)
         logits, net.integers_as_ = _logits_of_any_integers(net, module, sample, n_labels, dtype)
+        net.changes_input_ = _changes_input(module, sample, net.integers_as_)
+        check_finite_samples(net, module, X)
         if isinstance(getattr(net, "criterion_", None), nn.CrossEntropyLoss):
             _warn_of_probabilities(net, logits)
     return shape
 
 
-def no_single_array(X):
-    """The message for data X of which no copies can be made."""
-    return (
-        "Adversarial training needs a single array or tensor X, or a Dataset of pairs "
-        f"(array or tensor, label); got {type(X).__name__}. For a data frame pass "
-        "X.to_numpy(dtype='float32'). alpha=1 accepts other data, but makes no copies."
-    )
-
-
-def _collates_itself(net):
-    """Whether batches are made of the samples in a way that only the user knows."""
-    return net.iterator_train is not DataLoader or hasattr(net, "iterator_train__collate_fn")
-
-
-def _first_sample(net, X, dtype):
+def _first_sample(net, X):
     """A batch of the first sample, or None if it is not a tensor, and its label in a Dataset."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         if not len(X):
@@ -153,7 +194,7 @@ def _first_sample(net, X, dtype):
         sample = to_tensor(read_rows(X, [0])) if isinstance(X, np.ndarray) else X[:1]
         # Batches of a memory map are converted as they are read.
         is_converted = isinstance(X, np.memmap) and sample.is_floating_point()
-        return sample.to(dtype) if is_converted else sample, None
+        return sample.to(net.data_dtype) if is_converted else sample, None
     if isinstance(X, SliceDataset):
         sample, label = X[0], None
     elif isinstance(X, Dataset):
@@ -177,7 +218,7 @@ def _first_sample(net, X, dtype):
 def _logits_of_any_integers(net, module, sample, n_labels, dtype):
     """Logits of a sample, and the type that its integers must have for the module to take them."""
     types = [None]
-    if not sample.is_floating_point():
+    if not sample.is_floating_point() and not sample.is_complex():
         # As they are, as numbers, or as the only indices that every layer takes.
         types += [net.data_dtype, torch.int64]
     errors = []
@@ -189,6 +230,17 @@ def _logits_of_any_integers(net, module, sample, n_labels, dtype):
         else:
             return logits, wanted
     raise errors[0]
+
+
+@torch.inference_mode(False)
+def _changes_input(module, sample, wanted):
+    """Whether a module changes its input, as one does that begins with `ReLU(inplace=True)`."""
+    sample = sample.detach().clone().nan_to_num().to(wanted or sample.dtype)
+    # torch counts the changes of a tensor.
+    before = sample._version
+    with torch.no_grad(), evaluating(module):
+        module(sample)
+    return sample._version > before
 
 
 def _check_pass(module, sample, n_labels, dtype):
@@ -208,6 +260,44 @@ def _warn_of_probabilities(net, logits):
             UserWarning,
             stacklevel=2,
         )
+
+
+def raise_if_no_loss(net, labels, logits, error):
+    """Raise `ValueError` from a torch error if the criterion can't take class indices."""
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(labels, torch.Tensor):
+        return
+    if isinstance(getattr(net, "criterion_", None), nn.CrossEntropyLoss):
+        return
+    raise ValueError(
+        f"criterion={type(net.criterion_).__name__} can't compare logits of shape "
+        f"{tuple(logits.shape)} with labels of shape {tuple(labels.shape)}: use a loss of logits "
+        f"and class indices, such as torch.nn.CrossEntropyLoss. ({error})"
+    ) from error
+
+
+def check_trainable(modules):
+    """Raise `ValueError` if modules hold weights that were made under `torch.inference_mode`."""
+    for name, module in modules.items():
+        if any(weight.is_inference() for weight in module.parameters()):
+            raise ValueError(
+                f"{name} was made under torch.inference_mode, so that its weights can't be "
+                "trained: make it outside, or pass its class and module__... arguments."
+            )
+
+
+@contextmanager
+def explaining_shapes(X):
+    """Turn a module's error about its input into one that names the shape of the batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not isinstance(X, torch.Tensor):
+            raise
+        raise ValueError(
+            f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
+        ) from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sk_adv._arrays import to_numpy
+from sk_adv._arrays import readable, to_numpy
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import check_labels_present, unchanged_on_error
@@ -106,7 +106,7 @@ class AttackingEstimator(BaseEstimator):
             if self.target is not None:
                 index_of_target(self.target, classes)
             weights = {} if sample_weight is None else {"sample_weight": to_numpy(sample_weight)}
-            self.estimator_ = clone(self.estimator).fit(X, y, **weights)
+            self.estimator_ = clone(self.estimator).fit(readable(self.estimator, X), y, **weights)
             self.classes_ = classes_of(self.estimator_, X)
             self.surrogate_ = None
             if self.surrogate is not None:
@@ -119,7 +119,7 @@ class AttackingEstimator(BaseEstimator):
         If y is None, the predictions are used too.
         """
         if y is None or self.labels == "predicted":
-            y = self.estimator_.predict(X)
+            y = self.estimator_.predict(readable(self.estimator_, X))
         return perturb(
             self.estimator_ if self.surrogate_ is None else self.surrogate_,
             X,

@@ -41,7 +41,8 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+        Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
+        None is no limit.
 
     labels : {"predicted", "true"}, default="true"
         Which labels to move away from: the true labels, or the classifier's predictions. The copies

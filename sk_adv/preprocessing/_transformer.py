@@ -42,7 +42,8 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         The norm that bounds the perturbation.
 
     bounds : tuple (low, high) or None, default=None
-        Valid range of X, to which the copies are clipped; each end is given like `epsilon`.
+        Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
+        None is no limit.
 
     labels : {"predicted", "true"}, default="predicted"
         Which labels to move away from: the classifier's predictions, or the true labels, if y is
