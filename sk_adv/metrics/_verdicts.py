@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import joint_weight
+from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
 from sk_adv.attacks._forms import searched
 from sk_adv.attacks._trees import check_time_limit, rows_of
@@ -183,7 +183,9 @@ def verify_robustness(
 def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     """Verdicts by certificates and attacks, and the counterexamples as numbers."""
     has_module = is_attackable(estimator)
-    clean = perturb(estimator, X, y, epsilon=perturbations.scaled(0.0), attack="uniform_noise")
+    # Noise of radius 0: the samples themselves, within the bounds.
+    still = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
+    clean = perturb(estimator, X, y, **still)
     wrong = _predicted(estimator, clean) != y
     numbers = _numbers(clean)
     certified = np.zeros(len(y), dtype=bool)
@@ -210,7 +212,13 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
 
 
 def _predicted(estimator, X):
-    return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
+    found = np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
+    if found.ndim != 1:
+        raise ValueError(
+            "A verdict needs one label per sample; the predictions of this "
+            f"{name_of(estimator)} have shape {found.shape}."
+        )
+    return found
 
 
 def _numbers(X):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import sparse
 
 from sk_adv._arrays import numeric_columns, to_numpy
 
@@ -99,14 +100,18 @@ class TreeSum:
 
         Parameters
         ----------
-        X : array-like or frame of shape (n_samples, n_features)
+        X : array-like, frame or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
         ndarray of shape (n_samples, n_coordinates), float64
         """
-        X = to_numpy(X)
+        X = X.toarray() if sparse.issparse(X) else to_numpy(X)
         raw = numeric_columns(X)
+        if raw.shape[1] != self.n_columns:
+            raise ValueError(
+                f"X must have {self.n_columns} columns, as the trees have; got {raw.shape[1]}."
+            )
         return np.hstack([raw, *(part.compute(X) for part in self.held)])
 
     def leaves(self, coordinates: np.ndarray) -> np.ndarray:

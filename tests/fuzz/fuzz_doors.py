@@ -30,6 +30,7 @@ DOORS, SHARES = {}, {}
 
 # One line each: the name, and why no call is made.
 NOT_FUZZED = {
+    "metrics.RobustnessVerdict": "the result of metrics.verify_robustness",
     "datasets.fetch_mnist": "it downloads; tests/test_datasets.py has files cut short and others",
 }
 _INNER = {
@@ -39,6 +40,9 @@ _INNER = {
         "neural_network.Checkpoint": ("on_epoch_end", "on_train_begin", "restore"),
         "differentiable.Chain": ("forward",),
         "differentiable.Enclosure": ("affine", "around", "limits"),
+    },
+    "called by the door of its method scores": {
+        "tree.TreeSum": ("coordinates", "leaves", "scores_at"),
     },
     "called by the door of differentiable.enclose": {
         "differentiable.Enclosure": (
@@ -59,6 +63,7 @@ _INNER = {
         "inspection.EpsilonSweepDisplay": ("plot",),
         "inspection.RobustnessCurveDisplay": ("plot",),
         "inspection.TransferMatrixDisplay": ("plot",),
+        "inspection.VerdictDisplay": ("plot",),
     },
     "routing of metadata, by scikit-learn": {
         "linear_model.AdversarialLogisticRegression": ("set_fit_request", "set_score_request"),

@@ -14,12 +14,13 @@ import fuzz_doors
 import fuzz_fits  # noqa: F401
 import fuzz_nets  # noqa: F401
 import fuzz_rest  # noqa: F401
+import fuzz_trees  # noqa: F401
 from fuzz_values import Draw
 from fuzz_watch import findings
 
 ROOMS = (
     *("attacks", "datasets", "differentiable", "export", "inspection", "linear_model", "metrics"),
-    *("neural_network", "preprocessing"),
+    *("neural_network", "preprocessing", "tree"),
 )
 SLOW = ("datasets.load_mnist_sample", "export.to_onnx")
 NAMES, SHARES = list(fuzz_doors.SHARES), list(fuzz_doors.SHARES.values())

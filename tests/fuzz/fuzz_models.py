@@ -9,7 +9,13 @@ import torch
 from fuzz_values import COLUMNS, INDICES, NORMAL
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.impute import SimpleImputer
@@ -86,6 +92,12 @@ FAST = {
         FGSMTransformer(LogisticRegression(), stage="train"), LogisticRegression()
     ),
     "forest": lambda: RandomForestClassifier(n_estimators=2, max_depth=2, random_state=0),
+    "tree boosting": lambda: GradientBoostingClassifier(
+        n_estimators=3, max_depth=2, random_state=0
+    ),
+    "tree histograms": lambda: make_pipeline(
+        StandardScaler(), HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=4)
+    ),
     "neighbours": KNeighborsClassifier,
     "columns": lambda: columns(LogisticRegression()),
     "frame": LogisticRegression,
@@ -94,7 +106,9 @@ FAST = {
     "net in place": None,
 }
 DIFFERENTIABLE = [
-    name for name in FAST if name not in ("forest", "neighbours", "net", "net in place")
+    name
+    for name in FAST
+    if name not in ("forest", "neighbours", "net", "net in place") and not name.startswith("tree")
 ]
 
 

@@ -321,10 +321,12 @@ def attack(draw):
         "uniform_noise",
         "sign_noise",
         "rotate_towards_gradient",
+        "square",
     ]
     odd = ["FGSM", None, 3, "", ["fgsm"], lambda X: X, np.abs, print, pgd]
     which = draw.usual_or_odd([*names, fgsm, shift], odd)
     params = {"n_steps": 3} if which in ("pgd", pgd) else None
+    params = {"n_queries": 5} if isinstance(which, str) and which == "square" else params
     if draw.is_odd():
         params = draw.of(
             *[{"n_steps": 0}, {"n_steps": 2.5}, {"zz": 1}, [1], "a", {"epsilon": 1}, {1: 2}, {}],
