@@ -309,3 +309,16 @@ def test_outputs_that_are_no_logits_of_the_samples_are_named(last, message):
 def test_a_loss_that_gives_no_tensor_is_named(loss):
     with pytest.raises(TypeError, match="loss must"):
         fgsm(Module(lambda X: X, lambda z: z), X, Y, 0.1, loss=loss)
+
+
+@pytest.mark.parametrize("attack", [exact, fgsm])
+def test_a_class_index_without_a_logit_is_named(attack):
+    module = nn.Linear(4, 2).double()
+    with pytest.raises(ValueError, match="class(es| ind)"):
+        attack(module, X, Y, 0.1)
+
+
+@pytest.mark.parametrize("classes", [[None, 1], [0.5, 1.5], [[0, 1]]])
+def test_classes_of_further_training_that_are_no_labels_are_refused(classes):
+    with pytest.raises(ValueError, match="None|[Uu]nknown label type|1d array"):
+        clone(MAXOUT).partial_fit(X, Y, classes=classes)

@@ -297,12 +297,17 @@ class Enclosure:
         Raises
         ------
         ValueError
-            If the samples hold NaN.
+            If the samples hold NaN, or a label has no value.
         """
         values = self.values()
         if values.isnan().any():
             raise ValueError(
                 "X holds NaN, which the model does not take: put a SimpleImputer before it."
+            )
+        if len(labels) and int(labels.max()) >= values.shape[1]:
+            raise ValueError(
+                f"y must hold class indices from 0 to {values.shape[1] - 1}, as the module returns "
+                f"{values.shape[1]} logits; got {int(labels.max())}."
             )
         own = values.gather(1, labels[:, None]).squeeze(1)
         coef = self.coef

@@ -101,6 +101,7 @@ class AdversarialExamplesDisplay:
         image_shape: tuple[int, ...] | None = None,
     ):
         # As floats: differences of unsigned integers, common in image files, would wrap around.
+        inputs, copies = to_numpy(inputs), to_numpy(copies)
         inputs = check_array(inputs, dtype=np.float64, allow_nd=True, input_name="inputs")
         copies = check_array(copies, dtype=np.float64, allow_nd=True, input_name="copies")
         if copies.shape != inputs.shape:
@@ -404,7 +405,7 @@ class AdversarialExamplesDisplay:
 
 def _one_per_sample(values, name, n_samples):
     """Return the values as an array; raise `ValueError` unless there is one per sample."""
-    values = np.asarray(values)
+    values = np.asarray(to_numpy(values))
     if values.shape != (n_samples,):
         raise ValueError(
             f"{name} must hold one entry per sample of inputs, shape {(n_samples,)}; "

@@ -95,7 +95,7 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     check_classification_targets(y)
     check_labels_present(y)
     # A class whose samples all have weight 0 stays a class.
-    known = np.unique(y if classes is None else classes)
+    known = np.unique(y) if classes is None else _check_classes(classes)
     weight = joint_weight(y, sample_weight, model.class_weight, known)
     rows = None
     if weight is not None and not weight.all():
@@ -113,6 +113,14 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     if rows is not None and not isinstance(X, np.memmap):
         X, rows = X[rows], None
     return TrainingData(X, np.searchsorted(known, y), weight, known, rows)
+
+
+def _check_classes(classes):
+    """The classes that `partial_fit` is given, each once; `ValueError` if they are no labels."""
+    classes = column_or_1d(to_numpy(classes))
+    check_classification_targets(classes)
+    check_labels_present(classes)
+    return np.unique(classes)
 
 
 def _check_memory_map(model, X, y, reset):
