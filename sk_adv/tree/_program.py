@@ -16,6 +16,8 @@ from sk_adv.tree._reach import Reach, Region
 
 # HiGHS finds values that satisfy each row to this much, in units of the largest leaf.
 TOLERANCE = 1e-6
+# The status of a result of `milp`.
+_OPTIMAL, _INFEASIBLE = 0, 2
 
 
 @dataclass(frozen=True)
@@ -45,41 +47,154 @@ def cheap_bound(reached: Reach, value, is_possible=None):
     return float(value[alone].sum() + least[reached.split_parent < 0].sum())
 
 
-def solve(
-    reached: Reach,
-    value,
-    region: Region,
-    *,
-    time_limit: float,
-    is_possible=None,
-    cutoff: float | None = None,
-    slack: float = 0.0,
-    nearest: bool = False,
-) -> Worst:
-    """The least sum of leaves over the region.
+@dataclass(frozen=True)
+class Program:
+    """The rows of the program, in the binaries of thresholds and then the variables of leaves.
+
+    Attributes
+    ----------
+    region : Region
+    base : float
+        The sum of the trees that have shrunk to one leaf.
+    feature, threshold : ndarray of shape (n_binaries,)
+        What each binary stands for: "x_feature <= threshold".
+    leaves : ndarray of shape (n_variables,)
+        What each variable adds to the sum, in units of the largest leaf.
+    scale : float
+        The largest leaf.
+    matrix : sparse array of shape (n_rows, n_variables)
+    low, high : ndarray of shape (n_rows,)
+        Rows hold `low <= matrix @ x <= high`. For a ball, the last row is the squared distance.
+    cost : ndarray of shape (n_variables,) or None
+        The squared distance to the centre of the ball is `constant + cost @ x`.
+    constant : float
+    """
+
+    region: Region
+    base: float
+    feature: np.ndarray
+    threshold: np.ndarray
+    leaves: np.ndarray
+    scale: float
+    matrix: sparse.csr_array
+    low: np.ndarray
+    high: np.ndarray
+    cost: np.ndarray | None
+    constant: float
+
+    def relaxed(self, *, time_limit: float, cutoff: float) -> Worst:
+        """A lower bound of the least sum, with all variables in [0, 1], and the cell next to it.
+
+        It takes a fraction of the time of `solve`, and decides nearly all samples: there is no sum
+        up to the cutoff, or the rounded variables name a cell with one.
+        """
+        if not len(self.feature):
+            return self._of_no_split(cutoff)
+        result = self._run(self.leaves, 0, self.matrix, self.low, self.high, time_limit)
+        if result.status == _INFEASIBLE:
+            return Worst(cutoff, None, is_empty=True)
+        if result.status != _OPTIMAL:
+            return Worst(-np.inf, None)
+        lower = self.base + self.scale * (result.fun - TOLERANCE)
+        return Worst(lower, self._cell(result.x), is_empty=lower > cutoff)
+
+    def solve(
+        self,
+        *,
+        time_limit: float,
+        cutoff: float | None = None,
+        slack: float = 0.0,
+        nearest: bool = False,
+    ) -> Worst:
+        """The least sum of leaves over the region.
+
+        Parameters
+        ----------
+        time_limit : float
+            In seconds.
+        cutoff : float, default=None
+            Look for any sum up to this number, and not for the least: that is decided much sooner.
+        slack : float, default=0.0
+            How much to take off the squared radius of the ball, and off the cutoff in units of the
+            largest leaf, if a cell that just satisfied the rows turned out to lie beyond them.
+        nearest : bool, default=False
+            Look for the sum up to the cutoff that is nearest to the centre of the ball. `lower` is
+            then a lower bound of its squared distance, in units of the radii.
+        """
+        if not len(self.feature):
+            return self._of_no_split(cutoff)
+        objective, matrix, low, high = self.leaves, self.matrix, self.low, self.high
+        if self.cost is not None:
+            high = np.append(high[:-1], high[-1] - slack)
+        if cutoff is not None:
+            objective = np.zeros_like(self.leaves)
+            matrix = sparse.vstack([matrix, sparse.csr_array(self.leaves[None])], format="csr")
+            low = np.append(low, -np.inf)
+            high = np.append(high, (cutoff - self.base) / self.scale + TOLERANCE - slack)
+        if nearest:
+            objective = self.cost
+        integrality = np.arange(len(objective)) < len(self.feature)
+        result = self._run(objective, integrality, matrix, low, high, time_limit)
+        if result.status == _INFEASIBLE:
+            return Worst(-np.inf if cutoff is None else cutoff, None, is_empty=True)
+        dual = result.mip_dual_bound
+        lower = -np.inf
+        if nearest and dual is not None:
+            lower = dual + self.constant
+        elif cutoff is None and dual is not None:
+            lower = self.base + self.scale * (dual - TOLERANCE)
+        return Worst(lower, None if result.x is None else self._cell(result.x))
+
+    def _run(self, objective, integrality, matrix, low, high, time_limit):
+        return milp(
+            objective,
+            constraints=LinearConstraint(matrix, low, high),
+            integrality=integrality,
+            bounds=Bounds(0, 1),
+            options={"time_limit": time_limit, "mip_rel_gap": 0.0},
+        )
+
+    def _of_no_split(self, cutoff):
+        return Worst(self.base, self._cell(np.zeros(0)))
+
+    def _cell(self, x):
+        """The intervals of the cell that the binaries name."""
+        is_left = x[: len(self.feature)] > 0.5
+        low = np.full(len(self.region.low), -np.inf)
+        high = np.full(len(self.region.high), np.inf)
+        np.maximum.at(low, self.feature[~is_left], self.threshold[~is_left])
+        np.minimum.at(high, self.feature[is_left], self.threshold[is_left])
+        return low, high
+
+
+def build(reached: Reach, value, region: Region, *, is_possible=None) -> Program:
+    """The program for the least sum of leaves over the region.
 
     Parameters
     ----------
     reached : Reach
     value : ndarray of shape (n_leaves,)
     region : Region
-    time_limit : float
-        In seconds.
     is_possible : ndarray of bool of shape (n_leaves,), default=None
         Leaves that the ball meets.
-    cutoff : float, default=None
-        Look for any sum up to this number, and not for the least: that is decided much sooner.
-    slack : float, default=0.0
-        How much to take off the squared radius of the ball, and off the cutoff in units of the
-        largest leaf, if a cell that just satisfied the rows turned out to lie beyond them.
-    nearest : bool, default=False
-        Look for the sum up to the cutoff that is nearest to the centre of the ball. `lower` is then
-        a lower bound of its squared distance, in units of the radii.
     """
     least, largest = reached.extremes(value, is_possible)
     base, splits, leaves = _merged(reached, value, least, largest, is_possible)
     if not len(splits.position):
-        return Worst(base, _cell(region, np.zeros(0, int), np.zeros(0), np.zeros(0)))
+        nothing = np.zeros(0)
+        return Program(
+            region,
+            base,
+            nothing.astype(int),
+            nothing,
+            nothing,
+            1.0,
+            None,
+            nothing,
+            nothing,
+            None,
+            0,
+        )
     feature, threshold, split_variable = _thresholds(reached, splits.position)
     n_binaries, n_leaves = len(feature), len(leaves.value)
     n_splits = len(splits.position)
@@ -125,6 +240,7 @@ def solve(
         np.full(2 * n_splits, -np.inf),
         np.tile([0.0, 1.0], n_splits),
     )
+    constant, cost = 0.0, None
     if region.radii is not None:
         constant, cost = _squared_distance(feature, threshold, region)
         add(
@@ -132,46 +248,27 @@ def solve(
             np.arange(n_binaries),
             cost,
             np.array([-np.inf]),
-            np.array([1 - slack - constant]),
+            np.array([1 - constant]),
         )
+        cost = np.append(cost, np.zeros(n_leaves))
     scale = max(np.abs(leaves.value).max(), np.finfo(float).tiny)
-    objective = np.concatenate([np.zeros(n_binaries), leaves.value / scale])
-    if cutoff is not None:
-        add(
-            np.zeros(n_leaves, dtype=int),
-            n_binaries + np.arange(n_leaves),
-            leaves.value / scale,
-            np.array([-np.inf]),
-            np.array([(cutoff - base) / scale + TOLERANCE - slack]),
-        )
-        objective = np.zeros_like(objective)
-    if nearest:
-        objective[:n_binaries] = cost
     matrix = sparse.csr_array(
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
         shape=(n_rows, n_binaries + n_leaves),
     )
-    result = milp(
-        objective,
-        constraints=LinearConstraint(matrix, np.concatenate(low), np.concatenate(high)),
-        integrality=np.repeat([1, 0], [n_binaries, n_leaves]),
-        bounds=Bounds(0, 1),
-        options={"time_limit": time_limit, "mip_rel_gap": 0.0},
+    return Program(
+        region,
+        base,
+        feature,
+        threshold,
+        np.append(np.zeros(n_binaries), leaves.value / scale),
+        scale,
+        matrix,
+        np.concatenate(low),
+        np.concatenate(high),
+        cost,
+        constant,
     )
-    infeasible = 2
-    if result.status == infeasible:
-        return Worst(-np.inf if cutoff is None else cutoff, None, is_empty=True)
-    dual = result.mip_dual_bound
-    lower = -np.inf
-    if nearest and dual is not None:
-        lower = dual + constant
-    elif cutoff is None and dual is not None:
-        lower = base + scale * (dual - TOLERANCE)
-    cell = None
-    if result.x is not None:
-        is_left = result.x[:n_binaries] > 0.5
-        cell = _cell(region, feature, threshold, is_left)
-    return Worst(lower, cell)
 
 
 @dataclass(frozen=True)
@@ -261,13 +358,3 @@ def _squared_distance(feature, threshold, region):
     cost[~below] = -step
     constant = float(step.sum())
     return constant, cost
-
-
-def _cell(region, feature, threshold, is_left):
-    """The intervals of the cell that the binaries name."""
-    low = np.full(len(region.low), -np.inf)
-    high = np.full(len(region.high), np.inf)
-    is_left = np.asarray(is_left, dtype=bool)
-    np.maximum.at(low, feature[~is_left], threshold[~is_left])
-    np.minimum.at(high, feature[is_left], threshold[is_left])
-    return low, high

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sk_adv.tree._program import solve
+from sk_adv.tree._program import build
 from sk_adv.tree._reach import Region
 from sk_adv.tree._tree_sum import TreeSum
 from sk_adv.tree._worst_case import limit_of, points_in_cell, reach_of, rivals_of, worst_case
@@ -115,14 +115,8 @@ def _nearest(trees, region, label, low, high, *, time_limit, dtype):
         if bound > limit:
             continue
         gap = trees.base[label] - trees.base[rival]
-        found = solve(
-            reached,
-            value,
-            region,
-            time_limit=max(deadline - time.monotonic(), 1e-3),
-            is_possible=is_possible,
-            cutoff=limit - gap,
-            nearest=True,
+        found = build(reached, value, region, is_possible=is_possible).solve(
+            time_limit=max(deadline - time.monotonic(), 1e-3), cutoff=limit - gap, nearest=True
         )
         if found.is_empty:
             continue
