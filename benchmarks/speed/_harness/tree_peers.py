@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
 from sk_adv.metrics import verify_robustness
+from sk_adv.tree import as_trees
 
 VERIFIED, FALSIFIED, UNKNOWN = "verified", "falsified", "unknown"
 # The setting of Veritas's own robustness search, which was the best of those tried on the forest:
@@ -86,6 +87,21 @@ def is_confirmed(problem: Problem, copies: np.ndarray) -> np.ndarray:
     if len(rows):
         found[rows] = problem.model.predict(copies[rows]) != problem.y[rows]
     return found
+
+
+def conversion_seconds(model) -> dict:
+    """Processor seconds that the conversion of a model takes, ours and Veritas's."""
+    import veritas
+
+    seconds = {}
+    for name, convert in {
+        "as_trees": lambda: as_trees(model),
+        "Veritas": lambda: _converted(veritas, model),
+    }.items():
+        start = time.process_time()
+        convert()
+        seconds[name] = time.process_time() - start
+    return seconds
 
 
 def ours(problem: Problem, time_limit: float) -> Callable[[], tuple]:
