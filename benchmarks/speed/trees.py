@@ -45,14 +45,14 @@ Written by `python benchmarks/speed/trees.py`; benchmarks/README.md says what is
 got the same fitted models, the same float32 samples and one radius of the max-norm, and ran one
 after the other on one thread. ε is a radius in the units that a section names. A sample is verified
 by a proof that no perturbation within the radius changes the prediction, falsified by a copy that
-is predicted wrongly, and else unknown. sk_adv had {TIME_LIMIT} s a sample, Veritas
-{VERITAS_LIMIT} s; ART's clique method knows no limit and proves only. Seconds include the
-conversion of the model. "CPU" is processor time, which is elapsed time on a quiet core: targets and
-ratios go by it, so that other work on the machine does not count. "copies" are the perturbed
-samples that a side names, and how many of them lie within the radius and are predicted wrongly by
-the model's own `predict`. A "false certificate" is a sample that a side verifies though such a
-copy, of any side, exists. "sk_adv / side" is our number of decided samples per second over the
-side's."""
+is predicted wrongly, and else unknown. sk_adv had {TIME_LIMIT} s of elapsed time a sample, Veritas
+{VERITAS_LIMIT} s of processor time; ART's clique method knows no limit and proves only. Seconds
+include the conversion of the model. "CPU" is processor time, which is elapsed time on a quiet core:
+targets and ratios go by it, so that other work on the machine does not count. "copies" are the
+perturbed samples that a side names, and how many of them lie within the radius and are predicted
+wrongly by the model's own `predict`. A "false certificate" is a sample that a side verifies though
+such a copy, of any side, exists. "sk_adv / side" is our number of decided samples per second over
+the side's."""
 
 
 def measure(problem, options, *, n_clique=None, target=None, ratio_target=None, peers_run=True):
