@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sk_adv.tree._program import solve
+from sk_adv.tree._program import Program
 from sk_adv.tree._reach import Region
+from sk_adv.tree._shrunk import shrink
 from sk_adv.tree._tree_sum import TreeSum
 from sk_adv.tree._worst_case import (
     case_of,
@@ -138,13 +139,10 @@ def _nearest(trees, region, label, low, high, *, time_limit, dtype, is_wrong):
         limit = limit_of(trees, label, rival)
         gap = trees.base[label] - trees.base[rival]
         excluded = []
+        program = Program(shrink(reached, value, is_possible), region)
         while bound <= limit:
-            found = solve(
-                reached,
-                value,
-                region,
+            found = program.solve(
                 time_limit=max(deadline - time.monotonic(), 1e-3),
-                is_possible=is_possible,
                 cutoff=limit - gap,
                 nearest=True,
                 excluded=tuple(excluded),

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sk_adv.tree._program import TOLERANCE, cheap_bound, solve
+from sk_adv.tree._program import TOLERANCE, Program, cheap_bound
 from sk_adv.tree._reach import Region, leaf_boxes, reach
+from sk_adv.tree._shrunk import shrink
 from sk_adv.tree._tree_sum import TreeSum
 
 
@@ -105,34 +106,42 @@ class _Search:
         trees, region = self.trees, self.region
         gap = trees.base[self.label] - trees.base[rival]
         limit = limit_of(trees, self.label, rival)
-        options = {"is_possible": is_possible, "cutoff": limit - gap if self.decide else None}
-        excluded, slack, cases, lower = [], 0.0, [], bound
+        cutoff = limit - gap if self.decide else None
+        program = Program(shrink(reached, value, is_possible), region)
+        cases, lower = [], bound
+        found = program.least_alone()
+        if found is not None:
+            lower = max(bound, found.lower + gap)
+        elif self.decide:
+            # The relaxed program decides nearly all signs, in a fraction of the time.
+            found = program.relaxed(time_limit=self._time_left(), cutoff=cutoff)
+            lower = max(bound, _lifted(trees, found.lower + gap))
+        if found is not None:
+            if lower > limit:
+                return lower, True, cases
+            case = self._case(found.cell)
+            # Where the least sum is as good as the limit, the estimator decides, below.
+            if case is not None and (case.is_misclassified or not self.decide):
+                return lower, False, [case]
+        excluded, slack = [], 0.0
         while True:
-            left = max(self.deadline - time.monotonic(), 1e-3)
-            found = solve(
-                reached,
-                value,
-                region,
-                time_limit=left,
-                excluded=None if self.is_wrong is None else tuple(excluded),
+            found = program.solve(
+                time_limit=self._time_left(),
+                cutoff=cutoff,
                 slack=slack,
-                **options,
+                excluded=tuple(excluded),
             )
             if not slack and not excluded:
-                lower = max(bound, _lifted(trees, found.lower + gap))
+                lower = max(lower, _lifted(trees, found.lower + gap))
             if found.cell is None:
                 # What lies within the slack is open.
                 return lower, (found.is_empty and not slack) or lower > limit, cases
-            first, *others = points_in_cell(region, found.cell, self.dtype)
-            case = replace(case_of(trees, first, self.label), others=tuple(others))
-            is_inside = _is_inside(first, region)
-            if is_inside:
+            case = self._case(found.cell)
+            if case is not None:
                 cases.append(case)
-            if not self.decide and is_inside:
-                return lower, lower > limit, cases
-            if is_inside and case.is_misclassified:
-                return lower, False, cases
-            if not is_inside or not case.is_suspect:
+                if case.is_misclassified or not self.decide:
+                    return lower, lower > limit, cases
+            if case is None or not case.is_suspect:
                 # Just satisfied, within the tolerance: look further inside.
                 if slack:
                     return lower, lower > limit, cases
@@ -140,11 +149,23 @@ class _Search:
             elif self.is_wrong is None:
                 return lower, False, cases
             else:
-                for point in (first, *others):
+                for point in (case.point, *case.others):
                     if self.is_wrong(point):
                         cases.append(replace(case, point=point, is_misclassified=True))
                         return lower, False, cases
                 excluded.append(found.leaves)
+
+    def _time_left(self):
+        return max(self.deadline - time.monotonic(), 1e-3)
+
+    def _case(self, cell):
+        """The case of a point of the cell, or None if there is no cell or it is not inside."""
+        if cell is None:
+            return None
+        first, *others = points_in_cell(self.region, cell, self.dtype)
+        if not _is_inside(first, self.region):
+            return None
+        return replace(case_of(self.trees, first, self.label), others=tuple(others))
 
 
 def reach_of(trees: TreeSum, region: Region):
