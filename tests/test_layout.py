@@ -28,12 +28,14 @@ class Missing:
         if name.split(".")[0] in OPTIONAL:
             raise ModuleNotFoundError(name)
 
-OPTIONAL = {"foolbox", "imblearn", "matplotlib", "mlxtend", "onnx", "onnxscript", "pandas",
-            "polars", "safetensors", "skops"}
+OPTIONAL = {"foolbox", "imblearn", "lightgbm", "matplotlib", "mlxtend", "onnx", "onnxscript",
+            "pandas", "polars", "safetensors", "skops", "xgboost"}
 sys.meta_path.insert(0, Missing())
 import sk_adv
 for module in pkgutil.walk_packages(sk_adv.__path__, "sk_adv."):
-    if not module.name.startswith(("sk_adv.__main__", "sk_adv._demo.")):
+    # A file with the name of a package holds rules for its estimators, and is imported with these.
+    of_package = module.name.rpartition("._")[2] in OPTIONAL
+    if not of_package and not module.name.startswith(("sk_adv.__main__", "sk_adv._demo.")):
         importlib.import_module(module.name)
 import sk_adv._demo.report, sk_adv._demo.reproduce
 """

@@ -39,13 +39,15 @@ def perturb(
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
-        classifier, together with a `surrogate`.
+        A fitted classifier: with attacks along gradients one for which `as_module` has a rule, such
+        as a `Pipeline`, or any other together with a `surrogate`; with "exact" a linear model, or a
+        tree model for which `sk_adv.tree.as_trees` has a rule; with "square" any.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
-        Columns that reach the classifier only through steps that are not differentiable stay
-        unperturbed, and a warning names them.
+        Columns that hold no numbers, or reach the classifier only through steps for which
+        `as_module`, or for trees `as_trees`, has no rule, stay unperturbed, and a warning names
+        them.
 
     y : array-like of shape (n_samples,)
         Labels, whose loss the attack increases. Samples with a label that the estimator has never
@@ -57,8 +59,9 @@ def perturb(
         that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
-        or "exact" for linear models; or a function with the signature of `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
+        a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -74,9 +77,9 @@ def perturb(
         Class to move the samples towards, instead of away from y.
 
     surrogate : estimator, default=None
-        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
-        is fitted to the model's own predictions on X and attacked instead of the model. A
-        `FrozenEstimator` is used as it is.
+        For models without gradients, and attacks that need one: a classifier for which `as_module`
+        has a rule. A clone of it is fitted to the model's own predictions on X and attacked
+        instead of the model. A `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -94,9 +97,9 @@ def perturb(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, `as_module` has no rule for the estimator and there is no surrogate, the
-        attack does not accept one of the arguments, or `attack="exact"` is used on a model that is
-        not linear.
+        If X is sparse, the attack needs a gradient, `as_module` has no rule for the estimator and
+        there is no surrogate, the attack does not accept one of the arguments, or `attack="exact"`
+        is used on a model that is neither linear nor a sum of trees.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 

@@ -167,7 +167,8 @@ class RobustnessCurveDisplay:
         Parameters
         ----------
         estimator : object, or dict of str to object, or list of (str, object)
-            A fitted classifier for which `as_module` has a rule, or several classifiers by name.
+            A fitted classifier that the attacks take, as in
+            `sk_adv.metrics.adversarial_accuracy_score`, or several classifiers by name.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.
@@ -230,7 +231,7 @@ class RobustnessCurveDisplay:
             If a parameter, X or y is invalid. Radii, scale and attacks are checked before the first
             attack runs.
         TypeError
-            If X is sparse and an attack not exact, or `as_module` has no rule for an estimator.
+            If X is sparse and an attack not exact, or an attack does not take an estimator.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """

@@ -150,8 +150,8 @@ class AdversarialExamplesDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted classifier for which `as_module` has a rule. Without `predict_proba` only the
-            predicted classes are shown.
+            A fitted classifier that the attack takes, as in `sk_adv.attacks.perturb`. Without
+            `predict_proba` only the predicted classes are shown.
 
         X : array-like of shape (n_samples, n_features)
             A few inputs, each drawn as one column of images.
@@ -202,7 +202,7 @@ class AdversarialExamplesDisplay:
         ValueError
             If a parameter, X or y is invalid, or y and the classes differ in type.
         TypeError
-            If X is sparse or `as_module` has no rule for the estimator.
+            If X is sparse or the attack does not take the estimator.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """

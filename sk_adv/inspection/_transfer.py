@@ -116,8 +116,8 @@ class TransferMatrixDisplay:
         Parameters
         ----------
         estimators : dict of str to object, or list of (str, object)
-            Fitted classifiers by name. Classifiers for which `as_module` has no rule are only
-            targets, unless a `surrogate` is given.
+            Fitted classifiers by name. Classifiers that the attack does not take are only targets,
+            unless a `surrogate` is given.
 
         X : array-like of shape (n_samples, n_features)
             Clean samples.

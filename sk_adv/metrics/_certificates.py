@@ -107,8 +107,8 @@ def certified_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is a sparse tensor, `as_module` has no rule for the estimator, or `enclose` has no rule
-        for one of its modules.
+        If X is a sparse tensor, neither `as_trees` nor `as_module` has a rule for the estimator, or
+        `enclose` has no rule for one of its modules.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -256,7 +256,8 @@ def robustness_radius(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is a sparse tensor, the estimator is not linear, or `as_module` has no rule for it.
+        If X is a sparse tensor, or the estimator is neither linear nor a sum of trees for which
+        there is a rule.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 

@@ -58,8 +58,7 @@ def adversarial_report(
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule; or any other classifier, together
-        with a `surrogate`.
+        A fitted classifier that the attacks take, as in `adversarial_accuracy_score`.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attacks="exact"`, X may be a SciPy
@@ -112,7 +111,8 @@ def adversarial_report(
         - `confidence`: the mean probability of the predicted class over the misclassified copies;
           NaN if no copy is misclassified or the estimator has no `predict_proba`;
         - `certified_error`: one minus `certified_accuracy_score`. No attack of this radius has a
-          larger error; for linear models the exact attack reaches it. NaN if no bound is known.
+          larger error; for linear models and tree models the exact attack reaches it, as far as the
+          search got. NaN if no bound is known.
 
     Raises
     ------
@@ -121,8 +121,8 @@ def adversarial_report(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse and an attack not exact, or `as_module` has no rule for the estimator and
-        there is no surrogate.
+        If X is sparse and an attack not exact, or an attack does not take the estimator and there
+        is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -221,9 +221,9 @@ def transfer_error_matrix(
         Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        Classifier to attack instead of those models for which `as_module` has no rule, as in
-        `adversarial_accuracy_score`. Without a surrogate these models can't be attacked: their
-        rows are NaN, and only their columns hold errors.
+        Classifier to attack instead of those models that the attack does not take, as in
+        `adversarial_accuracy_score`. Without a surrogate the rows of these models are NaN, and
+        only their columns hold errors. `attack="square"` takes all models.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.

@@ -38,9 +38,9 @@ def make_adversarial_scorer(
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
-        or "exact", the worst case for linear models; or a function with the signature of
-        `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
+        a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -55,9 +55,9 @@ def make_adversarial_scorer(
         Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
-        is fitted to the model's own predictions on the scored samples and attacked instead of the
-        model. A `FrozenEstimator` is used as it is.
+        For models without gradients, and attacks that need one: a classifier for which `as_module`
+        has a rule. A clone of it is fitted to the model's own predictions on the scored
+        samples and attacked instead of the model. A `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.

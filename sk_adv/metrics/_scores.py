@@ -43,13 +43,15 @@ def adversarial_accuracy_score(
 
     The score is an upper bound on the accuracy under the worst-case perturbation. The bound is
     poor if the model was trained on the same attack: then report a stronger attack too. For linear
-    models `attack="exact"` gives the worst case itself.
+    models and tree models `attack="exact"` gives the worst case itself, unless it warns that the
+    time did not suffice.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
-        classifier, together with a `surrogate`.
+        A fitted classifier: with attacks along gradients one for which `as_module` has a rule, such
+        as a `Pipeline`, or any other together with a `surrogate`; with "exact" a linear model, or a
+        tree model for which `sk_adv.tree.as_trees` has a rule; with "square" any.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
@@ -61,9 +63,9 @@ def adversarial_accuracy_score(
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
-        or "exact", the worst case for linear models; or a function with the signature of
-        `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
+        a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -81,9 +83,9 @@ def adversarial_accuracy_score(
         Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
-        is fitted to the model's own predictions on X and attacked instead of the model. A
-        `FrozenEstimator` is used as it is.
+        For models without gradients, and attacks that need one: a classifier for which `as_module`
+        has a rule. A clone of it is fitted to the model's own predictions on X and attacked
+        instead of the model. A `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -101,9 +103,9 @@ def adversarial_accuracy_score(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse and the attack not exact, `as_module` has no rule for the estimator and there
-        is no surrogate, the attack does not accept one of the arguments, or `attack="exact"` is
-        used on a model that is not linear.
+        If X is sparse and the attack not exact, the attack needs a gradient, `as_module` has no
+        rule for the estimator and there is no surrogate, the attack does not accept one of the
+        arguments, or `attack="exact"` is used on a model that is neither linear nor a sum of trees.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -220,8 +222,7 @@ def adversarial_confidence(
     Parameters
     ----------
     estimator : object
-        A fitted classifier with `predict_proba` for which `as_module` has a rule; or any other
-        with `predict_proba`, together with a `surrogate`.
+        A fitted classifier with `predict_proba`, of those that `adversarial_accuracy_score` takes.
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="exact"`, X may be a SciPy matrix.
@@ -234,9 +235,9 @@ def adversarial_confidence(
         confidence on clean errors.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
-        or "exact", the worst case for linear models; or a function with the signature of
-        `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
+        a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -254,9 +255,9 @@ def adversarial_confidence(
         Class to move the samples towards, instead of away from the true class.
 
     surrogate : estimator, default=None
-        For models without gradients: a classifier for which `as_module` has a rule. A clone of it
-        is fitted to the model's own predictions on X and attacked instead of the model. A
-        `FrozenEstimator` is used as it is.
+        For models without gradients, and attacks that need one: a classifier for which `as_module`
+        has a rule. A clone of it is fitted to the model's own predictions on X and attacked
+        instead of the model. A `FrozenEstimator` is used as it is.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -275,8 +276,8 @@ def adversarial_confidence(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse and the attack not exact, the estimator has no `predict_proba`, or
-        `as_module` has no rule for it and there is no surrogate.
+        If X is sparse and the attack not exact, the estimator has no `predict_proba`, or the attack
+        does not take it and there is no surrogate.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 

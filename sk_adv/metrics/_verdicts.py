@@ -32,7 +32,7 @@ _ATTACKS = (
 class RobustnessVerdict:
     """What `verify_robustness` found.
 
-    Attributes
+    Parameters
     ----------
     status : ndarray of shape (n_samples,)
         For each sample "verified": a proof that no allowed perturbation makes the estimator
@@ -43,6 +43,25 @@ class RobustnessVerdict:
     lower, upper : float
         The accuracy under the worst case is at least the share of verified samples, and at most one
         minus the share of falsified ones.
+    shares : dict of str to float, default={}
+        The share of each of the three words, by weight if there are sample weights.
+
+    See Also
+    --------
+    verify_robustness : Makes it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sk_adv.metrics import verify_robustness
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tree = DecisionTreeClassifier(max_depth=2, random_state=0).fit(X, y)
+    >>> verdict = verify_robustness(tree, X, y, epsilon=0.1)
+    >>> verdict
+    RobustnessVerdict(verified=132, falsified=18, unknown=0, lower=0.88, upper=0.88)
+    >>> verdict.status[:3]
+    array(['verified', 'verified', 'verified'], dtype='<U9')
     """
 
     status: np.ndarray

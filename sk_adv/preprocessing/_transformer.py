@@ -31,7 +31,8 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
     ----------
     estimator : object
         The classifier to attack: one for which `as_module` has a rule, such as a `Pipeline`, or
-        any other together with a `surrogate`. A `sklearn.frozen.FrozenEstimator` around a fitted
+        any other together with a `surrogate`; any with `attack="square"`, and a tree model with
+        `attack="exact"`. A `sklearn.frozen.FrozenEstimator` around a fitted
         classifier is used as it is.
 
     epsilon : float, array-like, dict or Series, default=0.25
@@ -55,17 +56,17 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
         that they are trained on clean data and predict on copies. "both": always.
 
     attack : str or callable, default="fgsm"
-        The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, or a function like
-        `sk_adv.attacks.fgsm`.
+        The attack: a name, such as "pgd" for `sk_adv.attacks.pgd`, "square" or "exact", or a
+        function like `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
 
     surrogate : object or None, default=None
-        For models without gradients, such as forests, boosting or nearest neighbours: a classifier
-        for which `as_module` has a rule. `fit` fits a clone of it to the predictions of the fitted
-        `estimator` on the training data, and the copies are made against the clone. A
-        `FrozenEstimator` around a fitted classifier is used as it is.
+        For attacks along gradients on models without any, such as forests, boosting or nearest
+        neighbours: a classifier for which `as_module` has a rule. `fit` fits a clone of it to the
+        predictions of the fitted `estimator` on the training data, and the copies are made against
+        the clone. A `FrozenEstimator` around a fitted classifier is used as it is.
 
     target : label or None, default=None
         Class to move the samples towards, instead of away from the labels.
@@ -133,7 +134,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
     0.5
 
     A forest has no gradient. Copies made against a linear model that imitates the forest also
-    fool the forest:
+    fool the forest; `attack="exact"` finds the worst copies against the forest itself:
 
     >>> from sklearn.ensemble import RandomForestClassifier
     >>> forest = RandomForestClassifier(random_state=0)
@@ -209,7 +210,7 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
             If a parameter or the data is invalid, or there is a surrogate to fit and the
             classifier predicts only one class. A previous fit then stays as it was.
         TypeError
-            If `as_module` has no rule for the classifier, and there is no surrogate.
+            If the attack does not take the classifier, and there is no surrogate.
         """
         self._fit_models(X, y, sample_weight)
         return self

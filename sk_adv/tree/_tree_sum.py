@@ -36,7 +36,7 @@ class TreeSum:
     `x[feature] <= threshold`; a missing value goes left iff `missing_left`. A sample's scores are
     `(base + sum over trees of the values of its leaves) / divisor`.
 
-    Attributes
+    Parameters
     ----------
     roots : ndarray of shape (n_trees,), int
         The root of each tree.
@@ -44,21 +44,42 @@ class TreeSum:
         The coordinate that an inner node looks at: a raw column if it is less than `n_columns`,
         else one of the coordinates of `held`.
     threshold : ndarray of shape (n_nodes,), float64
+        The largest number that goes left.
     missing_left : ndarray of shape (n_nodes,), bool
+        Whether a missing value goes left.
     left, right : ndarray of shape (n_nodes,), int
         The children; -1 at a leaf.
     value : ndarray of shape (n_nodes, n_classes), float64
         What a leaf adds to the scores.
     base : ndarray of shape (n_classes,), float64
+        What each score starts from.
     n_columns : int
         Number of raw columns.
-    divisor : float
-    preferred : tuple of int
+    divisor : float, default=1.0
+        What the sums are divided by, such as the number of trees of a forest.
+    preferred : tuple of int, default=()
         The classes in the order in which the estimator predicts them where scores are equal.
-    spacing : float
+    spacing : float, default=2.220446049250313e-16
         The distance from 1 to the next number in which the estimator adds up leaves.
-    held : tuple of Held
+    held : tuple of Held, default=()
         What the trees see of columns that stay as they are, such as encoded categories.
+
+    See Also
+    --------
+    as_trees : Makes a sum of trees from a fitted estimator.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sk_adv.tree import as_trees
+    >>> X, y = load_iris(return_X_y=True)
+    >>> trees = as_trees(DecisionTreeClassifier(max_depth=2, random_state=0).fit(X, y))
+    >>> trees
+    TreeSum(n_trees=1, n_leaves=3, n_columns=4, n_classes=3)
+    >>> trees.scores(X[:2])
+    array([[1., 0., 0.],
+           [1., 0., 0.]])
     """
 
     roots: np.ndarray
@@ -101,10 +122,12 @@ class TreeSum:
         Parameters
         ----------
         X : array-like, frame or sparse matrix of shape (n_samples, n_features)
+            Samples as the estimator takes them.
 
         Returns
         -------
         ndarray of shape (n_samples, n_coordinates), float64
+            The coordinates, of which `feature` holds the indices.
         """
         X = X.toarray() if sparse.issparse(X) else to_numpy(X)
         raw = numeric_columns(X)
@@ -115,7 +138,18 @@ class TreeSum:
         return np.hstack([raw, *(part.compute(X) for part in self.held)])
 
     def leaves(self, coordinates: np.ndarray) -> np.ndarray:
-        """The leaf of each tree that each sample reaches, of shape (n_samples, n_trees)."""
+        """The leaf of each tree that each sample reaches.
+
+        Parameters
+        ----------
+        coordinates : ndarray of shape (n_samples, n_coordinates)
+            The result of the method `coordinates`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_trees)
+            Indices of nodes.
+        """
         node = np.broadcast_to(self.roots, (len(coordinates), self.n_trees)).copy()
         rows = np.arange(len(coordinates))[:, None]
         while not self.is_leaf[node].all():
@@ -131,15 +165,28 @@ class TreeSum:
         Parameters
         ----------
         X : array-like or frame of shape (n_samples, n_features)
+            Samples as the estimator takes them.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            The scores.
         """
         return self.scores_at(self.coordinates(X))
 
     def scores_at(self, coordinates: np.ndarray) -> np.ndarray:
-        """The same from coordinates, of shape (n_samples, n_coordinates)."""
+        """The scores from coordinates.
+
+        Parameters
+        ----------
+        coordinates : ndarray of shape (n_samples, n_coordinates)
+            The result of the method `coordinates`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The scores.
+        """
         return (self.base + self.value[self.leaves(coordinates)].sum(1)) / self.divisor
 
     @functools.cached_property

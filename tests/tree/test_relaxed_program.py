@@ -4,8 +4,9 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
 
 from sk_adv.tree import as_trees
-from sk_adv.tree._program import build
+from sk_adv.tree._program import Program
 from sk_adv.tree._reach import Region
+from sk_adv.tree._shrunk import shrink
 from sk_adv.tree._worst_case import limit_of, reach_of, rivals_of, worst_case
 
 MODELS = {
@@ -48,7 +49,7 @@ def test_relaxed_program_is_empty_only_where_the_program_is(name):
         region = around(x, 0.5 * radii, np.inf)
         reached, is_possible = reach_of(trees, region)
         for _, rival, value in rivals_of(trees, reached, label, is_possible):
-            program = build(reached, value, region)
+            program = Program(shrink(reached, value), region)
             cutoff = limit_of(trees, label, rival) - trees.base[label] + trees.base[rival]
             options = {"time_limit": 60, "cutoff": cutoff}
             relaxed = program.relaxed(**options)
