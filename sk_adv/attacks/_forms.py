@@ -12,7 +12,13 @@ from torch import nn
 from sk_adv._arrays import numeric_columns, to_numpy
 from sk_adv._perturbations import PerturbationSet, column_names, sample_shape
 from sk_adv.attacks._predictions import Predictions
-from sk_adv.attacks._trees import predicts_wrongly, rows_of, search_trees, view_of_trees
+from sk_adv.attacks._trees import (
+    TreeView,
+    predicts_wrongly,
+    rows_of,
+    search_trees,
+    view_of_trees,
+)
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
 from sk_adv.differentiable._intervals import NoBoundsError
@@ -62,7 +68,7 @@ def _module(estimator, X, attack, perturbations, device):
         free, values, module = split.free, split.values, split.module.to(device=device)
         if attack.attack.is_exact:
             check_fixed_columns(split, perturbations)
-        _warn_of_fixed_columns(split, perturbations)
+        warn_of_fixed_columns(split, perturbations)
         perturbations = perturbations.restricted_to(free)
 
     def attacked(rows, labels, **context):
@@ -87,7 +93,7 @@ def _predictions(estimator, X, attack, perturbations, classes):
         numbers = numeric_columns(array)
         names = column_names(X) or list(range(numbers.shape[1]))
         free = ~np.isin(names, columns_without_numbers(X))
-        _warn_of_fixed_columns(_Columns(free, names), perturbations)
+        warn_of_fixed_columns(_Columns(free, names), perturbations)
         perturbations = perturbations.restricted_to(free)
         # The other columns hold the indices of the rows.
         values = np.where(free, numbers, np.arange(len(numbers))[:, None])
@@ -106,7 +112,7 @@ def _trees(estimator, X, attack, perturbations, classes):
     X = to_numpy(X)
     view = view_of_trees(estimator, X)
     check_fixed_columns(view, perturbations)
-    _warn_of_fixed_columns(view, perturbations)
+    warn_of_fixed_columns(view, perturbations)
     allowed = perturbations.restricted_to(view.free)
 
     def attacked(rows, labels, *, targeted=False, **_):
@@ -144,8 +150,10 @@ def _trees(estimator, X, attack, perturbations, classes):
     return Form(values, None if view.free.all() else view.free, allowed, attacked)
 
 
-def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs):
+def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs, warn=False):
     """The verdicts on all samples of a tree model; those of unknown labels are falsified.
+
+    With `warn`, a warning names the columns that stay as they are.
 
     Returns
     -------
@@ -154,6 +162,8 @@ def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs):
     X = to_numpy(X)
     view = view_of_trees(estimator, X)
     check_fixed_columns(view, perturbations)
+    if warn:
+        warn_of_fixed_columns(view, perturbations)
     allowed = perturbations.restricted_to(view.free)
     labels = np.searchsorted(classes, y).clip(max=len(classes) - 1)
     options = {"time_limit": time_limit, "n_jobs": n_jobs}
@@ -171,12 +181,14 @@ def check_fixed_columns(split, perturbations):
     """Raise an error if numbers that may change are held fixed: no worst case is known then."""
     fixed = _fixed_columns(split, perturbations, split.is_number)
     if fixed:
+        rules, way = "as_module has no rule", "or register a rule by as_module.register; "
+        if isinstance(split, TreeView):
+            rules, way = "it is not known how trees see them in raw units", ""
         raise NoBoundsError(
             f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
-            "for which as_module has no rule, so that nothing is known of the worst case of a "
-            "perturbation of them. Set their radius to 0 if they can't change, or register a rule "
-            "by as_module.register; adversarial_accuracy_score with attack='pgd' perturbs the "
-            "other columns."
+            f"for which {rules}, so that nothing is known of the worst case of a perturbation of "
+            f"them. Set their radius to 0 if they can't change, {way}"
+            "adversarial_accuracy_score with attack='square' perturbs all numbers."
         )
 
 
@@ -187,7 +199,7 @@ def _fixed_columns(split, perturbations, among):
     return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
 
 
-def _warn_of_fixed_columns(split, perturbations):
+def warn_of_fixed_columns(split, perturbations):
     """Warn about columns with a positive radius that can't be perturbed."""
     names = _fixed_columns(split, perturbations, among=True)
     if names:

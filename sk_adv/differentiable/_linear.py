@@ -122,9 +122,9 @@ class NotLinearError(TypeError):
 
     def __init__(self, name):
         super().__init__(
-            "There is an exact worst case for linear models, and pipelines of linear maps before "
-            f"them, only; got a {name} that is not linear. attack='pgd' takes any model with "
-            "gradients."
+            "There is an exact worst case for linear models, pipelines of linear maps before them, "
+            f"and tree models, only; got a {name} that is not linear. attack='pgd' takes any model "
+            "with gradients, and attack='square' any with predictions."
         )
 
 

@@ -183,9 +183,8 @@ def verify_robustness(
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     if is_made_of_trees(estimator):
-        found = searched(
-            estimator, X, y, classes, perturbations, time_limit=time_limit, n_jobs=n_jobs
-        )
+        options = {"time_limit": time_limit, "n_jobs": n_jobs, "warn": True}
+        found = searched(estimator, X, y, classes, perturbations, **options)
         status, numbers = found.status, found.copies
     else:
         status, numbers = _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state)

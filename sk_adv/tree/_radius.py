@@ -111,8 +111,9 @@ def smallest_radius(
             decide(between[(len(between) - 1) // 2])
     elif len(entries):
         farthest = np.sqrt((scale > 0).sum()) * entries[-1]
-        radius = entries[0]
-        while np.isinf(high) and low < farthest:
+        # A sample can lie on a threshold.
+        radius = entries[entries > 0].min(initial=np.inf)
+        while np.isinf(high) and low < farthest and np.isfinite(radius):
             decide(min(radius, farthest))
             radius *= 2
         # A smaller ball makes a smaller program.

@@ -117,12 +117,12 @@ class _Search:
             found = program.relaxed(time_limit=self._time_left(), cutoff=cutoff)
             lower = max(bound, _lifted(trees, found.lower + gap))
         if found is not None:
-            if lower > limit:
+            if self.decide and (lower > limit or found.is_empty):
                 return lower, True, cases
             case = self._case(found.cell)
             # Where the least sum is as good as the limit, the estimator decides, below.
             if case is not None and (case.is_misclassified or not self.decide):
-                return lower, False, [case]
+                return lower, lower > limit, [case]
         excluded, slack = [], 0.0
         while True:
             found = program.solve(
