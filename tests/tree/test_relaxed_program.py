@@ -50,6 +50,8 @@ def test_relaxed_program_is_empty_only_where_the_program_is(name):
         reached, is_possible = reach_of(trees, region)
         for _, rival, value in rivals_of(trees, reached, label, is_possible):
             program = Program(shrink(reached, value), region)
+            if not len(program.shrunk.feature):
+                continue
             cutoff = limit_of(trees, label, rival) - trees.base[label] + trees.base[rival]
             options = {"time_limit": 60, "cutoff": cutoff}
             relaxed = program.relaxed(**options)
