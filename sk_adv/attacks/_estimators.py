@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 from torch import nn
 
 from sk_adv._arrays import check_samples_kind, in_container_of, readable, to_numpy
+from sk_adv._devices import check_device
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._table import resolve_attack
@@ -137,6 +138,7 @@ def perturb(
         asks_model = attack.attack.needs == "module"
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
     else:
+        device = None if device is None else check_device(device)
         values, module = split.values, split.module.to(device=device)
         if attack.attack.is_exact:
             check_fixed_columns(split, perturbations)
@@ -272,6 +274,16 @@ def _attack_error(estimator):
     return error_of(estimator, exempt=ColumnTransformer)
 
 
+def check_has_classes(estimator):
+    """Raise an error unless the estimator is fitted, and a classifier."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "classes_"):
+        raise TypeError(
+            f"estimator must be a classifier with the attribute classes_; "
+            f"got {type(estimator).__name__}."
+        )
+
+
 def check_classifier(estimator, X, y, *, accept_sparse=False):
     """Check that y and the shape of X fit a fitted classifier, and that X is dense.
 
@@ -285,12 +297,7 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
     if not (accept_sparse and sparse.issparse(X)):
         check_dense(X, "An attack")
     check_samples_kind(X)
-    check_is_fitted(estimator)
-    if not hasattr(estimator, "classes_"):
-        raise TypeError(
-            f"estimator must be a classifier with the attribute classes_; "
-            f"got {type(estimator).__name__}."
-        )
+    check_has_classes(estimator)
     if isinstance(estimator.classes_, list):
         raise ValueError(
             f"An attack needs one label per sample; got a {type(estimator).__name__} fitted to "
