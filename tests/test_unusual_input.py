@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
@@ -322,3 +325,21 @@ def test_a_class_index_without_a_logit_is_named(attack):
 def test_classes_of_further_training_that_are_no_labels_are_refused(classes):
     with pytest.raises(ValueError, match="None|[Uu]nknown label type|1d array"):
         clone(MAXOUT).partial_fit(X, Y, classes=classes)
+
+
+def test_an_estimator_that_is_no_classifier_is_named():
+    scaler = StandardScaler().fit(X)
+    for door in DOORS:
+        with pytest.raises(TypeError, match="[Cc]lassifier|predict_proba"):
+            door(scaler, X)
+    surrogate = make_pipeline(StandardScaler())
+    with pytest.raises(TypeError, match="surrogate must be a classifier; got"):
+        perturb(LINEAR.fit(X, Y), X, Y, epsilon=0.1, surrogate=surrogate)
+
+
+def test_a_device_without_numbers_is_named_behind_columns_too():
+    frame = pd.DataFrame(X).rename(columns=str)
+    columns = ColumnTransformer([("all", StandardScaler(), list(frame))])
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, Y)
+    with pytest.raises(ValueError, match="device='meta' can't be used"):
+        perturb(model, frame, Y, epsilon=0.1, device="meta")

@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 
 from sk_adv._arrays import check_samples_kind, in_container_of, readable, to_numpy
+from sk_adv._devices import check_device
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._forms import form_of
@@ -129,6 +130,7 @@ def perturb(
         indices = np.full(len(y), index_of_target(target, classes))
         context["targeted"] = True
 
+    device = None if device is None else check_device(device)
     form = form_of(estimator, X, attack, perturbations, classes=classes, device=device)
     values = form.values
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
@@ -238,6 +240,16 @@ def _attack_error(estimator, attack=None):
     return error_of(estimator, exempt=ColumnTransformer)
 
 
+def check_has_classes(estimator):
+    """Raise an error unless the estimator is fitted, and a classifier."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "classes_"):
+        raise TypeError(
+            f"estimator must be a classifier with the attribute classes_; "
+            f"got {type(estimator).__name__}."
+        )
+
+
 def check_classifier(estimator, X, y, *, accept_sparse=False):
     """Check that y and the shape of X fit a fitted classifier, and that X is dense.
 
@@ -255,12 +267,7 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             "; scores, reports and curves of linear models take a SciPy matrix with attack='exact'",
         )
     check_samples_kind(X)
-    check_is_fitted(estimator)
-    if not hasattr(estimator, "classes_"):
-        raise TypeError(
-            f"estimator must be a classifier with the attribute classes_; "
-            f"got {type(estimator).__name__}."
-        )
+    check_has_classes(estimator)
     if isinstance(estimator.classes_, list):
         raise ValueError(
             f"An attack needs one label per sample; got a {type(estimator).__name__} fitted to "

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.utils.validation import check_is_fitted
 
 from sk_adv._arrays import (
     check_samples_kind,
@@ -21,6 +20,7 @@ from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
+    check_has_classes,
     perturb,
 )
 from sk_adv.attacks._forms import check_fixed_columns, numeric, searched
@@ -272,7 +272,7 @@ def robustness_radius(
     >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
     True
     """
-    check_is_fitted(estimator)
+    check_has_classes(estimator)
     check_samples_kind(X)
     predicted = estimator.predict(readable(estimator, X)) if y is None else y
     classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
