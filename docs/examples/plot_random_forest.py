@@ -63,10 +63,11 @@ display = RobustnessCurveDisplay.from_estimator(
 RobustnessCurveDisplay.from_estimator(
     {"random forest": forest}, X_test, y_test, attacks=["exact"], ax=display.ax_, **options
 )
+display.ax_.set_ylim(0, 0.4)
 
 # %%
-# The surrogate finds a part of what there is. All its curves are lower bounds of the error, and the
-# exact one is the error in the worst case.
+# The surrogate finds most of what there is here, and not all. Its curves are lower bounds of the
+# error, and the exact one is the error in the worst case.
 #
 # Harden
 # ------
@@ -121,7 +122,7 @@ for model, row in scores.items():
 # Judged by surrogates, training on copies helps, or does little harm: copies through the first
 # surrogate fool the hardened forest less often, and those through a surrogate of its own a few
 # times more often. In truth the forest has become far weaker. It is right in the worst case for
-# little more than half of the samples, where the plain forest is right for four in five: the copies
-# have put new jumps next to the samples, which no smooth surrogate sees. An attack alone would not
-# have told; so look at the worst case, by ``attack="exact"`` or
-# :func:`~sk_adv.metrics.verify_robustness`, wherever it is known.
+# little more than half of the samples, where the plain forest is right for four in five. The exact
+# search sees each jump of the forest next to a sample, and a smooth surrogate does not. So look at
+# the worst case wherever it is known, by ``attack="exact"`` or
+# :func:`~sk_adv.metrics.verify_robustness`.

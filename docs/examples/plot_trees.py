@@ -102,4 +102,4 @@ print("unknown:", sum(display.unknown.sum() for display in displays.values()))
 #
 # The most robust model by far is the linear one that was trained for it. On clean samples it is as
 # good as the plain one, and from 0.05 on it is ahead of all trees or level with them.
-# A model that is flexible enough to be best on clean data is not the best under the worst change.
+# Here, the best models on clean data are not the best under the worst change.

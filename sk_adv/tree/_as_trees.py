@@ -70,7 +70,7 @@ def as_trees(estimator: object, *, dtype: type = np.float64) -> TreeSum:
 
     See Also
     --------
-    sk_adv.as_module : A differentiable estimator as a torch module.
+    sk_adv.differentiable.as_module : A differentiable estimator as a torch module.
     sk_adv.metrics.verify_robustness : Uses the trees.
 
     Examples
