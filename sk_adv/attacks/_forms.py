@@ -150,10 +150,11 @@ def _trees(estimator, X, attack, perturbations, classes):
     return Form(values, None if view.free.all() else view.free, allowed, attacked)
 
 
-def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs, warn=False):
+def searched(estimator, X, y, classes, perturbations, *, warn=False, **options):
     """The verdicts on all samples of a tree model; those of unknown labels are falsified.
 
-    With `warn`, a warning names the columns that stay as they are.
+    With `warn`, a warning names the columns that stay as they are. The options are those of
+    `search_trees`.
 
     Returns
     -------
@@ -166,7 +167,6 @@ def searched(estimator, X, y, classes, perturbations, *, time_limit, n_jobs, war
         warn_of_fixed_columns(view, perturbations)
     allowed = perturbations.restricted_to(view.free)
     labels = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-    options = {"time_limit": time_limit, "n_jobs": n_jobs}
     found = _search(estimator, X, view, labels, classes, allowed, **options)
     status = np.where(np.isin(y, classes), found.status, "falsified")
     return replace(found, status=status)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from sklearn.utils import _safe_indexing
+from tqdm.auto import tqdm
 
 from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
@@ -130,6 +131,7 @@ def search_trees(
     time_limit: float,
     n_jobs: int | None = None,
     decide: bool = True,
+    verbose: bool = False,
 ) -> TreeSearch:
     """Look for a misclassified point around each sample, until there is none or time is up.
 
@@ -149,6 +151,8 @@ def search_trees(
         Number of processes, as in scikit-learn.
     decide : bool, default=True
         Whether to stop as soon as a sample's sign is known, and not look for the least margin.
+    verbose : bool, default=False
+        Whether to show a progress bar.
     """
     check_time_limit(time_limit)
     tasks = [
@@ -157,7 +161,8 @@ def search_trees(
     ]
     # Held coordinates are computed; workers need the nodes alone.
     trees = replace(view.trees, held=())
-    found = Parallel(n_jobs=n_jobs)(
+    # Not all backends give results one after another.
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator" if verbose else "list")(
         delayed(_search)(
             trees,
             regions(view, perturbations, rows),
@@ -168,7 +173,11 @@ def search_trees(
         )
         for rows in tasks
     )
-    cases = [case for part in found for case in part]
+    cases = []
+    with tqdm(total=len(labels), unit="sample", desc="verifying", disable=not verbose) as bar:
+        for part in jobs:
+            cases += part
+            bar.update(len(part))
     n = view.trees.n_columns
     copies = np.array([case.point[:n] for case in cases]).reshape(len(cases), n)
     is_proved = np.array([case.is_proved for case in cases], dtype=bool)

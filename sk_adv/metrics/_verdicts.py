@@ -101,6 +101,7 @@ def verify_robustness(
     time_limit: float = 10.0,
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = None,
+    verbose: bool = False,
 ) -> RobustnessVerdict:
     """Prove each sample robust, or break it, or say that neither is known.
 
@@ -143,6 +144,9 @@ def verify_robustness(
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers.
 
+    verbose : bool, default=False
+        Whether to show a progress bar of the search for tree models.
+
     Returns
     -------
     RobustnessVerdict
@@ -183,7 +187,7 @@ def verify_robustness(
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     if is_made_of_trees(estimator):
-        options = {"time_limit": time_limit, "n_jobs": n_jobs, "warn": True}
+        options = {"time_limit": time_limit, "n_jobs": n_jobs, "warn": True, "verbose": verbose}
         found = searched(estimator, X, y, classes, perturbations, **options)
         status, numbers = found.status, found.copies
     else:

@@ -252,3 +252,10 @@ def test_numbers_that_an_unknown_step_reads_are_not_held_in_silence():
     model = make_pipeline(encoders, DecisionTreeClassifier()).fit(X[:50], Y[:50])
     with pytest.raises(TypeError, match=r"The columns \[0, 1\] reach the classifier through"):
         certified_accuracy_score(model, X[:9], Y[:9], epsilon=0.1)
+
+
+def test_a_progress_bar_counts_the_samples(capsys):
+    verify_robustness(of("forest"), X[TEST], Y[TEST], epsilon=0.1 * SCALE, verbose=True)
+    shown = capsys.readouterr().err
+    assert "verifying" in shown
+    assert f"{len(TEST)}/{len(TEST)}" in shown
