@@ -11,15 +11,12 @@ from pathlib import Path
 
 import torch
 from sklearn.base import is_classifier
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv._validation import name_of
 from sk_adv.differentiable import as_module, log_probabilities
-from sk_adv.differentiable._as_module import NoRuleError, classes_of
+from sk_adv.differentiable._as_module import NoRuleError, classes_of, classifier_within
 from sk_adv.differentiable._networks import plain_modules
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
 
@@ -302,27 +299,16 @@ class Probabilities(nn.Module):
         return self.nonlinearity(self.logits(X)).to(X.dtype)
 
 
-def _last(estimator):
-    """The classifier at the end of pipelines, and inside searches and frozen estimators."""
-    if isinstance(estimator, Pipeline):
-        return _last(estimator[-1])
-    if isinstance(estimator, BaseSearchCV):
-        return _last(estimator.best_estimator_)
-    if isinstance(estimator, FrozenEstimator):
-        return _last(estimator.estimator)
-    return estimator
-
-
 def _nonlinearity(estimator):
     """The function that turns a net's outputs into its `predict_proba`; None for others."""
-    last = _last(estimator)
+    last = classifier_within(estimator)
     # For losses other than the softmax's it is the identity, or predict_nonlinearity.
     return last._get_predict_nonlinearity() if isinstance(last, AdversarialNet) else None
 
 
 def _input_dtype(estimator, module):
     """The dtype of the samples that an estimator was fitted to, as far as it is known."""
-    last = _last(estimator)
+    last = classifier_within(estimator)
     # A classifier that converts its input does not tell what the steps before it were fitted to.
     converts = isinstance(last, AdversarialMaxoutClassifier)
     weights = module if converts else as_module(last)

@@ -287,6 +287,17 @@ def _(frozen: FrozenEstimator, sample):
     return _labels(frozen.estimator, sample)
 
 
+def classifier_within(estimator):
+    """The classifier at the end of pipelines, and inside searches and frozen estimators."""
+    if isinstance(estimator, Pipeline):
+        return classifier_within(estimator[-1])
+    if isinstance(estimator, BaseSearchCV):
+        return classifier_within(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return classifier_within(estimator.estimator)
+    return estimator
+
+
 @functools.singledispatch
 def parts_of(estimator: object) -> list:
     """The estimators inside a composite one that need rules of their own.
