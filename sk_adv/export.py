@@ -1,6 +1,6 @@
 """Fitted estimators as files for other programs: ONNX graphs, and weights as safetensors.
 
-``pip install sk-adv[export]`` installs the packages that this needs.
+``pip install -e ".[export]"`` in the checkout installs the packages that this needs.
 """
 
 import copy
@@ -11,14 +11,12 @@ from pathlib import Path
 
 import torch
 from sklearn.base import is_classifier
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sk_adv._validation import name_of
 from sk_adv.differentiable import as_module, log_probabilities
-from sk_adv.differentiable._as_module import classes_of
+from sk_adv.differentiable._as_module import NoRuleError, classes_of, classifier_within
 from sk_adv.differentiable._networks import plain_modules
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
 
@@ -120,7 +118,14 @@ def to_onnx(
             f"to_onnx writes predict_proba, which this {type(estimator).__name__} does not have: "
             "fit a CalibratedClassifierCV around it, and export that."
         )
-    logits = as_module(estimator, device="cpu")
+    try:
+        logits = as_module(estimator, device="cpu")
+    except NoRuleError as error:
+        raise TypeError(
+            f"to_onnx writes what as_module makes of a model, and can't write this "
+            f"{name_of(estimator)}: {str(error).partition('. ')[0]}. Fit a model that has a rule, "
+            "such as AdversarialMaxoutClassifier(), to X and estimator.predict(X), and export that."
+        ) from error
     module = Probabilities(logits, _nonlinearity(estimator)).eval()
     dtype = _input_dtype(estimator, logits)
     # Two rows, because torch takes a single one for a constant.
@@ -294,27 +299,16 @@ class Probabilities(nn.Module):
         return self.nonlinearity(self.logits(X)).to(X.dtype)
 
 
-def _last(estimator):
-    """The classifier at the end of pipelines, and inside searches and frozen estimators."""
-    if isinstance(estimator, Pipeline):
-        return _last(estimator[-1])
-    if isinstance(estimator, BaseSearchCV):
-        return _last(estimator.best_estimator_)
-    if isinstance(estimator, FrozenEstimator):
-        return _last(estimator.estimator)
-    return estimator
-
-
 def _nonlinearity(estimator):
     """The function that turns a net's outputs into its `predict_proba`; None for others."""
-    last = _last(estimator)
+    last = classifier_within(estimator)
     # For losses other than the softmax's it is the identity, or predict_nonlinearity.
     return last._get_predict_nonlinearity() if isinstance(last, AdversarialNet) else None
 
 
 def _input_dtype(estimator, module):
     """The dtype of the samples that an estimator was fitted to, as far as it is known."""
-    last = _last(estimator)
+    last = classifier_within(estimator)
     # A classifier that converts its input does not tell what the steps before it were fitted to.
     converts = isinstance(last, AdversarialMaxoutClassifier)
     weights = module if converts else as_module(last)
@@ -393,7 +387,10 @@ def _require(what, *modules):
             module = importlib.import_module(name)
     except ImportError as error:
         names = " and ".join(name.partition(".")[0] for name in modules)
-        raise ImportError(f"{what} needs {names}: pip install sk-adv[export]") from error
+        raise ImportError(
+            f'{what} needs {names}, which can\'t be found: run pip install -e ".[export]" in the '
+            "checkout of sk_adv."
+        ) from error
     return module
 
 

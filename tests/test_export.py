@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
@@ -160,6 +161,23 @@ def test_onnx_wants_a_fitted_classifier_that_is_differentiable(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+def test_a_model_without_a_rule_is_exported_through_one_fitted_to_its_predictions(
+    is_in_pipeline, tmp_path
+):
+    X, y = IRIS
+    forest = RandomForestClassifier(5, random_state=0)
+    forest = (make_pipeline(StandardScaler(), forest) if is_in_pipeline else forest).fit(X, y)
+    with pytest.raises(TypeError, match="to_onnx .*RandomForestClassifier") as refused:
+        to_onnx(forest, tmp_path / "model.onnx")
+    message = str(refused.value)
+    # to_onnx takes neither an attack nor a surrogate.
+    assert "attack" not in message and "surrogate" not in message
+    assert "AdversarialMaxoutClassifier()" in message
+    to_onnx(clone(SMALL).fit(X, forest.predict(X)), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir())
+
+
 def test_weights_go_from_one_classifier_to_another(tmp_path):
     X, y = IRIS
     model = clone(SMALL).fit(X, y)
@@ -252,6 +270,8 @@ def test_missing_package_is_named_with_the_extra_that_brings_it(
     function, package, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, package, None)
-    wanted = rf"{function.__name__} needs .*{package.split('.')[0]}.*pip install sk-adv\[export\]"
+    name = package.split(".")[0]
+    # The package is not on PyPI: the checkout is what can be installed.
+    wanted = rf'{function.__name__} needs .*{name}.*pip install -e "\.\[export\]" in the checkout'
     with pytest.raises(ImportError, match=wanted):
         function(clone(SMALL), tmp_path / "file")

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
+from sklearn.ensemble import BaggingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -145,3 +148,61 @@ def test_the_metadata_of_onnx_names_all_logits(digits, tmp_path):
         if prop.key == "classes"
     )
     assert json.loads(classes) == list(range(10))
+
+
+def as_scores(model, X):
+    return as_module(model)(torch.from_numpy(X)).softmax(1).numpy()
+
+
+@pytest.mark.parametrize("voting", ["soft", "hard"])
+def test_a_net_votes_with_the_columns_of_all_classes(kind, voting, digits):
+    X, y = digits
+    frozen = FrozenEstimator(trained_without_threes(kind, digits))
+    linear = LogisticRegression(max_iter=300)
+    model = VotingClassifier([("net", frozen), ("linear", linear)], voting=voting).fit(X, y)
+    found = as_module(model)(torch.from_numpy(X)).numpy()
+    np.testing.assert_array_equal(found.argmax(1), model.predict(X))
+    if voting == "soft":
+        np.testing.assert_allclose(as_scores(model, X), model.predict_proba(X), atol=1e-6)
+    expected = np.mean(model.predict(fgsm(as_module(model), X, y, EPSILON)) == y)
+    assert adversarial_accuracy_score(model, X, y, epsilon=EPSILON) == pytest.approx(expected)
+
+
+MISREAD = {
+    "a bag": lambda net, X, y: BaggingClassifier(FrozenEstimator(net), 2).fit(X, y),
+    "a bag of some features": lambda net, X, y: BaggingClassifier(net, 2, max_samples=20).fit(X, y),
+    "sigmoids": lambda net, X, y: CalibratedClassifierCV(net, cv=2).fit(X[y != 3], y[y != 3]),
+    "isotonic": lambda net, X, y: CalibratedClassifierCV(
+        FrozenEstimator(net), method="isotonic"
+    ).fit(X[y != 3], y[y != 3]),
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_ensembles_that_mistake_the_columns_of_a_net_are_refused(name, digits):
+    X, y = digits
+    model = MISREAD[name](trained_without_threes(NeuralNetClassifier, digits), X, y)
+    message = r"10 columns of this NeuralNetClassifier .*column k is label k.*classes=list\(range"
+    with pytest.raises(ValueError, match=f"{type(model).__name__} takes the {message}"):
+        adversarial_accuracy_score(model, X, y, epsilon=EPSILON)
+    # Its predictions are what they are, and an attack by them alone tells nothing else.
+    params = {"n_queries": 2}
+    adversarial_accuracy_score(
+        model, X, y, epsilon=EPSILON, attack="square", attack_params=params, random_state=0
+    )
+
+
+def test_a_bag_of_nets_that_know_all_classes_is_attacked_as_it_predicts(kind, digits):
+    X, y = digits
+    net = net_of(kind, classes=list(range(10)))
+    # Few rows, so that the members miss some classes.
+    model = BaggingClassifier(net, 3, max_samples=20, random_state=0).fit(X, y)
+    np.testing.assert_allclose(as_scores(model, X), model.predict_proba(X), atol=1e-6)
+
+
+def test_one_hot_labels_of_a_frozen_net_have_a_column_for_each_logit(net, digits):
+    X, y = digits
+    sampler = FGSMSampler(FrozenEstimator(net), epsilon=EPSILON)
+    given = sampler.fit_resample(X, y)[0]
+    np.testing.assert_array_equal(sampler.fit_resample(X, np.eye(10, dtype=int)[y])[0], given)

@@ -144,6 +144,16 @@ class Objective:
         return gradient
 
 
+def depends_on_input(module, X):
+    """Whether a module's output has a gradient on its input, by one of the samples X."""
+    sample = X[:1].detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        total = checked_logits(module, sample.clone(), n_classes=0).sum()
+    if not total.requires_grad:
+        return False
+    return torch.autograd.grad(total, sample, allow_unused=True)[0] is not None
+
+
 def loss_of_each(loss, logits, labels):
     """The loss of each sample; of one that gives a number a batch, that of batches of one."""
     values = loss(logits, labels)

@@ -167,13 +167,17 @@ def _rule(estimator):
     raise _no_rule(estimator)
 
 
+class NoRuleError(TypeError):
+    """There is no rule for the type of an estimator; the message says how to attack it still."""
+
+
 def _no_rule(estimator):
     if isinstance(estimator, type):
         return TypeError(
             f"as_module takes a fitted estimator; got the class {estimator.__name__} itself."
         )
     name = type(estimator).__name__
-    return TypeError(
+    return NoRuleError(
         f"as_module has no rule for {name}. Either register one with "
         f"`as_module.register({name})`, or use attack='square', which needs predictions alone (or "
         "attack='exact' on tree models), or attack a differentiable surrogate trained on the "
@@ -281,6 +285,17 @@ def _(search: BaseSearchCV, sample):
 @_labels.register
 def _(frozen: FrozenEstimator, sample):
     return _labels(frozen.estimator, sample)
+
+
+def classifier_within(estimator):
+    """The classifier at the end of pipelines, and inside searches and frozen estimators."""
+    if isinstance(estimator, Pipeline):
+        return classifier_within(estimator[-1])
+    if isinstance(estimator, BaseSearchCV):
+        return classifier_within(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return classifier_within(estimator.estimator)
+    return estimator
 
 
 @functools.singledispatch

@@ -7,7 +7,13 @@ from sklearn.utils.validation import _check_response_method
 from torch import nn
 
 from sk_adv.differentiable._as_module import as_module, as_part, parts_of
-from sk_adv.differentiable._ensembles import MeanProbability, in_columns, refuse_pairs, response
+from sk_adv.differentiable._ensembles import (
+    MeanProbability,
+    in_columns,
+    read_by_classes,
+    refuse_pairs,
+    response,
+)
 from sk_adv.differentiable._linear import log_of
 
 
@@ -108,10 +114,10 @@ def one_column_of_two(values):
     return values[:, 1:] if values.shape[1] == 2 else values
 
 
-def calibrated(pair):
+def calibrated(calibration, pair):
     """A module of a fitted classifier and its calibrators."""
     estimator = pair.estimator
-    member = as_part(estimator)
+    member = read_by_classes(as_part(estimator), estimator, calibration)
     method = _check_response_method(estimator, ["decision_function", "predict_proba"]).__name__
     if method == "decision_function":
         refuse_pairs(estimator)
@@ -128,7 +134,9 @@ def calibrated(pair):
 
 @as_module.register(CalibratedClassifierCV, passes_columns=True)
 def _(calibration):
-    return MeanProbability(map(calibrated, calibration.calibrated_classifiers_))
+    return MeanProbability(
+        calibrated(calibration, pair) for pair in calibration.calibrated_classifiers_
+    )
 
 
 @parts_of.register(CalibratedClassifierCV)

@@ -1,12 +1,15 @@
 """Rules for ensembles: voting, bagging, one-vs-rest, stacking."""
 
+from functools import partial
+
 import torch
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.multiclass import OneVsRestClassifier, _ConstantPredictor
 from sklearn.tree import DecisionTreeClassifier
+from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 
-from sk_adv.differentiable._as_module import as_module, as_part, parts_of
+from sk_adv.differentiable._as_module import as_module, as_part, classifier_within, parts_of
 from sk_adv.differentiable._columns_in_hand import columns_in_hand, holding, numbers_for
 from sk_adv.differentiable._composition import (
     Chain,
@@ -180,6 +183,30 @@ def among_all_classes(module, member, ensemble):
     return AmongAllClasses(module, member.classes_, n_classes)
 
 
+def read_by_classes(module, member, ensemble):
+    """The module of a member whose columns an ensemble takes for those of `member.classes_`.
+
+    A skorch net has a column for each of its logits, whatever labels it has seen. Where these are
+    not as many, the ensemble mistakes one class for another, and the module raises `ValueError`.
+    """
+    net = classifier_within(member)
+    if isinstance(net, NeuralNetClassifier):
+        names = type(ensemble).__name__, type(net).__name__
+        module.register_forward_hook(partial(_refuse_other_columns, *names, len(net.classes_)))
+    return module
+
+
+def _refuse_other_columns(ensemble, net, n_classes, module, inputs, logits):
+    n_columns = logits.shape[1]
+    if n_columns != n_classes:
+        raise ValueError(
+            f"{ensemble} takes the {n_columns} columns of this {net} for those of the {n_classes} "
+            f"labels that it has seen, but column k is label k: give the {net} the parameter "
+            f"classes=list(range({n_columns})), and {ensemble} a y with all of these labels; or a "
+            "module with one output for each label in y, coded from 0 on without gaps."
+        )
+
+
 @as_module.register(VotingClassifier, passes_columns=True)
 def _(voting):
     weights = voting._weights_not_none
@@ -189,7 +216,13 @@ def _(voting):
             f"positive; got weights={voting.weights!r}."
         )
     mean = MeanProbability if voting.voting == "soft" else Votes
-    members = [among_all_classes(as_part(member), member, voting) for member in voting.estimators_]
+    # A net has a column for each class, and voting takes them all.
+    members = [
+        module
+        if isinstance(classifier_within(member), NeuralNetClassifier)
+        else among_all_classes(module, member, voting)
+        for member, module in zip(voting.estimators_, map(as_part, voting.estimators_), strict=True)
+    ]
     return mean(members, weights)
 
 
@@ -205,7 +238,9 @@ def on_features(member, features):
 @as_module.register(BaggingClassifier, passes_columns=True)
 def _(bagging):
     members = [
-        among_all_classes(on_features(member, features), member, bagging)
+        among_all_classes(
+            read_by_classes(on_features(member, features), member, bagging), member, bagging
+        )
         for member, features in zip(bagging.estimators_, bagging.estimators_features_, strict=True)
     ]
     probable = [hasattr(estimator, "predict_proba") for estimator in bagging.estimators_]

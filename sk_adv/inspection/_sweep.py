@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.compose import ColumnTransformer
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sk_adv._arrays import to_numpy
-from sk_adv._validation import check_dense
-from sk_adv.attacks._estimators import check_classifier, perturb
+from sk_adv._validation import check_dense, name_of
+from sk_adv.attacks._estimators import check_classifier, check_has_classes, perturb
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._as_module import error_of, refused_part
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._columns_in_hand import check_columns
 from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
@@ -198,6 +200,7 @@ class EpsilonSweepDisplay:
                 f"got shape {np.shape(X)}."
             )
         check_columns(estimator, X)
+        _check_has_logits(estimator)
         sample = x if split is None else X
         classes, label = check_classifier(estimator, sample, np.ravel(to_numpy(y)))
         if label[0] not in classes:
@@ -343,6 +346,18 @@ class EpsilonSweepDisplay:
             legend["classified correctly"] = self.spans_[0]
         legend_beside(self.ax_, handles=legend.values(), labels=legend.keys(), title="class")
         return self
+
+
+def _check_has_logits(estimator):
+    """Raise `TypeError` unless there is a rule for a classifier, which gives its logits."""
+    check_has_classes(estimator)
+    part = refused_part(estimator, exempt=ColumnTransformer)
+    if part is not None:
+        raise TypeError(
+            "EpsilonSweepDisplay draws the logits of models for which as_module has a rule, and "
+            f"can't draw this {name_of(estimator)}. Fit a model that has one, such as "
+            "LogisticRegression(), to samples and estimator.predict(samples), and pass that."
+        ) from error_of(part)
 
 
 def _check_steps(epsilons):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from sk_adv._randomness import generator_on
-from sk_adv.attacks._objective import NO_GRADIENT
+from sk_adv.attacks._objective import NO_GRADIENT, depends_on_input
 
 
 def craft(attack, module, X, y, perturbations, *, loss):
@@ -31,14 +31,24 @@ def craft(attack, module, X, y, perturbations, *, loss):
         # Drawn by the generator of the training, whose seed thus also seeds the attack.
         seed = torch.randint(2**31 - 1, (), generator=generator_on("cpu"), device="cpu")
         context["random_state"] = int(seed)
+    # The attacks of this library say so themselves.
+    may_hide = attack.attack.needs == "module" and not attack.attack.takes_set
     with evaluating(module):
-        copies = attack(module, X, y, perturbations, **context)
+        try:
+            copies = attack(module, X, y, perturbations, **context)
+        except (AttributeError, RuntimeError, TypeError) as error:
+            if may_hide and not depends_on_input(module, X):
+                raise TypeError(NO_GRADIENT) from error
+            raise
     if not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):
         found = getattr(copies, "shape", copies)
         raise ValueError(
             f"attack must return a tensor of the shape of the batch, {tuple(X.shape)}; "
             f"{attack.name} returned a {type(copies).__name__}: {found!r}."
         )
+    is_changed = not may_hide or not perturbations.epsilon.any() or not torch.equal(copies, X)
+    if not (is_changed or depends_on_input(module, X)):
+        raise TypeError(NO_GRADIENT)
     return copies
 
 

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from sk_adv._arrays import to_numpy
+from sk_adv.differentiable._as_module import classes_of
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
 
@@ -175,7 +176,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         TypeError
             If the attack does not take the classifier, and there is no surrogate.
         """
-        self._fit_models(X, self._labels(y), sample_weight)
+        self._fit_models(X, self._labels(X, y), sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -205,7 +206,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         y_resampled : array, list, frame, series or tensor of shape (2 * n_samples, ...)
             The labels y, twice.
         """
-        labels = self._labels(y)
+        labels = self._labels(X, y)
         copies = self._copies(X, labels, self._fit_models(X, labels, sample_weight))
         self.sample_indices_ = np.tile(np.arange(len(copies)), 2)
         y_resampled = _safe_indexing(y, self.sample_indices_)
@@ -213,7 +214,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
             y_resampled = y_resampled.reset_index(drop=True)
         return _stack(X, copies), y_resampled
 
-    def _labels(self, y):
+    def _labels(self, X, y):
         """One label per sample: y itself, or where it is one-hot, the class of its column."""
         one_hot = np.asarray(to_numpy(y))
         if type_of_target(one_hot) != "multilabel-indicator" or (one_hot.sum(axis=1) != 1).any():
@@ -222,7 +223,7 @@ class FGSMSampler(OneToOneFeatureMixin, AttackingEstimator):
         if not isinstance(self.estimator, FrozenEstimator):
             return columns
         check_is_fitted(self.estimator)
-        classes = np.asarray(self.estimator.classes_)
+        classes = classes_of(self.estimator, X)
         if one_hot.shape[1] != len(classes):
             raise ValueError(
                 f"A one-hot y must have one column per class of the estimator, {classes.tolist()}; "

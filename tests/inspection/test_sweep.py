@@ -184,8 +184,29 @@ def test_a_sweep_says_what_is_wrong(changed, error, message, binary):
 
 def test_a_model_without_a_rule_has_no_logits(binary):
     _, X, y = binary
-    with pytest.raises(TypeError, match="no rule for KNeighborsClassifier"):
-        EpsilonSweepDisplay.from_estimator(KNeighborsClassifier().fit(X, y), X[0], y[0])
+    for direction in ("gradient", np.ones(16)):
+        neighbours = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(X, y)
+        with pytest.raises(TypeError, match="Pipeline of KNeighborsClassifier") as refused:
+            EpsilonSweepDisplay.from_estimator(neighbours, X[0], y[0], direction=direction)
+        # The display takes neither an attack nor a surrogate, but a model like this one.
+        assert "attack" not in str(refused.value) and "`surrogate`" not in str(refused.value)
+        assert "LogisticRegression()" in str(refused.value)
+        like = LogisticRegression().fit(X, neighbours.predict(X))
+        EpsilonSweepDisplay.from_estimator(like, X[0], y[0], direction=direction)
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), "with an encoder"])
+def test_a_sweep_does_not_read_reordered_columns_by_position(model, iris):
+    _, X, y = iris
+    X = pd.DataFrame(X, columns=list("abcd"))
+    if model == "with an encoder":
+        X = X.assign(kind="k")
+        columns = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), ["a"]))
+        model = make_pipeline(columns, LogisticRegression())
+    model.fit(X, y)
+    EpsilonSweepDisplay.from_estimator(model, X.iloc[[0]], y[:1])
+    with pytest.raises(ValueError, match=r"columns .* in their order, \['a', 'b'"):
+        EpsilonSweepDisplay.from_estimator(model, X.iloc[[0], ::-1], y[:1])
 
 
 @pytest.mark.parametrize("around", [FrozenEstimator, OneVsRestClassifier])

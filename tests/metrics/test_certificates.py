@@ -11,6 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
@@ -194,9 +195,9 @@ def test_label_unseen_in_training_is_never_safe(iris):
 
 def test_models_without_bounds_are_named(iris):
     X, y = iris
-    forest = RandomForestClassifier(5).fit(X, y)
-    with pytest.raises(TypeError, match="RandomForestClassifier"):
-        certified_accuracy_score(forest, X, y, epsilon=0.1)
+    neighbours = KNeighborsClassifier().fit(X, y)
+    with pytest.raises(TypeError, match="KNeighborsClassifier"):
+        certified_accuracy_score(neighbours, X, y, epsilon=0.1)
 
     class Sine(torch.nn.Module):
         def forward(self, X):
@@ -210,7 +211,7 @@ def test_models_without_bounds_are_named(iris):
 
 @pytest.mark.parametrize("certify", [robustness_radius, certified_accuracy_score])
 @pytest.mark.parametrize("is_in_pipeline", [False, True])
-@pytest.mark.parametrize("model", [RandomForestClassifier(5), SVC()])
+@pytest.mark.parametrize("model", [KNeighborsClassifier(), SVC()])
 def test_a_refusal_names_the_estimator_and_a_way_that_works(iris, certify, is_in_pipeline, model):
     X, y = iris
     model = make_pipeline(StandardScaler(), model) if is_in_pipeline else model
@@ -226,6 +227,30 @@ def test_a_refusal_names_the_estimator_and_a_way_that_works(iris, certify, is_in
         adversarial_accuracy_score(model, X, y, epsilon=0.1, attack="pgd")
     else:
         adversarial_accuracy_score(model, X, y, epsilon=0.1, surrogate=LogisticRegression())
+        params = {"n_queries": 10}
+        adversarial_accuracy_score(
+            model, X, y, epsilon=0.1, attack="square", attack_params=params, random_state=0
+        )
+
+
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+def test_a_forest_is_certified_where_no_point_of_its_box_changes_the_prediction(
+    iris, is_in_pipeline
+):
+    X, y = iris
+    forest = RandomForestClassifier(5, random_state=0)
+    model = (make_pipeline(StandardScaler(), forest) if is_in_pipeline else forest).fit(X, y)
+    certified = certified_accuracy_score(model, X, y, epsilon=0.3)
+    rng = np.random.default_rng(0)
+    # Random points, and corners of the box, can only fail to find a wrong one.
+    shifts = rng.uniform(-0.3, 0.3, size=(200, 4))
+    shifts[:100] = 0.3 * np.sign(shifts[:100])
+    safe = [np.all(model.predict(x + shifts) == label) for x, label in zip(X, y, strict=True)]
+    assert 0.5 < certified <= np.mean(safe) < model.score(X, y)
+    # The worst copies are misclassified wherever there is no certificate.
+    worst = perturb(model, X, y, epsilon=0.3, attack="exact")
+    assert model.score(worst, y) == pytest.approx(certified)
+    assert np.mean(robustness_radius(model, X, y) > 0.3) == pytest.approx(certified)
 
 
 def test_the_exact_attack_names_the_estimator_that_is_not_linear(iris):

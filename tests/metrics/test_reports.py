@@ -10,6 +10,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -75,9 +76,15 @@ def test_what_is_unknown_is_missing(iris, linear, forest):
     silent = LinearSVC().fit(X, y)
     report = adversarial_report(silent, X, y, epsilons=[0.2], attacks=["fgsm"])
     assert report["confidence"].isna().all() and report["certified_error"].notna().all()
-    report = adversarial_report(forest, X, y, epsilons=[0.8], attacks=["fgsm"], surrogate=linear)
+    options = {"epsilons": [0.8], "attacks": ["fgsm"], "surrogate": linear}
+    report = adversarial_report(KNeighborsClassifier().fit(X, y), X, y, **options)
     assert report["confidence"].notna().all() and report["certified_error"].isna().all()
     assert report["error"][0] > 0.1
+    # Of a forest it is known, also if the copies come from a surrogate.
+    report = adversarial_report(forest, X, y, **options)
+    worst = perturb(forest, X, y, epsilon=0.8, attack="exact")
+    assert report["certified_error"][0] == pytest.approx(1 - forest.score(worst, y))
+    assert report["error"][0] <= report["certified_error"][0]
     perfect = adversarial_report(linear, X, linear.predict(X), epsilons=[0], attacks=["fgsm"])
     assert perfect["error"][0] == 0 and perfect["confidence"].isna().all()
 
@@ -137,13 +144,14 @@ def test_transfer_is_the_error_of_each_on_the_copies_of_each(iris, linear, fores
     X, y = (pd.DataFrame(iris[0], columns=list("abcd")), iris[1])
     models = {
         "scaled": make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y),
+        "neighbours": KNeighborsClassifier().fit(X, y),
         "forest": RandomForestClassifier(20, random_state=0).fit(X, y),
         "svm": LinearSVC().fit(X, y),
     }
     options = {"epsilon": 0.5, "norm": 2, "attack": "exact", "bounds": (0, 6)}
     found = transfer_error_matrix(models, X, y, **options)
-    for i, source in enumerate(models.values()):
-        if i == 1:
+    for i, (name, source) in enumerate(models.items()):
+        if name == "neighbours":
             assert np.isnan(found[i]).all()
             continue
         copies = perturb(source, X, y, **options)
