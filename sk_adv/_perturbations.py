@@ -449,7 +449,7 @@ def _in_dtype(bound, device, dtype):
 def _check_room(low, high):
     """Raise `ValueError` if there is no finite number from low to high."""
     ends = (low, np.inf), (high, -np.inf)
-    if any(bool((torch.as_tensor(end) == limit).any()) for end, limit in ends):
+    if any(bool((to_tensor(end) == limit).any()) for end, limit in ends):
         raise ValueError(
             f"bounds must hold a finite number of the dtype of X; got the range {low} to {high}: "
             "pass X in float64, or other bounds."

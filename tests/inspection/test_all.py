@@ -23,6 +23,7 @@ def one_of_each(binary):
         of.FilterDisplay(weights=X[:2]).plot(),
         of.RobustnessCurveDisplay.from_predictions(y, [y, y], epsilons=[0, 1]),
         of.TransferMatrixDisplay.from_predictions(y, [[y, y], [y, y]]),
+        of.VerdictDisplay(epsilons=[0, 1], verified=[1, 0.5], falsified=[0, 0.25]).plot(),
     ]
 
 
