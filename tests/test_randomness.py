@@ -125,9 +125,12 @@ def test_every_draw_of_the_classifier_names_its_generator(kind, tmp_path):
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name != "exact"])
 def test_every_draw_of_an_attack_names_its_generator(attack):
     model = fitted()
+    options = {"attack": attack, "random_state": 0}
+    if ATTACKS[attack].takes("n_queries"):
+        options["attack_params"] = {"n_queries": 20}
     with OnlyOwnGenerators() as mode:
         copies = [
-            perturb(model, X, Y, epsilon=0.1, norm=norm, attack=attack, random_state=0)
+            perturb(model, X, Y, epsilon=0.1, norm=norm, **options)
             for norm in (2, 2, np.inf)
         ]
     np.testing.assert_array_equal(copies[0], copies[1])
