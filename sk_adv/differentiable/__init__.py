@@ -10,6 +10,7 @@ from sk_adv.differentiable import (  # noqa: F401
     _linear,
     _networks,
     _pipeline,
+    _relaxation_rules,
     _svm,
     _transformers,
 )
