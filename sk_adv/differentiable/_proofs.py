@@ -65,14 +65,14 @@ def proved(
     is_right = run(decision, allowed.clip(X)).argmax(1) == labels
     is_open = (is_right & ~is_proved).nonzero().squeeze(1)
     for rows in is_open.split(_SAMPLES) if len(is_open) else ():
-        n_iter = _N_ITER if method == "alpha-crown" else 0
-        source = relaxed(module, around(rows), n_iter=n_iter)
+        source = relaxed(module, around(rows))
         led = is_led(least_margins(source, labels[rows]), labels[rows])
         is_proved[rows] = led
-        if method == "auto" and not led.all():
-            # The slopes of the last bounds alone, which costs a few more passes.
-            rest = rows[~led]
-            source = relaxed(module, around(rest))
-            source.n_iter = _N_ITER
-            is_proved[rest] = is_led(least_margins(source, labels[rest]), labels[rest])
+        if method == "crown" or led.all():
+            continue
+        # "auto" optimises the slopes of the last bounds alone, which costs a few more passes.
+        rest = rows[~led]
+        source = relaxed(module, around(rest), n_iter=_N_ITER if method == "alpha-crown" else 0)
+        source.n_iter = _N_ITER
+        is_proved[rest] = is_led(least_margins(source, labels[rest]), labels[rest])
     return is_proved

@@ -164,7 +164,8 @@ def _leaky(negative_slope, source):
     """max(v, s v) for 0 <= s <= 1: below by any line through the origin, above by the chord."""
     low, high = source.limits(_straddle)
     is_open = _straddle(low, high)
-    fixed = torch.where(low >= 0, 1.0, negative_slope).to(low)
+    # Not torch.where of two numbers, which makes a tensor of single precision.
+    fixed = torch.full_like(low, negative_slope).masked_fill(low >= 0, 1.0)
     width = torch.where(is_open, high - low, 1.0)
     chord = torch.where(is_open, (high - negative_slope * low) / width, fixed)
     intercept = torch.where(is_open, -low * high * (1 - negative_slope) / width, 0.0)
