@@ -10,7 +10,7 @@ from sk_adv.differentiable._intervals import enclose
 from sk_adv.differentiable._linear import decision_module
 from sk_adv.differentiable._relaxations import is_led, least_margins, relaxed
 
-METHODS = ("auto", "interval", "crown", "alpha-crown")
+METHODS = ("auto", "interval", "crown", "alpha-crown", "exact")
 # Samples that are bounded together; what they need more is taken in parts.
 _SAMPLES = 256
 _N_ITER = 20

@@ -88,6 +88,14 @@ class Lines(Relaxation):
         return positive * slope + negative * high_slope[:, None], constant.flatten(2).sum(2)
 
 
+class Bend(Lines):
+    """max(v, s v), between lines, with the limits of v."""
+
+    def __init__(self, lower, upper, error, mix, low, high, negative_slope):
+        super().__init__(lower, upper, error, mix)
+        self.low, self.high, self.negative_slope = low, high, negative_slope
+
+
 def _rounding_of(values, low, high, source):
     """The rounding of an activation, and of its lines with slopes of at most 1."""
     largest = torch.maximum(*(value.abs() for value in values))
@@ -161,8 +169,26 @@ def _(module: nn.LeakyReLU, source):
 
 
 def _leaky(negative_slope, source):
-    """max(v, s v) for 0 <= s <= 1: below by any line through the origin, above by the chord."""
     low, high = source.limits(_straddle)
+    return bend(low, high, negative_slope, _rounding_of((low, high), low, high, source))
+
+
+def bend(low: Tensor, high: Tensor, negative_slope: float, error: Tensor) -> "Bend":
+    """max(v, s v) for 0 <= s <= 1: below by any line through the origin, above by the chord.
+
+    Parameters
+    ----------
+    low, high : torch.Tensor of shape (n_samples, \\*shape)
+        Limits of v.
+    negative_slope : float
+        The slope s.
+    error : torch.Tensor
+        As in `Relaxation`.
+
+    Returns
+    -------
+    Bend
+    """
     is_open = _straddle(low, high)
     # Not torch.where of two numbers, which makes a tensor of single precision.
     fixed = torch.full_like(low, negative_slope).masked_fill(low >= 0, 1.0)
@@ -173,9 +199,8 @@ def _leaky(negative_slope, source):
     share = torch.where(is_open, (high > -low).to(low), (low >= 0).to(low))
     first = torch.where(is_open, negative_slope, fixed)
     second = torch.where(is_open, 1.0, fixed)
-    lower = first + share * (second - first), torch.zeros_like(low)
-    error = _rounding_of((low, high), low, high, source)
-    return Lines(lower, (chord, intercept), error, (first, second, share))
+    lines = (first + share * (second - first), torch.zeros_like(low)), (chord, intercept)
+    return Bend(*lines, error, (first, second, share), low, high, negative_slope)
 
 
 def _sigmoid_slope(v):
@@ -257,10 +282,13 @@ class Largest(Relaxation):
 
     reference : torch.Tensor of shape (n_samples, n_units), int64, default=None
         The pieces to which the limits are differences; None if they are the pieces' own.
+
+    gaps : torch.Tensor of shape (n_samples, n_units, n_pieces, n_pieces), default=None
+        Upper limits of z_k - z_j, at [..., j, k].
     """
 
-    def __init__(self, pieces, low, high, error, reference=None):
-        self.pieces = pieces
+    def __init__(self, pieces, low, high, error, reference=None, gaps=None):
+        self.pieces, self.gaps = pieces, gaps
         most = high.sort(2, descending=True).values
         t = low.amax(2)
         if most.shape[2] > 2:
@@ -332,7 +360,7 @@ def largest_of(weight: Tensor, bias: Tensor, source) -> Largest:
     # Weights of pieces and their rounding add up to at most three on the way back.
     error = pieces.error.unflatten(1, (n_units, n_pieces)).amax(2)
     error = error * (1 + 3 * SPACING / source.rounding)
-    return Largest(pieces, low, high, error, reference)
+    return Largest(pieces, low, high, error, reference, highs)
 
 
 class Windows(Relaxation):

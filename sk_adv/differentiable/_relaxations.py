@@ -240,12 +240,35 @@ def least_in(region: Enclosure, coef: Tensor) -> Tensor:
     if region.room is None:
         worst = torch.linalg.vector_norm(rows * radius[:, None], dim=2)
         return constant + _dot(rows, centre) - worst
-    n_rows = rows.shape[1]
-    room = tuple(end.repeat_interleave(n_rows, 0) for end in region.room)
-    down = -rows.expand(len(centre), -1, -1).flatten(0, 1).detach()
-    step = steepest_step_within(down, radius.repeat_interleave(n_rows, 0), 2, room)
-    points = centre[:, None] + step.unflatten(0, (-1, n_rows))
-    return constant + (rows * points).sum(2)
+    return constant + (rows * (centre[:, None] + worst_step(region, rows))).sum(2)
+
+
+def worst_step(region: Enclosure, rows: Tensor) -> Tensor:
+    """The perturbations at which linear functions of η are least.
+
+    Parameters
+    ----------
+    region : Enclosure
+        The sets of η.
+
+    rows : torch.Tensor of shape (n_samples or 1, n_rows, n_features)
+        The functions' coefficients.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_samples, n_rows, n_features)
+    """
+    shape = torch.broadcast_shapes(rows.shape, region.centre[:, None].shape)
+
+    def flat(values):
+        return values[..., None, :].expand(shape).flatten(0, 1)
+
+    room = None if region.room is None else tuple(map(flat, region.room))
+    down = -rows.detach().expand(shape).flatten(0, 1)
+    step = steepest_step_within(
+        down, flat(region.radius.expand_as(region.centre)), region.norm, room
+    )
+    return step.unflatten(0, shape[:2])
 
 
 def _dot(coef, values):
