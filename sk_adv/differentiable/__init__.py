@@ -11,6 +11,7 @@ from sk_adv.differentiable import (  # noqa: F401
     _networks,
     _pipeline,
     _relaxation_rules,
+    _relaxed_maxima,
     _svm,
     _transformers,
 )

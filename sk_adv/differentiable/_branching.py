@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sk_adv.differentiable._relaxation_rules import Bend, bend
-from sk_adv.differentiable._relaxations import Source, least_in, worst_step
+from sk_adv.differentiable._relaxations import Source
+from sk_adv.differentiable._sets import least_in, worst_step
 
 # Parts that are bounded together.
 _PARTS = 64

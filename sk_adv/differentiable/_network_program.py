@@ -8,8 +8,9 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from sk_adv.differentiable._relaxation_rules import Bend, Largest, Matrix
+from sk_adv.differentiable._relaxation_rules import Bend, Matrix
 from sk_adv.differentiable._relaxations import Source
+from sk_adv.differentiable._relaxed_maxima import Largest
 
 # Margins that HiGHS, whose own tolerance is 1e-6, might take for 0, relative to the logits.
 TOLERANCE = 1e-5

@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 
 from sk_adv._randomness import generator_on, has_own_generators
 from sk_adv.differentiable import enclose
-from sk_adv.differentiable._relaxation_rules import largest_of
 from sk_adv.differentiable._relaxations import layers_of, relax
+from sk_adv.differentiable._relaxed_maxima import largest_of
 
 
 class Maxout(nn.Module):
