@@ -18,12 +18,16 @@ from sk_adv.differentiable._network_program import (
     layers_of_sample,
     root_of_sample,
 )
+from sk_adv.differentiable._proofs import MOST_WORK
 from sk_adv.differentiable._relaxation_rules import Bend, Map, Matrix
 from sk_adv.differentiable._relaxations import is_led, least_margins, relaxed
+from sk_adv.differentiable._relaxed_maxima import Largest
 
 # Samples whose layers are bounded together.
 _SAMPLES = 64
 _N_ITER = 20
+# Units that may bend, beyond which a search is hopeless.
+_MOST_UNITS = 400
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ def decided(
     found = np.full((len(X), X[:1].numel()), np.nan)
     for rows in torch.arange(len(X)).split(_SAMPLES) if len(X) else ():
         region = Enclosure.of(X[rows], perturbations, rounding=rounding)
+        n_units = _units_that_may_bend(relaxed(module, region, most_work=MOST_WORK))
+        rows = rows[n_units <= _MOST_UNITS]
+        if not len(rows):
+            continue
+        region = Enclosure.of(X[rows], perturbations, rounding=rounding)
         source = relaxed(module, region, n_iter=_N_ITER)
         margins = least_margins(source, labels[rows])
         led = is_led(margins, labels[rows])
@@ -85,6 +94,9 @@ def decided(
         # The most dangerous rivals first.
         rivals = [[int(k) for k in row.argsort() if row[k] <= 0] for row in margins]
         open_rows = [i for i in range(len(rows)) if not led[i]]
+        if not any(isinstance(step, Bend | Largest) for step in source.steps):
+            # The bounds of what is linear are all that a search could find.
+            continue
         if is_piecewise_linear(source):
             results = Parallel(n_jobs=n_jobs)(
                 delayed(decide)(
@@ -118,6 +130,17 @@ def decided(
             if perturbation is not None:
                 found[rows[i]] = perturbation
     return Decisions(is_proved, found)
+
+
+def _units_that_may_bend(source):
+    """How many units of each sample may bend within their limits."""
+    count = torch.zeros(len(source.root.centre), dtype=torch.int64)
+    for step in source.steps:
+        if isinstance(step, Bend):
+            count += ((step.low < 0) & (step.high > 0)).flatten(1).sum(1)
+        elif isinstance(step, Largest):
+            count += (~step.is_led).flatten(1).sum(1)
+    return count
 
 
 def _branched(module, source, shape, label, rivals, time_limit):

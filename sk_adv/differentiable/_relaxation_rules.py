@@ -22,7 +22,8 @@ class Matrix(Relaxation):
         size = torch.maximum(low.abs(), high.abs()) @ weight.abs().T + self.bias.abs()
         # Rounding of the sums of the layer, and of those on the way back; see Enclosure.affine.
         n_terms = (weight != 0).sum(1) + 2
-        super().__init__((source.rounding * n_terms + SPACING * len(weight)) * size)
+        error = (source.rounding * n_terms + SPACING * len(weight)) * size
+        super().__init__(error, weight.numel())
 
     def back(self, coef, alpha=None):
         """cᵀ(W v + b) = (Wᵀc)ᵀ v + bᵀc."""
@@ -32,9 +33,9 @@ class Matrix(Relaxation):
 class Map(Relaxation):
     """An affine module of samples of any shape."""
 
-    def __init__(self, module, shape, error):
+    def __init__(self, module, shape, error, n_terms=1):
         self.module, self.shape = module, shape
-        super().__init__(error)
+        super().__init__(error, n_terms * error[0].numel())
 
     def back(self, coef, alpha=None):
         """The transposed map of the coefficients, by automatic differentiation."""
@@ -131,7 +132,8 @@ def _(module, source):
     size = convolve(largest, weight.abs(), None if bias is None else bias.abs())
     n_terms = weight[0].numel() + 2
     n_back = weight[:, 0].numel()
-    return Map(module, source.shape, (source.rounding * n_terms + SPACING * n_back) * size)
+    error = (source.rounding * n_terms + SPACING * n_back) * size
+    return Map(module, source.shape, error, n_terms)
 
 
 @relax.register(nn.AvgPool1d)

@@ -29,10 +29,13 @@ class Relaxation:
     ----------
     error : torch.Tensor of a shape that broadcasts to (n_samples, \\*shape of one output)
         Bound on the rounding of the layer, in the model's own precision and in this computation.
+
+    work : float, default=0
+        Products of numbers on the way back, for one function.
     """
 
-    def __init__(self, error):
-        self.error = error
+    def __init__(self, error, work=0.0):
+        self.error, self.work = error, work
 
     def start(self, n_rows: int) -> Tensor | None:
         """The free parameters, in [0, 1], of the bounds of `n_rows` functions; None if none are.
@@ -74,12 +77,16 @@ class Source:
         Intervals that hold the values here.
     n_iter : int
         Steps of the ascent on free parameters.
+    most_work : float
+        Products of numbers for one sample and one layer, beyond which its inputs keep their
+        intervals.
     """
 
     root: Enclosure
     steps: list = field(default_factory=list)
     region: Enclosure = None
     n_iter: int = 0
+    most_work: float = math.inf
 
     @property
     def rounding(self) -> float:
@@ -122,8 +129,12 @@ class Source:
         return self.intervals()
 
     def is_affordable(self, n_rows: int) -> bool:
-        """Whether linear bounds of so many functions are not too many numbers for one sample."""
-        return n_rows * self._width() <= _MOST_NUMBERS_OF_A_LAYER
+        """Whether linear bounds of so many functions are not too much for one sample."""
+        work = sum(step.work for step in self.steps)
+        if self.root.coef is not None:
+            work += self.root.coef.numel()
+        is_small = n_rows * self._width() <= _MOST_NUMBERS_OF_A_LAYER
+        return is_small and 2 * n_rows * work <= self.most_work
 
     def bounds(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Limits of linear functions of the values here.
@@ -269,7 +280,9 @@ class _Intervals(Relaxation):
         return coef.new_zeros(*constant.shape, *self.shape), constant
 
 
-def relaxed(module: nn.Module, region: Enclosure, *, n_iter: int = 0) -> Source:
+def relaxed(
+    module: nn.Module, region: Enclosure, *, n_iter: int = 0, most_work: float = math.inf
+) -> Source:
     """The outputs of a module's decision, behind linear bounds of its layers.
 
     Parameters
@@ -282,6 +295,9 @@ def relaxed(module: nn.Module, region: Enclosure, *, n_iter: int = 0) -> Source:
 
     n_iter : int, default=0
         Steps of an ascent on the free slopes of the bounds (α-CROWN); 0 takes the usual slopes.
+
+    most_work : float, default=inf
+        As in `Source`.
 
     Returns
     -------
@@ -296,7 +312,7 @@ def relaxed(module: nn.Module, region: Enclosure, *, n_iter: int = 0) -> Source:
             break
         region = following
         del layers[0]
-    source = Source(region, [], region, n_iter)
+    source = Source(region, [], region, n_iter, most_work)
     for layer in layers:
         shape = source.shape
         step = relax(layer, source)

@@ -56,7 +56,7 @@ class Largest(Relaxation):
             self.upper = share + self.lower * (1 - share.sum(2, keepdim=True))
         others = high.masked_fill(self.lower.bool(), -torch.inf).amax(2)
         self.is_led = low.gather(2, leader[..., None]).squeeze(2) >= others
-        super().__init__(error)
+        super().__init__(error, pieces.work)
 
     def start(self, n_rows):
         """The weights of the pieces in the average."""

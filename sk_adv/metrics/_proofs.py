@@ -42,10 +42,9 @@ def certified_samples(estimator, X, y, classes, perturbations, method="auto", **
     elif method == "exact":
         rows = np.flatnonzero(known & ~certified)
         rows = rows[~_is_broken(estimator, rows_of(X, rows), y[rows], perturbations)]
-        found = decided_samples(
-            estimator, rows_of(X, rows), y[rows], classes, perturbations, **search
-        )
-        certified[rows] = found.is_proved
+        if len(rows):
+            rest = rows_of(X, rows), y[rows], classes, perturbations
+            certified[rows] = decided_samples(estimator, *rest, **search).is_proved
     return certified & known
 
 
@@ -101,9 +100,6 @@ def decided_samples(estimator, X, y, classes, perturbations, *, time_limit, n_jo
         copies.append(_copies(batch, found.perturbations, allowed, _dtype_of(X)))
         radii = allowed.epsilon.expand(batch.shape[1:])
         free = radii.numpy() > 0 if batch.ndim == 2 else np.ones(batch.shape[1], dtype=bool)
-    if not is_proved:
-        none = np.zeros(0, dtype=bool)
-        return DecidedSamples(none, none, np.zeros(0), none)
     is_proved, copies = np.concatenate(is_proved) & known, np.concatenate(copies)
     is_broken = np.zeros(len(y), dtype=bool)
     rows = np.flatnonzero(~np.isnan(copies).reshape(len(y), -1).all(axis=1) & ~is_proved)
