@@ -130,8 +130,7 @@ def test_every_draw_of_an_attack_names_its_generator(attack):
         options["attack_params"] = {"n_queries": 20}
     with OnlyOwnGenerators() as mode:
         copies = [
-            perturb(model, X, Y, epsilon=0.1, norm=norm, **options)
-            for norm in (2, 2, np.inf)
+            perturb(model, X, Y, epsilon=0.1, norm=norm, **options) for norm in (2, 2, np.inf)
         ]
     np.testing.assert_array_equal(copies[0], copies[1])
     assert (mode.n_draws > 0) == ATTACKS[attack].is_random

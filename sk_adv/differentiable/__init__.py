@@ -10,6 +10,8 @@ from sk_adv.differentiable import (  # noqa: F401
     _linear,
     _networks,
     _pipeline,
+    _relaxation_rules,
+    _relaxed_maxima,
     _svm,
     _transformers,
 )

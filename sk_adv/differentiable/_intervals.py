@@ -192,6 +192,50 @@ def _(module, region):
     return region.between(module(low) - slack, module(high) + slack)
 
 
+def scale_and_shift(module: nn.Module, n_axes: int) -> tuple[torch.Tensor, ...]:
+    """What batch norm does in evaluation mode: x ∘ scale + shift.
+
+    Parameters
+    ----------
+    module : torch.nn.BatchNorm1d or torch.nn.BatchNorm2d
+        In evaluation mode.
+
+    n_axes : int
+        Number of axes of one sample.
+
+    Returns
+    -------
+    scale, shift, size : torch.Tensor of shape (n_channels,) or (n_channels, 1, ...)
+        `size` is the largest number whose rounding enters the shift.
+    """
+    if module.training or module.running_mean is None:
+        raise NoBoundsError(
+            f"There are bounds for {module} in evaluation mode, with running statistics, only."
+        )
+    scale = (module.running_var + module.eps).rsqrt()
+    if module.weight is not None:
+        scale = scale * module.weight
+    shift = -module.running_mean * scale
+    size = shift.abs()
+    if module.bias is not None:
+        shift, size = shift + module.bias, size + module.bias.abs()
+    shape = (-1, *[1] * (n_axes - 1))
+    return tuple(value.detach().reshape(shape) for value in (scale, shift, size))
+
+
+@enclose.register(nn.BatchNorm1d)
+@enclose.register(nn.BatchNorm2d)
+def _(module, region):
+    low, high = map(region.in_shape, region.limits())
+    scale, shift, size = scale_and_shift(module, low.ndim - 1)
+    slack = 8 * region.rounding * (torch.maximum(-low, high).abs() * scale.abs() + size)
+    if low.ndim == 2:
+        scaled = region.affine(scale.diag(), shift)
+        return replace(scaled, error=scaled.error + slack)
+    ends = low * scale + shift, high * scale + shift
+    return region.between(torch.minimum(*ends) - slack, torch.maximum(*ends) + slack)
+
+
 @enclose.register
 def _(module: nn.LeakyReLU, region):
     if module.negative_slope < 0:

@@ -7,28 +7,21 @@ import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from sk_adv._arrays import (
-    check_samples_kind,
-    dense_blocks,
-    readable,
-    row_blocks,
-    to_numpy,
-    to_tensor,
-)
+from sk_adv._arrays import check_samples_kind, dense_blocks, readable, to_numpy
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
     check_has_classes,
-    perturb,
 )
-from sk_adv.attacks._forms import check_fixed_columns, numeric, searched
-from sk_adv.attacks._trees import predicts_wrongly, radii_of_trees, view_of_trees
-from sk_adv.differentiable import Enclosure, as_module, enclose
-from sk_adv.differentiable._column_transformer import split_columns
-from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
-from sk_adv.differentiable._linear import NotLinearError, decision_module
+from sk_adv.attacks._forms import check_fixed_columns, searched
+from sk_adv.attacks._trees import check_time_limit, predicts_wrongly, radii_of_trees, view_of_trees
+from sk_adv.differentiable import Enclosure
+from sk_adv.differentiable._intervals import enclose_linear
+from sk_adv.differentiable._linear import NotLinearError
+from sk_adv.differentiable._proofs import check_method
+from sk_adv.metrics._proofs import batches, certified_samples, indices
 from sk_adv.tree._as_trees import is_made_of_trees
 
 
@@ -41,6 +34,7 @@ def certified_accuracy_score(
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     sample_weight: ArrayLike | None = None,
+    method: str = "auto",
     time_limit: float = 10.0,
     n_jobs: int | None = None,
 ) -> float:
@@ -56,11 +50,13 @@ def certified_accuracy_score(
     For tree models it is exact too, by a search for a misclassified copy to the end; a sample that
     the time limit leaves open is not certified.
 
-    For maxout networks and multi-layer perceptrons the score is a lower bound, by interval bound
-    propagation: the bounds are exact through the first affine layer, then each unit has an
-    interval, and the worst z_k - z_y over these intervals counts. The bound equals the accuracy at
-    radius 0. It may fall to 0 at radii where no attack succeeds, so a high value is a guarantee,
-    but a low value does not show that the model is weak.
+    For networks the score is a lower bound. Two kinds of bounds are known, by `method`. Intervals:
+    the bounds are exact through the first affine layer, then each unit has an interval, and the
+    worst z_k - z_y over these intervals counts. Linear relaxations (CROWN): each unit lies between
+    two linear functions of its inputs, and z_y - z_k is bounded below by linear functions of each
+    layer in turn, from the last one back to X. They are much tighter. The bound equals the
+    accuracy at radius 0. It may fall to 0 at radii where no attack succeeds, so a high value is a
+    guarantee, but a low value does not show that the model is weak.
 
     Parameters
     ----------
@@ -90,11 +86,20 @@ def certified_accuracy_score(
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
+    method : {"auto", "interval", "crown", "alpha-crown", "exact"}, default="auto"
+        The bounds for networks. "interval": interval bound propagation, the cheapest. "crown":
+        linear relaxations. "alpha-crown": the same with slopes that are optimised for each sample
+        and each unit, which costs some twenty times as much. "auto": intervals, then linear
+        relaxations for the samples that those do not prove, then optimised slopes in the last
+        bound for the rest. "exact": then a search to the end, within `time_limit`, for networks of
+        (leaky) rectified or maxout units. From "interval" to "exact" no method proves less than the
+        one before it.
+
     time_limit : float, default=10.0
-        For tree models: seconds of search for each sample.
+        For tree models and `method="exact"`: seconds of search for each sample.
 
     n_jobs : int or None, default=None
-        For tree models: number of processes, as in scikit-learn.
+        For tree models and `method="exact"`: number of processes, as in scikit-learn.
 
     Returns
     -------
@@ -124,6 +129,12 @@ def certified_accuracy_score(
     Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV
     2019, section 3.
 
+    Zhang et al., "Efficient Neural Network Robustness Certification with General Activation
+    Functions", NeurIPS 2018.
+
+    Xu et al., "Fast and Complete: Enabling Complete Verification with Massively Parallel Incomplete
+    Verifiers", ICLR 2021.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -135,6 +146,8 @@ def certified_accuracy_score(
     >>> 0.5 < certified <= adversarial_accuracy_score(model, X, y, epsilon=0.3, attack="pgd")
     True
     """
+    check_method(method)
+    check_time_limit(time_limit)
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
@@ -143,7 +156,8 @@ def certified_accuracy_score(
         certified = certified_trees(estimator, X, y, classes, perturbations, **options)
     else:
         check_certifiable(estimator, "certified_accuracy_score")
-        certified = certified_samples(estimator, X, y, classes, perturbations)
+        options = {"time_limit": time_limit, "n_jobs": n_jobs}
+        certified = certified_samples(estimator, X, y, classes, perturbations, method, **options)
     return float(np.average(certified, weights=weight))
 
 
@@ -155,43 +169,6 @@ def certified_trees(estimator, X, y, classes, perturbations, **options):
         found = searched(estimator, block, y[rows], classes, perturbations, **options)
         certified.append(found.status == "verified")
     return np.concatenate(certified)
-
-
-def certified_samples(estimator, X, y, classes, perturbations):
-    """Which samples bounds prove to be classified correctly, for a model with a module."""
-    known, labels = _indices(classes, y)
-    certified = np.zeros(len(y), dtype=bool)
-    try:
-        for rows, batch, module, allowed, spacing in _batches(estimator, X, perturbations):
-            region = Enclosure.of(batch, allowed, rounding=spacing)
-            values = enclose(decision_module(module), region)
-            certified[rows] = values.is_led_by(labels[rows]).numpy()
-    except NoBoundsError as error:
-        raise NoBoundsError(
-            f"There is no certificate for this {name_of(estimator)}. "
-            "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
-            f"from above. The reason: {error}"
-        ) from error
-    if not allowed.epsilon.any():
-        # Nothing can change, so that the predictions decide, also where two classes are equal.
-        certified = np.asarray(_predicted_inside(estimator, X, y, perturbations) == y)
-    return certified & known
-
-
-def _predicted_inside(estimator, X, y, perturbations):
-    """The predictions at X, brought into the bounds."""
-    if perturbations.bounds is None:
-        return estimator.predict(readable(estimator, X))
-    # Noise of radius 0 only clips, and draws from no global state.
-    options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
-    if not sparse.issparse(X):
-        return estimator.predict(readable(estimator, perturb(estimator, X, y, **options)))
-    return np.concatenate(
-        [
-            estimator.predict(perturb(estimator, block, y[rows], **options))
-            for rows, block in dense_blocks(X)
-        ]
-    )
 
 
 def robustness_radius(
@@ -276,7 +253,7 @@ def robustness_radius(
     check_samples_kind(X)
     predicted = estimator.predict(readable(estimator, X)) if y is None else y
     classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
-    known, labels = _indices(classes, y)
+    known, labels = indices(classes, y)
     radii = np.zeros(len(y))
     if is_made_of_trees(estimator):
         options = {"time_limit": time_limit, "n_jobs": n_jobs}
@@ -289,7 +266,7 @@ def robustness_radius(
         return np.where(known, radii, 0.0)
     check_certifiable(estimator, "robustness_radius")
     try:
-        for rows, batch, module, unit, _ in _batches(estimator, X, unit_set(scale, norm, None, X)):
+        for rows, batch, module, unit, _ in batches(estimator, X, unit_set(scale, norm, None, X)):
             region = enclose_linear(module, Enclosure.of(batch, unit))
             rivals = region.rivals(labels[rows])
             # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
@@ -331,45 +308,3 @@ def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):
 def unit_set(scale, norm, bounds, X):
     """The perturbation set with the scale as its radius, for `PerturbationSet.scaled`."""
     return PerturbationSet(check_scale(scale, X), norm, bounds, like=X)
-
-
-def _batches(estimator, X, perturbations):
-    """Iterate over batches of X in float64, each with the estimator's module for it.
-
-    Yields the positions of the rows, the rows, the module in float64, the perturbation set, and
-    the largest spacing around 1 of the numbers in which the model computes.
-    """
-    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
-    for rows, block in blocks:
-        clean, module, allowed = _numbers(estimator, block, perturbations)
-        spacing = _spacing([clean, *module.parameters(), *module.buffers()])
-        module = module.double()
-        for part in row_blocks(clean):
-            position = slice(rows.start + part.start, rows.start + part.stop)
-            yield position, clean[part].double(), module, allowed, spacing
-
-
-def _numbers(estimator, X, perturbations):
-    """X as a tensor, the estimator's module, and the perturbation set of X, on the CPU.
-
-    With a `ColumnTransformer`, only columns with a gradient may change.
-    """
-    split = split_columns(estimator, X)
-    if split is None:
-        module, values = as_module(estimator, device="cpu"), numeric(X)
-    else:
-        check_fixed_columns(split, perturbations)
-        module, values = split.module.cpu(), split.values
-        perturbations = perturbations.restricted_to(split.free)
-    return to_tensor(to_numpy(values)), module, perturbations
-
-
-def _indices(classes, y):
-    """Whether each label is among the classes, and its index; unknown labels get any index."""
-    known = np.isin(y, classes)
-    return known, torch.as_tensor(np.searchsorted(classes, y).clip(max=len(classes) - 1))
-
-
-def _spacing(tensors):
-    """The largest machine epsilon of the tensors' floating-point dtypes."""
-    return max(torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.is_floating_point())

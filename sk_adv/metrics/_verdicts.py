@@ -16,7 +16,7 @@ from sk_adv.attacks._forms import searched
 from sk_adv.attacks._trees import check_time_limit, rows_of
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.differentiable._linear import NotLinearError
-from sk_adv.metrics._certificates import certified_samples
+from sk_adv.metrics._proofs import certified_samples, decided_samples
 from sk_adv.tree._as_trees import is_made_of_trees
 
 STATUSES = ("verified", "falsified", "unknown")
@@ -106,8 +106,9 @@ def verify_robustness(
     """Prove each sample robust, or break it, or say that neither is known.
 
     What is strongest for the estimator is used: for linear models the closed form; for tree models
-    a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, and attacks by
-    gradients; for all other models attacks that ask for predictions alone, without any proof.
+    a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, attacks by
+    gradients, and, where their units are (leaky) rectified or maxout, a search to the end as well;
+    for all other models attacks that ask for predictions alone, without any proof.
 
     Every counterexample lies in the perturbation set and in the bounds, and the estimator's own
     `predict` misclassifies it. A sample that is misclassified without a perturbation is falsified.
@@ -136,10 +137,11 @@ def verify_robustness(
         Weights of the samples in `lower` and `upper`.
 
     time_limit : float, default=10.0
-        Seconds of search for each sample of a tree model. What it leaves open is unknown.
+        Seconds of search for each sample of a tree model or a network. What it leaves open is
+        unknown.
 
     n_jobs : int or None, default=None
-        Number of processes for tree models, as in scikit-learn.
+        Number of processes for the searches, as in scikit-learn.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers.
@@ -192,6 +194,8 @@ def verify_robustness(
         status, numbers = found.status, found.copies
     else:
         status, numbers = _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state)
+        options = {"time_limit": time_limit, "n_jobs": n_jobs}
+        _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, **options)
     shares = {
         name: float(np.average(status == name, weights=weight)) if len(y) else np.nan
         for name in STATUSES
@@ -231,6 +235,23 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
         status[rows[is_wrong]] = "falsified"
         numbers[rows[is_wrong]] = _numbers(found)[is_wrong]
     return status, numbers
+
+
+def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, **options):
+    """Search for proofs and counterexamples of networks where bounds and attacks say nothing."""
+    rows = np.flatnonzero(status == "unknown")
+    if not len(rows) or not is_attackable(estimator):
+        return
+    try:
+        found = decided_samples(
+            estimator, rows_of(X, rows), y[rows], classes, perturbations, **options
+        )
+    except NoBoundsError:
+        return
+    status[rows[found.is_proved]] = "verified"
+    broken = rows[found.is_broken]
+    status[broken] = "falsified"
+    numbers[np.ix_(broken, found.free)] = found.copies[found.is_broken][:, found.free]
 
 
 def _predicted(estimator, X):

@@ -10,6 +10,8 @@ from torch.nn.functional import linear
 
 from sk_adv._randomness import generator_on, has_own_generators
 from sk_adv.differentiable import enclose
+from sk_adv.differentiable._relaxations import layers_of, relax
+from sk_adv.differentiable._relaxed_maxima import largest_of
 
 
 class Maxout(nn.Module):
@@ -246,3 +248,14 @@ def _(module: MaxoutNet, region):
     for step in (*module.layers, module.output):
         region = enclose(step, region)
     return region
+
+
+@relax.register
+def _(module: Maxout, source):
+    return largest_of(module.weight, module.bias, source)
+
+
+@layers_of.register
+def _(module: MaxoutNet):
+    for step in (*module.layers, module.output):
+        yield from layers_of(step)
