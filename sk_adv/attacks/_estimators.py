@@ -125,7 +125,15 @@ def perturb(
         indices = np.full(len(y), index_of_target(target, classes))
         context["targeted"] = True
 
-    form = form_of(estimator, X, attack, perturbations, classes=classes, device=device)
+    form = form_of(
+        estimator,
+        X,
+        attack,
+        perturbations,
+        classes=classes,
+        device=device,
+        targeted=target is not None,
+    )
     values = form.values
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
     # Where no column can change, there is nothing to attack.
