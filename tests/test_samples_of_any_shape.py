@@ -75,7 +75,7 @@ def test_scores_reports_and_curves(net, linear, images):
     report = adversarial_report(net, X, y, [0, EPSILON], ["fgsm"])
     assert report["error"].tolist()[0] == 1 - clean
     assert (report["error"] <= report["certified_error"]).all()
-    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[0, EPSILON])
+    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[0, EPSILON], attacks="fgsm")
     np.testing.assert_array_equal(curve.errors, report["error"])
     errors = transfer_error_matrix([net, linear], X, y, EPSILON)
     assert errors[0, 0] == curve.errors[1]

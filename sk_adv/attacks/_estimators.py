@@ -40,7 +40,7 @@ def perturb(
     ----------
     estimator : object
         A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
-        classifier, together with a `surrogate`.
+        classifier, together with a `surrogate`, or with `attack="auto"` or "square".
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
@@ -57,8 +57,9 @@ def perturb(
         that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "uniform_noise", "sign_noise", "rotate_towards_gradient",
-        or "exact" for linear models; or a function with the signature of `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "apgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", "exact" for linear models and trees, or "auto", the strongest
+        that the estimator allows; or a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
