@@ -38,12 +38,13 @@ PREFACE = f"""\
 # The strongest attack
 
 Written by `python benchmarks/robustness/strongest_attack.py`. Accuracy of each model on
-{N_SAMPLES} held-out digits after an attack of radius ε in the max-norm, with pixels in [0, 1], judged
-by `predict`. "AutoAttack" is its standard version: the parts APGD-CE, APGD-T, FAB-T and Square, each
-for the samples that those before have left, so that the figure after Square is the union of all.
-Foolbox and ART run 40 steps of PGD. Seconds are processor seconds of one thread, which other work on
-the machine hardly changes; "copies / s" is the number of samples over them. The last column is
-the accuracy under "auto" less that under AutoAttack, in points: below 0, "auto" is the stronger."""
+{N_SAMPLES} held-out digits after an attack of radius ε in the max-norm, with pixels in [0, 1],
+judged by `predict`. "AutoAttack" is its standard version: the parts APGD-CE, APGD-T, FAB-T and
+Square, each for the samples that those before have left, so that the figure after Square is the
+union of all. Foolbox and ART run 40 steps of PGD. Seconds are processor seconds of one thread,
+which other work on the machine hardly changes; "copies / s" is the number of samples over them. The
+last column is the accuracy under "auto" less that under AutoAttack, in points: below 0, "auto" is
+the stronger."""
 
 
 def measured(data, model, epsilon, cache):

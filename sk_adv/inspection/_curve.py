@@ -180,8 +180,9 @@ class RobustnessCurveDisplay:
 
         attacks : str, callable, or sequence or mapping of these, default="auto"
             One attack or several, as in `sk_adv.metrics.adversarial_report`. The default is the
-            strongest attack that the model allows; "fgsm" is the cheapest, and flatters networks. A sequence or mapping
-            gives one curve per model and attack. The keys of a mapping are shown in the legend.
+            strongest attack that the model allows; "fgsm" is the cheapest, and flatters networks. A
+            sequence or mapping gives one curve per model and attack. The keys of a mapping are
+            shown in the legend.
 
         attack_params : dict or None, default=None
             Further arguments of every attack.
@@ -231,7 +232,8 @@ class RobustnessCurveDisplay:
             If a parameter, X or y is invalid. Radii, scale and attacks are checked before the first
             attack runs.
         TypeError
-            If X is sparse and an attack neither "auto" nor exact, or `as_module` has no rule for an estimator.
+            If X is sparse and an attack neither "auto" nor exact, or an attack needs gradients and
+            `as_module` has no rule for an estimator.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """

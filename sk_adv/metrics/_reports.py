@@ -52,8 +52,8 @@ def adversarial_report(
 
     A single-step attack says little about a model that was trained on it, so the default adds the
     strongest attack that the model allows. That takes hundreds of gradient steps for each sample
-    that it does not break; `attacks="fgsm"` takes one. Where a certificate is known, each row also has an upper bound on the error
-    under any attack of its radius.
+    that it does not break; `attacks="fgsm"` takes one. Where a certificate is known, each row also
+    has an upper bound on the error under any attack of its radius.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def adversarial_report(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse and an attack neither "auto" nor exact, or `as_module` has no rule for the estimator and
-        there is no surrogate.
+        If X is sparse and an attack neither "auto" nor exact, or an attack needs gradients and
+        `as_module` has no rule for the estimator.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 

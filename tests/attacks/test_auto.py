@@ -215,7 +215,7 @@ def test_samples_that_are_broken_are_not_attacked_again():
 
 
 def test_apgd_climbs_at_least_as_high_as_pgd_with_as_many_steps(network, data):
-    X, y = data
+    X, _ = data
     never = torch.full((50,), 0)
 
     def loss(logits, labels):
