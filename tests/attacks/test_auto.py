@@ -119,7 +119,7 @@ def test_losses_are_attacked_as_well_as_the_accuracy(network, data):
         return log_odds_against(network(torch.from_numpy(copies)), labels)
 
     # Broken samples included: an attack that stopped at the boundary would flatter the log-loss.
-    found = losses(auto(network, X, y, 0.3, random_state=0))
+    found = losses(auto(network, X, y, 0.3, random_state=0, **QUICK))
     step = losses(fgsm(network, X, y, 0.3))
     assert (found > step - 1e-3).float().mean() > 0.95
     assert found.mean() > step.mean()
@@ -222,7 +222,7 @@ def test_apgd_climbs_at_least_as_high_as_pgd_with_as_many_steps(network, data):
         return logits[:, 0].sin() - logits[:, 1] ** 2
 
     def reached(copies):
-        return float(loss(network(torch.from_numpy(copies)), never).mean())
+        return loss(network(torch.from_numpy(copies)), never).mean().item()
 
     class Certain(nn.Module):
         """No sample can be broken, so that the whole climb is seen."""
