@@ -199,7 +199,8 @@ class Climb:
         self.now = self.before = self.best = start
         self.last_value = self.best_value = self.checked_value = self.value
         self.gradient = self.best_gradient = gradient
-        self.size = torch.full_like(self.value, 2.0)
+        # The logits may have another precision than the samples.
+        self.size = torch.full_like(self.value, 2.0, dtype=clean.dtype)
         self.n_rises = torch.zeros_like(self.value)
         self.n_steps, self.was_halved = 0, torch.zeros_like(self.broken)
         self.is_first = True

@@ -160,6 +160,21 @@ def test_images_and_missing_values_are_taken(norm):
     assert copies[:, :, 0, 0].isnan().all() and copies.isnan().sum() == 10
 
 
+def test_logits_may_be_more_precise_than_the_samples():
+    torch.manual_seed(0)
+
+    class Mixed(nn.Sequential):
+        def forward(self, X):
+            return super().forward(X).double() ** 3
+
+    module = Mixed(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    X, y = torch.rand(10, 4), torch.arange(10) % 3
+    for attack, params in ((auto, QUICK), (apgd, {"n_steps": 20})):
+        copies = attack(module, X, y, 0.3, random_state=0, **params)
+        assert copies.dtype == torch.float32
+        assert (copies - X).abs().max() <= 0.3 + 1e-6
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_target_is_reached_where_a_grid_reaches_it():
     X, y = rings(3)
