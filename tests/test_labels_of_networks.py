@@ -96,14 +96,15 @@ def copies(net, digits):
 def test_scores_are_those_of_the_attack_on_the_module(net, digits, copies):
     X, y = digits
     expected = np.mean(net.predict(copies) == y)
-    assert adversarial_accuracy_score(net, X, y, epsilon=EPSILON) == pytest.approx(expected)
+    one_step = {"epsilon": EPSILON, "attack": "fgsm"}
+    assert adversarial_accuracy_score(net, X, y, **one_step) == pytest.approx(expected)
     np.testing.assert_array_equal(perturb(net, X, y, epsilon=EPSILON), copies)
     report = adversarial_report(net, X, y, [EPSILON], ["fgsm"])
     assert report["error"][0] == pytest.approx(1 - expected)
     probability = net.predict_proba(copies)
     wrong = probability.argmax(1) != y
     sure = probability[wrong].max(1).mean()
-    assert adversarial_confidence(net, X, y, epsilon=EPSILON) == pytest.approx(sure)
+    assert adversarial_confidence(net, X, y, **one_step) == pytest.approx(sure)
     assert transfer_error_matrix([net], X, y, EPSILON)[0, 0] == pytest.approx(1 - expected)
 
 
@@ -126,14 +127,15 @@ def test_folds_of_a_cross_validation_that_lack_a_class(digits):
     X, y = digits
     rows = np.argsort(y, kind="stable")[:600]  # sorted by class: folds without shuffling lack some
     X, y = X[rows], y[rows]
-    scorer = make_adversarial_scorer(epsilon=EPSILON)
+    scorer = make_adversarial_scorer(epsilon=EPSILON, attack="fgsm")
     folds = [(np.flatnonzero(y != k), np.flatnonzero(y == k)) for k in range(3)]
     scores = cross_val_score(net_of(AdversarialNet), X, y, cv=folds, scoring=scorer)
     # A network that has never seen a class does not find it.
     np.testing.assert_array_equal(scores, 0)
     search = GridSearchCV(net_of(AdversarialNet), {"lr": [0.01]}, cv=2).fit(X, y)
     expected = np.mean(search.predict(fgsm(as_module(search), X, y, EPSILON)) == y)
-    assert adversarial_accuracy_score(search, X, y, epsilon=EPSILON) == pytest.approx(expected)
+    found = adversarial_accuracy_score(search, X, y, epsilon=EPSILON, attack="fgsm")
+    assert found == pytest.approx(expected)
 
 
 def test_the_metadata_of_onnx_names_all_logits(digits, tmp_path):

@@ -75,7 +75,7 @@ def test_scores_reports_and_curves(net, linear, images):
     report = adversarial_report(net, X, y, [0, EPSILON], ["fgsm"])
     assert report["error"].tolist()[0] == 1 - clean
     assert (report["error"] <= report["certified_error"]).all()
-    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[0, EPSILON])
+    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[0, EPSILON], attacks="fgsm")
     np.testing.assert_array_equal(curve.errors, report["error"])
     errors = transfer_error_matrix([net, linear], X, y, EPSILON)
     assert errors[0, 0] == curve.errors[1]
@@ -86,7 +86,7 @@ def test_scores_reports_and_curves(net, linear, images):
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "sign_noise", "rotate_towards_gradient"])
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd", "sign_noise", "rotate_towards_gradient"])
 def test_copies_have_the_shape_of_the_samples_and_keep_to_the_radius(
     attack, as_tensor, net, images
 ):

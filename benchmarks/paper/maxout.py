@@ -110,7 +110,7 @@ def confidence(lab, seed):
     """Confidence on errors under FGSM, and under PGD, which fools the network far more often."""
     model, X, y = adversarial_maxout(lab, seed), lab.digits.X_test, lab.digits.y_test
     return {
-        CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON),
+        CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON, attack="fgsm"),
         "confidence on PGD errors": adversarial_confidence(model, X, y, epsilon=EPSILON, **lab.pgd),
     }
 

@@ -81,6 +81,7 @@ for name, model in models.items():
         X_test,
         y_test,
         epsilons=radii,
+        attacks="fgsm",
         name=name,
         ax=ax,
     )

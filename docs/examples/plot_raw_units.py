@@ -64,7 +64,7 @@ print(before_and_after[epsilon > 0].round(3).head(8))
 
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
 
-attacked = adversarial_accuracy_score(model, X_test, y_test, epsilon=epsilon)
+attacked = adversarial_accuracy_score(model, X_test, y_test, epsilon=epsilon, attack="fgsm")
 certified = certified_accuracy_score(model, X_test, y_test, epsilon=epsilon)
 print(f"correct under attack: {attacked:.1%}; certified: {certified:.1%}")
 

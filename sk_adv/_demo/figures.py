@@ -54,6 +54,7 @@ def draw_curves(
             model.digits.X_test,
             model.digits.y_test,
             epsilons=np.linspace(0, max(settings.curve_epsilons), 31),
+            attacks="fgsm",
             name=model.name,
             ax=left,
             curve_kwargs={"color": color, "marker": ""},

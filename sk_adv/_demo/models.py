@@ -161,7 +161,7 @@ def search_under_attack(
     search = GridSearchCV(
         pipeline(classifier),
         grid,
-        scoring=make_adversarial_scorer(epsilon=settings.epsilon),
+        scoring=make_adversarial_scorer(epsilon=settings.epsilon, attack="fgsm"),
         cv=StratifiedKFold(settings.n_folds, shuffle=True, random_state=settings.seed),
     )
     return search.fit(digits.X_train, digits.y_train)

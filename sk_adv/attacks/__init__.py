@@ -10,6 +10,8 @@ losses have gradients of the same direction. The direction of t stays exact wher
 and the gradient of the cross-entropy is lost in floating point.
 """
 
+from sk_adv.attacks._apgd import apgd
+from sk_adv.attacks._auto import auto
 from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._exact import exact
 from sk_adv.attacks._gradient import fgsm, pgd
@@ -20,6 +22,8 @@ from sk_adv.attacks._square import square
 from sk_adv.attacks._table import register_attack
 
 __all__ = [
+    "apgd",
+    "auto",
     "exact",
     "fgsm",
     "log_odds_against",

@@ -40,9 +40,8 @@ def perturb(
     Parameters
     ----------
     estimator : object
-        A fitted classifier: with attacks along gradients one for which `as_module` has a rule, such
-        as a `Pipeline`, or any other together with a `surrogate`; with "exact" a linear model, or a
-        tree model for which `sk_adv.tree.as_trees` has a rule; with "square" any.
+        A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
+        classifier, together with a `surrogate`, or with `attack="auto"` or "square".
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
@@ -60,9 +59,9 @@ def perturb(
         that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
-        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
-        a function with the signature of `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "pgd", "apgd", "square", "uniform_noise", "sign_noise",
+        "rotate_towards_gradient", "exact" for linear models and trees, or "auto", the strongest
+        that the estimator allows; or a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -131,7 +130,15 @@ def perturb(
         context["targeted"] = True
 
     device = None if device is None else check_device(device)
-    form = form_of(estimator, X, attack, perturbations, classes=classes, device=device)
+    form = form_of(
+        estimator,
+        X,
+        attack,
+        perturbations,
+        classes=classes,
+        device=device,
+        targeted=target is not None,
+    )
     values = form.values
     copies = values.clone() if isinstance(values, torch.Tensor) else values.copy()
     # Where no column can change, there is nothing to attack.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sk_adv.attacks._engine import perturb_batches
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
+from sk_adv.differentiable._linear import NotLinearError
 
 
 def exact(
@@ -88,29 +89,50 @@ def exact(
     array([[0.5, 0.5]])
     """
 
-    @torch.no_grad()
-    def attack(objective, clean, allowed):
-        if objective.missing is not None:
-            clean = clean.masked_fill(objective.missing, torch.nan)
-        labels = objective.labels
-        if targeted:
-            # A copy, as the module's first operation may be in place.
-            n_classes = objective.logits(clean[:1].clone()).shape[1]
-            if n_classes > 2:
-                raise ValueError(
-                    "attack='exact' supports a target only with two classes; got "
-                    f"{n_classes} classes. Use attack='pgd'."
-                )
-            labels = 1 - labels
-        region = enclose_linear(module, Enclosure.of(clean, allowed))
-        worst = clean.new_full((len(clean),), -torch.inf)
-        perturbation = torch.zeros_like(clean).flatten(1)
-        for gap, gain, candidate in region.rivals(labels):
-            better = gap + gain > worst
-            worst = torch.where(better, gap + gain, worst)
-            perturbation = torch.where(better[:, None], candidate, perturbation)
-        return perturbation.view_as(clean)
-
     return perturb_batches(
-        module, X, y, epsilon, attack, norm=norm, bounds=bounds, batch_size=batch_size
+        module,
+        X,
+        y,
+        epsilon,
+        worst_of_linear,
+        norm=norm,
+        bounds=bounds,
+        batch_size=batch_size,
+        targeted=targeted,
     )
+
+
+@torch.no_grad()
+def is_linear(objective, clean, allowed):
+    """Whether `worst_of_linear` takes a batch."""
+    try:
+        one = objective.restricted_to(torch.arange(1, device=clean.device))
+        worst_of_linear(one, clean[:1], allowed)
+    except (NotLinearError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+@torch.no_grad()
+def worst_of_linear(objective, clean, allowed):
+    """The perturbation of the rival with the largest z_k - z_y; `NotLinearError` without one."""
+    if objective.missing is not None:
+        clean = clean.masked_fill(objective.missing, torch.nan)
+    labels = objective.labels
+    if objective.targeted:
+        # A copy, as the module's first operation may be in place.
+        n_classes = objective.logits(clean[:1].clone()).shape[1]
+        if n_classes > 2:
+            raise ValueError(
+                "attack='exact' supports a target only with two classes; got "
+                f"{n_classes} classes. Use attack='pgd'."
+            )
+        labels = 1 - labels
+    region = enclose_linear(objective.module, Enclosure.of(clean, allowed))
+    worst = clean.new_full((len(clean),), -torch.inf)
+    perturbation = torch.zeros_like(clean).flatten(1)
+    for gap, gain, candidate in region.rivals(labels):
+        better = gap + gain > worst
+        worst = torch.where(better, gap + gain, worst)
+        perturbation = torch.where(better[:, None], candidate, perturbation)
+    return perturbation.view_as(clean)

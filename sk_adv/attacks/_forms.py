@@ -2,10 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.utils import check_array
 from torch import nn
 
@@ -20,6 +22,7 @@ from sk_adv.attacks._trees import (
     view_of_trees,
 )
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._as_module import error_of
 from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.tree._as_trees import is_made_of_trees
@@ -48,8 +51,10 @@ class Form:
     attacked: Callable
 
 
-def form_of(estimator, X, attack, perturbations, *, classes, device) -> Form:
+def form_of(estimator, X, attack, perturbations, *, classes, device, targeted=False) -> Form:
     """The form of an estimator for an attack; warn about columns that stay as they are."""
+    if attack.attack.needs == "any":
+        return _strongest(estimator, X, attack, perturbations, classes, device, targeted)
     if attack.attack.takes_trees and is_made_of_trees(estimator):
         return _trees(estimator, X, attack, perturbations, classes)
     if attack.attack.needs == "predictions":
@@ -57,8 +62,20 @@ def form_of(estimator, X, attack, perturbations, *, classes, device) -> Form:
     return _module(estimator, X, attack, perturbations, device)
 
 
+def _strongest(estimator, X, attack, perturbations, classes, device, targeted):
+    """Trees where there is an exact search, else a module, else predictions."""
+    if is_made_of_trees(estimator):
+        if not targeted or len(classes) == 2:
+            with suppress(NoBoundsError):
+                return _trees(estimator, X, attack, perturbations, classes)
+    elif error_of(estimator, exempt=ColumnTransformer) is None:
+        # Columns behind a ColumnTransformer that have no rule stay unperturbed.
+        return _module(estimator, X, attack, perturbations, device)
+    return _predictions(estimator, X, attack, perturbations, classes)
+
+
 def _module(estimator, X, attack, perturbations, device):
-    asks_model = attack.attack.needs == "module"
+    asks_model = attack.attack.needs != "nothing"
     split = split_columns(estimator, X, needs_rules=asks_model)
     if split is None:
         # A missing rule is reported before columns without numbers: encoding them would not help.

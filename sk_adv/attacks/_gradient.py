@@ -219,12 +219,7 @@ def pgd(
     array([[0.5, 0.5]])
     """
     check_count(n_steps, "n_steps")
-    check_count(n_restarts, "n_restarts")
-    if n_restarts > 1 and not random_start:
-        raise ValueError(
-            f"n_restarts={n_restarts} needs random_start=True: "
-            "without it all restarts give the same copies."
-        )
+    check_restarts(n_restarts, random_start)
     ascend = partial(
         _many_steps,
         n_steps=n_steps,
@@ -237,13 +232,31 @@ def pgd(
         X,
         y,
         epsilon,
-        partial(_best_of_restarts, ascend, n_restarts),
+        partial(best_of_restarts, ascend, n_restarts),
         norm=norm,
         bounds=bounds,
         batch_size=batch_size,
         loss=loss,
         targeted=targeted,
     )
+
+
+def check_restarts(n_restarts, random_start):
+    """Raise `ValueError` unless the number of starts is at least 1, and 1 without a random one."""
+    check_count(n_restarts, "n_restarts")
+    if n_restarts > 1 and not random_start:
+        raise ValueError(
+            f"n_restarts={n_restarts} needs random_start=True: "
+            "without it all restarts give the same copies."
+        )
+
+
+def random_perturbation(clean, allowed, generator_on):
+    """Perturbations drawn uniformly from the set, then clipped to the bounds."""
+    drawn = allowed.uniform_sample(
+        clean.shape, generator=generator_on(clean.device), dtype=clean.dtype
+    )
+    return allowed.clip(clean + drawn) - clean
 
 
 def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, generator_on):
@@ -254,10 +267,7 @@ def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, 
         small = allowed.with_radius(torch.as_tensor(radius))
     perturbation = torch.zeros_like(clean)
     if random_start:
-        perturbation = allowed.uniform_sample(
-            clean.shape, generator=generator_on(clean.device), dtype=clean.dtype
-        )
-        perturbation = allowed.clip(clean + perturbation) - clean
+        perturbation = random_perturbation(clean, allowed, generator_on)
     for _ in range(n_steps):
         gradient = objective.gradient(clean + perturbation)
         perturbation = allowed.project(perturbation + small.step(gradient))
@@ -265,7 +275,7 @@ def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, 
     return perturbation
 
 
-def _best_of_restarts(ascend, n_restarts, objective, clean, allowed):
+def best_of_restarts(ascend, n_restarts, objective, clean, allowed):
     """Per sample the first successful perturbation, else the one with the largest objective."""
     best = ascend(objective, clean, allowed)
     if n_restarts == 1:

@@ -7,11 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from sk_adv._arrays import to_numpy, to_tensor
+from sk_adv.differentiable._composition import preferences, responds
 
 NO_GRADIENT = (
     "The module's output does not depend on its input through differentiable torch operations, "
     "so there is no gradient to attack along. Use a noise attack, or a surrogate."
 )
+
+
+class NoGradientError(TypeError):
+    """A module whose output does not depend on its input through torch operations."""
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
@@ -119,29 +124,89 @@ class Objective:
         """Whether each sample is misclassified, or classified as its target if `targeted`."""
         return (logits.argmax(1) == self.labels) == self.targeted
 
-    def confirms(self, X: Tensor) -> Tensor:
-        """Whether the estimator's own `predict` misclassifies each sample, where a module has it.
+    def is_broken(self, X: Tensor, logits: Tensor) -> Tensor:
+        """Whether each sample is a success by its logits at X, and by the estimator's `predict`.
 
-        Of some estimators, such as `SVC(probability=True)`, the largest score and the prediction
-        can differ.
+        Of some estimators, such as `SVC`, the largest score and the prediction can differ. A module
+        that has a method `predicted` or `preferences` is therefore asked once more.
         """
+        broken = self.is_success(logits)
+        if broken.any() and self._decides_otherwise():
+            rows = broken.nonzero().squeeze(1)
+            broken[rows] = self.restricted_to(rows)._confirms(X[rows])
+        return broken
+
+    def _decides_otherwise(self):
+        return hasattr(self.module, "predicted") or responds(self.module, "preferences")
+
+    def _confirms(self, X):
         if self.missing is not None:
             X = X.masked_fill(self.missing, torch.nan)
-        return (self.module.predicted(X) == self.labels) == self.targeted
+        if hasattr(self.module, "predicted"):
+            predicted = self.module.predicted(X)
+        else:
+            predicted = preferences(self.module, X).argmax(1)
+        return (predicted == self.labels) == self.targeted
 
     def gradient(self, X: Tensor) -> Tensor:
         """The gradient of the objective on X."""
+        return self.logits_and_gradient(X)[1]
+
+    def logits_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The module's logits at X, and the gradient of the objective there, in one pass."""
         X = X.detach().requires_grad_(True)
         with torch.enable_grad():
             # A copy, as the module's first operation may be in place.
-            total = self.value(self.logits(X.clone())).sum()
+            logits = self.logits(X.clone())
+            total = self.value(logits).sum()
         if not total.requires_grad:
-            raise TypeError(NO_GRADIENT)
+            raise NoGradientError(NO_GRADIENT)
         (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
         if gradient is None:
             # The weights have a gradient, but the input is cut off from the output.
-            raise TypeError(NO_GRADIENT)
-        return gradient
+            raise NoGradientError(NO_GRADIENT)
+        return logits.detach(), gradient
+
+
+class MarginObjective(Objective):
+    """The margin z_k - z_y of one rival class k of each sample, or of all rivals but y.
+
+    Parameters
+    ----------
+    objective : Objective
+        Its module, labels and direction are taken over.
+
+    rivals : torch.Tensor of shape (n_samples,), int64, or None
+        The class k of each sample; None stands for the rival with the largest logit at X.
+    """
+
+    def __init__(self, objective: Objective, rivals: Tensor | None = None):
+        super().__init__(
+            objective.module,
+            objective.labels,
+            None,
+            objective.targeted,
+            objective.missing,
+            objective.n_classes,
+        )
+        self.rivals = rivals
+
+    def restricted_to(self, rows: Tensor) -> "MarginObjective":
+        """The objective for some rows of the batch."""
+        rivals = None if self.rivals is None else self.rivals[rows]
+        return MarginObjective(super().restricted_to(rows), rivals)
+
+    def value(self, logits: Tensor) -> Tensor:
+        """The margin of each sample, given its logits."""
+        logits, own = at_least_single(logits), self.labels.unsqueeze(1)
+        if self.rivals is None:
+            rival = logits.scatter(1, own, -torch.inf).amax(1)
+        else:
+            rival = logits.gather(1, self.rivals.unsqueeze(1)).squeeze(1)
+        margin = rival - logits.gather(1, own).squeeze(1)
+        return -margin if self.targeted else margin
+
+    value_of_each = value
 
 
 def depends_on_input(module, X):

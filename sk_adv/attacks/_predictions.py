@@ -21,6 +21,9 @@ class Predictions(nn.Module):
         The columns that may change; the first other column then holds indices of rows of X.
     """
 
+    # Read by `auto`, which would otherwise have to try.
+    has_gradient = False
+
     def __init__(self, estimator, classes, X, free=None):
         super().__init__()
         self.estimator, self.classes, self.X = estimator, classes, X

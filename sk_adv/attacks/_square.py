@@ -110,13 +110,9 @@ def square(
         raise ValueError(f"share must be in (0, 1]; got {share!r}.")
     generator_on = seeded_generators(random_state)
 
-    @torch.no_grad()
     def attack(objective, clean, allowed):
-        search = _Search(objective, clean, allowed, generator_on(clean.device))
-        for query in range(n_queries):
-            if not search.step(query, share / 2 ** sum(query >= n_queries * p for p in _HALVED_AT)):
-                break
-        return search.best
+        generator = generator_on(clean.device)
+        return random_search(objective, clean, allowed, n_queries, generator, share=share)
 
     return perturb_batches(
         module,
@@ -130,6 +126,16 @@ def square(
         loss=loss,
         targeted=targeted,
     )
+
+
+@torch.no_grad()
+def random_search(objective, clean, allowed, n_queries, generator, *, share=0.3):
+    """The perturbations that at most `n_queries` steps of random search have found."""
+    search = _Search(objective, clean, allowed, generator)
+    for query in range(n_queries):
+        if not search.step(query, share / 2 ** sum(query >= n_queries * p for p in _HALVED_AT)):
+            break
+    return search.best
 
 
 class _Search:
@@ -163,10 +169,7 @@ class _Search:
             better = torch.ones_like(value, dtype=torch.bool)
         else:
             better = value >= self.value
-        success = objective.is_success(logits)
-        if success.any() and hasattr(self.objective.module, "predicted"):
-            rows = success.nonzero().squeeze(1)
-            success[rows] = objective.restricted_to(rows).confirms(copies[rows])
+        success = objective.is_broken(copies, logits)
         better = better | success
         keep = better.reshape(-1, *[1] * (clean.ndim - 1))
         self.scaled = torch.where(keep, proposed, self.scaled)

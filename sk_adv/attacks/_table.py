@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sk_adv.attacks._apgd import apgd
+from sk_adv.attacks._auto import auto
 from sk_adv.attacks._exact import exact
 from sk_adv.attacks._gradient import fgsm, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
@@ -25,9 +27,10 @@ class Attack:
         Called as `function(module, X, y, epsilon, *, norm, bounds, **params)` with class indices y.
         It returns the copies, with the shape and type of X.
 
-    needs : {"module", "predictions", "nothing"}
+    needs : {"module", "predictions", "any", "nothing"}
         "module" if it needs gradients; "predictions" if it calls the model alone, so that any
-        classifier will do; "nothing" if it ignores the module.
+        classifier will do; "any" if it takes what there is, gradients or else predictions;
+        "nothing" if it ignores the module.
 
     is_exact : bool
         Whether the copies are the worst case.
@@ -69,6 +72,8 @@ class Attack:
 
 
 ATTACKS = {
+    "apgd": Attack(apgd, takes_set=True),
+    "auto": Attack(auto, needs="any", takes_set=True, takes_trees=True),
     "exact": Attack(exact, is_exact=True, takes_set=True, takes_trees=True),
     "fgsm": Attack(fgsm, takes_set=True),
     "pgd": Attack(pgd, takes_set=True),

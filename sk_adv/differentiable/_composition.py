@@ -176,7 +176,7 @@ def log_probabilities(module: nn.Module, X: Tensor) -> Tensor:
     >>> bool(abs(probabilities.numpy() - model.predict_proba(X)).max() < 1e-9)
     True
     """
-    if _responds(module, "log_probabilities"):
+    if responds(module, "log_probabilities"):
         return _respond(module, "log_probabilities", X)
     return run(module, X).log_softmax(1)
 
@@ -216,23 +216,23 @@ def preferences(module: nn.Module, X: Tensor) -> Tensor:
     >>> bool((choices.numpy() == model.predict(X)).all())
     True
     """
-    if _responds(module, "preferences"):
+    if responds(module, "preferences"):
         return _respond(module, "preferences", X)
     return decision_values(module, X)
 
 
-def _responds(module, name):
+def responds(module, name):
     """Whether a module, or the last step of a chain, has a method of that name."""
     if hasattr(module, name):
         return True
-    return is_chain(module) and len(module) > 0 and _responds(module[-1], name)
+    return is_chain(module) and len(module) > 0 and responds(module[-1], name)
 
 
 def _respond(module, name, X):
     """The method of that name on X, that of the last step for a chain; else the module's output."""
     if hasattr(module, name):
         return getattr(module, name)(_in_precision_of(module, X))
-    if not _responds(module, name):
+    if not responds(module, name):
         return run(module, X)
     *steps, last = module
     for step in steps:

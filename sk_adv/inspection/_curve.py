@@ -149,7 +149,7 @@ class RobustnessCurveDisplay:
         y: ArrayLike,
         *,
         epsilons: ArrayLike,
-        attacks: str | Callable | Sequence | Mapping = "fgsm",
+        attacks: str | Callable | Sequence | Mapping = "auto",
         attack_params: dict | None = None,
         scale: ArrayLike | None = None,
         norm: float = np.inf,
@@ -179,9 +179,11 @@ class RobustnessCurveDisplay:
         epsilons : array-like of shape (n_radii,)
             The radii, in the units of X, or as multiples of `scale`.
 
-        attacks : str, callable, or sequence or mapping of these, default="fgsm"
-            One attack or several, as in `sk_adv.metrics.adversarial_report`. A sequence or mapping
-            gives one curve per model and attack. The keys of a mapping are shown in the legend.
+        attacks : str, callable, or sequence or mapping of these, default="auto"
+            One attack or several, as in `sk_adv.metrics.adversarial_report`. The default is the
+            strongest attack that the model allows; "fgsm" is the cheapest, and flatters networks. A
+            sequence or mapping gives one curve per model and attack. The keys of a mapping are
+            shown in the legend.
 
         attack_params : dict or None, default=None
             Further arguments of every attack.
@@ -231,7 +233,8 @@ class RobustnessCurveDisplay:
             If a parameter, X or y is invalid. Radii, scale and attacks are checked before the first
             attack runs.
         TypeError
-            If X is sparse and an attack not exact, or an attack does not take an estimator.
+            If X is sparse and an attack neither "auto" nor exact, or an attack needs gradients and
+            `as_module` has no rule for an estimator.
         sklearn.exceptions.NotFittedError
             If an estimator is not fitted.
         """

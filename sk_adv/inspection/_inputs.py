@@ -44,7 +44,7 @@ def check_names(names, n, *, per):
 
 def legend_name(attack):
     """The name of an attack as a legend shows it."""
-    return {"fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
+    return {"apgd": "APGD", "fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
 
 
 def error_rates(y_true, predictions, sample_weight, leading):

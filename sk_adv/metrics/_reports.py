@@ -38,7 +38,7 @@ def adversarial_report(
     X: ArrayLike,
     y: ArrayLike,
     epsilons: ArrayLike,
-    attacks: str | Callable | Sequence | Mapping = ("fgsm", "pgd"),
+    attacks: str | Callable | Sequence | Mapping = ("fgsm", "auto"),
     *,
     attack_params: dict | None = None,
     scale: ArrayLike | None = None,
@@ -51,18 +51,20 @@ def adversarial_report(
 ) -> "pd.DataFrame":
     """Error and confidence of a classifier under several attacks at several radii.
 
-    A single-step attack says little about a model that was trained on it, so the default adds a
-    multi-step attack. Where a certificate is known, each row also has an upper bound on the error
-    under any attack of its radius.
+    A single-step attack says little about a model that was trained on it, so the default adds the
+    strongest attack that the model allows. That takes hundreds of gradient steps for each sample
+    that it does not break; `attacks="fgsm"` takes one. Where a certificate is known, each row also
+    has an upper bound on the error under any attack of its radius.
 
     Parameters
     ----------
     estimator : object
-        A fitted classifier that the attacks take, as in `adversarial_accuracy_score`.
+        A fitted classifier for which `as_module` has a rule; or any other classifier, together
+        with a `surrogate` or with attacks that need no gradients, such as "auto".
 
     X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. With `attacks="exact"`, X may be a SciPy
-        matrix.
+        Clean samples, in the estimator's raw units. With `attacks="exact"` or "auto", X may be
+        a SciPy matrix.
 
     y : array-like of shape (n_samples,)
         True labels.
@@ -70,7 +72,7 @@ def adversarial_report(
     epsilons : array-like of shape (n_radii,)
         The radii, in multiples of the scale; 0 gives the clean error.
 
-    attacks : str, callable, or sequence or mapping of these, default=("fgsm", "pgd")
+    attacks : str, callable, or sequence or mapping of these, default=("fgsm", "auto")
         Names of attacks, or functions with the signature of `sk_adv.attacks.fgsm`. The keys of a
         mapping are the names in the report. Its values can also be dicts that hold the arguments
         of an attack, such as `{"PGD-20": {"attack": "pgd", "attack_params": {"n_steps": 20}}}`.
@@ -121,8 +123,8 @@ def adversarial_report(
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse and an attack not exact, or an attack does not take the estimator and there
-        is no surrogate.
+        If X is sparse and an attack neither "auto" nor exact, or an attack needs gradients and
+        `as_module` has no rule for the estimator.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
@@ -206,7 +208,9 @@ def transfer_error_matrix(
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
     attack : str or callable, default="fgsm"
-        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`.
+        Name of an attack, or a function with the signature of `sk_adv.attacks.fgsm`. The default is
+        not the strongest attack, "auto", as elsewhere: that ends as soon as it has broken the
+        attacked model, just across its boundary, and such copies fool other models less often.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".

@@ -17,7 +17,7 @@ def make_adversarial_scorer(
     scoring: str | Callable = "accuracy",
     *,
     epsilon: ArrayLike,
-    attack: str | Callable = "fgsm",
+    attack: str | Callable = "auto",
     attack_params: dict | None = None,
     norm: float = np.inf,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
@@ -37,10 +37,11 @@ def make_adversarial_scorer(
     epsilon : float, array-like, dict or Series
         Radius of the perturbation in the units of X, as in `sk_adv.attacks.perturb`.
 
-    attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "square", "uniform_noise", "sign_noise",
-        "rotate_towards_gradient", or "exact", the worst case for linear models and tree models; or
-        a function with the signature of `sk_adv.attacks.fgsm`.
+    attack : str or callable, default="auto"
+        Name of an attack: "auto", the strongest that the model allows, and the most expensive (see
+        `sk_adv.attacks.auto`); "fgsm", the cheapest by gradients; "pgd", "apgd", "square",
+        "uniform_noise", "sign_noise", "rotate_towards_gradient", or "exact", the worst case for
+        linear models and trees; or a function with the signature of `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -69,7 +70,8 @@ def make_adversarial_scorer(
     -------
     callable
         A scorer `(estimator, X, y, sample_weight=None) -> float` for `GridSearchCV`,
-        `cross_validate` and similar functions. With `attack="exact"`, X may be a SciPy matrix.
+        `cross_validate` and similar functions. With `attack="auto"` or "exact", X may be
+        a SciPy matrix.
 
     Raises
     ------

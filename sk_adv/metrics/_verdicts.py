@@ -15,17 +15,10 @@ from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
 from sk_adv.attacks._forms import searched
 from sk_adv.attacks._trees import check_time_limit, rows_of
 from sk_adv.differentiable._intervals import NoBoundsError
-from sk_adv.differentiable._linear import NotLinearError
 from sk_adv.metrics._proofs import certified_samples, decided_samples
 from sk_adv.tree._as_trees import is_made_of_trees
 
 STATUSES = ("verified", "falsified", "unknown")
-# Tried in turn on a model with gradients, the cheapest first.
-_ATTACKS = (
-    ("fgsm", {}),
-    ("pgd", {"n_steps": 20}),
-    ("pgd", {"n_steps": 50, "n_restarts": 3}),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +99,9 @@ def verify_robustness(
     """Prove each sample robust, or break it, or say that neither is known.
 
     What is strongest for the estimator is used: for linear models the closed form; for tree models
-    a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, attacks by
-    gradients, and, where their units are (leaky) rectified or maxout, a search to the end as well;
-    for all other models attacks that ask for predictions alone, without any proof.
+    a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, the attack "auto"
+    (`sk_adv.attacks.auto`), and, where their units are (leaky) rectified or maxout, a search to the
+    end as well; for all other models that attack alone, without any proof.
 
     Every counterexample lies in the perturbation set and in the bounds, and the estimator's own
     `predict` misclassifies it. A sample that is misclassified without a perturbation is falsified.
@@ -215,22 +208,14 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     wrong = _predicted(estimator, clean) != y
     numbers = _numbers(clean)
     certified = np.zeros(len(y), dtype=bool)
-    attacks = [("square", {})]
     if has_module:
-        attacks = [("exact", {}), *_ATTACKS, *attacks]
         with suppress(NoBoundsError):
             certified = certified_samples(estimator, X, y, classes, perturbations)
     status = np.where(wrong, "falsified", np.where(certified, "verified", "unknown")).astype("<U9")
-    for name, params in attacks:
-        rows = np.flatnonzero(status == "unknown")
-        if not len(rows):
-            break
-        options = {"attack": name, "attack_params": params, "random_state": random_state}
-        try:
-            found = perturb(estimator, rows_of(X, rows), y[rows], epsilon=perturbations, **options)
-        except (NotLinearError, NoBoundsError):
-            # Not this attack on this model, but the next.
-            continue
+    rows = np.flatnonzero(status == "unknown")
+    if len(rows):
+        options = {"attack": "auto", "random_state": random_state}
+        found = perturb(estimator, rows_of(X, rows), y[rows], epsilon=perturbations, **options)
         is_wrong = _predicted(estimator, found) != y[rows]
         status[rows[is_wrong]] = "falsified"
         numbers[rows[is_wrong]] = _numbers(found)[is_wrong]

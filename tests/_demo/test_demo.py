@@ -186,8 +186,8 @@ def test_measured_numbers_are_the_librarys_scores(small_model):
     }
     scores = [
         1 - adversarial_accuracy_score(*test, epsilon=0),
-        1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon),
-        adversarial_confidence(*test, epsilon=SMALL.epsilon),
+        1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, attack="fgsm"),
+        adversarial_confidence(*test, epsilon=SMALL.epsilon, attack="fgsm"),
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, **pgd),
     ]
     measured = [result.clean_error, result.fgsm_error, result.confidence, result.pgd_error]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sk_adv.attacks import fgsm, pgd
+from sk_adv.attacks import apgd, auto, fgsm, pgd
 
 
 def test_batches_do_not_change_fgsm(network, data):
@@ -44,7 +44,7 @@ def test_attack_leaves_module_and_input_alone(network, data):
     assert torch.equal(X, before) and not X.requires_grad
 
 
-@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd, auto])
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -164,7 +164,7 @@ def test_batches_shrink_as_samples_and_layers_grow():
         assert sum(counts) == 3000 and max(counts) < 500
 
 
-@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd])
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_radius_holds_in_the_precision_of_the_data(network, data, attack, norm, radius_used):
     # 0.3 in float32 is larger than 0.3.
@@ -174,7 +174,7 @@ def test_radius_holds_in_the_precision_of_the_data(network, data, attack, norm, 
         assert radius_used(X, copies, np.full(8, 0.3), norm).max() <= 1 + 1e-15
 
 
-@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd])
 @pytest.mark.parametrize("norm", [np.inf, 2])
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
 def test_samples_outside_of_the_bounds_are_first_brought_into_them(
@@ -182,7 +182,7 @@ def test_samples_outside_of_the_bounds_are_first_brought_into_them(
 ):
     X, y = 3 * data[0], data[1]
     options = {"norm": norm, "bounds": (-1, 1)}
-    options |= {"random_state": 0} if attack is pgd else {}
+    options |= {} if attack is fgsm else {"random_state": 0}
     network = network.to(precision)
     copies = attack(network, X, y, 0.3, **options)
     np.testing.assert_array_equal(copies, attack(network, X.clip(-1, 1), y, 0.3, **options))

@@ -285,7 +285,7 @@ def test_a_model_without_a_rule_needs_a_surrogate(binary, raw_weights):
     model, X, y = binary
     neighbors = KNeighborsClassifier().fit(X, y)
     with pytest.raises(TypeError, match="no rule for KNeighborsClassifier"):
-        RobustnessCurveDisplay.from_estimator(neighbors, X, y, epsilons=[0.1])
+        RobustnessCurveDisplay.from_estimator(neighbors, X, y, epsilons=[0.1], attacks="fgsm")
     display = RobustnessCurveDisplay.from_estimator(
         neighbors, X, y, epsilons=[0, 1], surrogate=FrozenEstimator(model)
     )

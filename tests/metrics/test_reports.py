@@ -68,7 +68,7 @@ def test_attacks_are_named_by_their_functions(iris, linear):
 
 
 def test_by_default_a_single_step_does_not_stand_alone(iris, linear):
-    assert list(adversarial_report(linear, *iris, epsilons=[0.1])["attack"]) == ["fgsm", "pgd"]
+    assert list(adversarial_report(linear, *iris, epsilons=[0.1])["attack"]) == ["fgsm", "auto"]
 
 
 def test_what_is_unknown_is_missing(iris, linear, forest):
@@ -166,7 +166,8 @@ def test_transfer_from_a_forest_goes_through_a_surrogate(iris, linear, forest):
     np.testing.assert_array_equal(
         found[0], transfer_error_matrix([linear, forest], X, y, epsilon=0.5)[0]
     )
-    expected = adversarial_accuracy_score(forest, X, y, epsilon=0.5, surrogate=linear)
+    options = {"epsilon": 0.5, "attack": "fgsm", "surrogate": linear}
+    expected = adversarial_accuracy_score(forest, X, y, **options)
     assert found[1, 1] == 1 - expected
 
 
@@ -199,7 +200,7 @@ def test_models_behind_encoders_are_attacked_themselves(iris):
     ).fit(frame, y)
     radii = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5}
     errors = transfer_error_matrix([model], frame, y, radii)
-    direct = 1 - adversarial_accuracy_score(model, frame, y, epsilon=radii)
+    direct = 1 - adversarial_accuracy_score(model, frame, y, epsilon=radii, attack="fgsm")
     assert errors.tolist() == [[direct]] and direct > 0.3
     # A surrogate is for the models that need one.
     with_surrogate = transfer_error_matrix([model], frame, y, radii, surrogate=model)

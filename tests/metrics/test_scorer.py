@@ -113,7 +113,7 @@ def test_scorer_says_what_it_does():
         ({"scoring": None}, "scoring.*None"),
         ({"epsilon": [[1], [1, 2]]}, "epsilon"),
         ({"bounds": 1}, "bounds.*pair"),
-        ({"attack_params": {"n_step": 3}}, "fgsm.*n_step"),
+        ({"attack_params": {"n_step": 3}}, "auto.*n_step"),
         ({"attack": "sign_noise", "target": 1}, "sign_noise.*no direction"),
         ({"attack": lambda X: X}, "attack is called as.*but takes"),
         ({"bounds": ([0, 0], [1, 1, 1])}, r"bounds.*\(2,\) and \(3,\)"),
@@ -132,7 +132,7 @@ def test_several_scorers_choose_by_the_name_of_one(cancer):
         {"logisticregression__C": [1e-3, 1e3]},
         scoring={
             "clean": "accuracy",
-            "fgsm": make_adversarial_scorer(epsilon=epsilon),
+            "fgsm": make_adversarial_scorer(epsilon=epsilon, attack="fgsm"),
             "exact": make_adversarial_scorer(epsilon=epsilon, attack="exact"),
             "recall": make_adversarial_scorer("recall_macro", epsilon=epsilon, attack="exact"),
         },

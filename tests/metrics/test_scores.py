@@ -23,7 +23,7 @@ from sk_adv.metrics import (
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.3])
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", fgsm])
+@pytest.mark.parametrize("attack", ["auto", "fgsm", "pgd", fgsm])
 def test_scores_of_a_linear_pipeline_are_those_of_the_closed_form(
     cancer, model, share, attack, margins
 ):
@@ -107,6 +107,8 @@ class Silent(ClassifierMixin, BaseEstimator):
 
 
 NAMES = ["benign", "malignant"] * 15
+TREE = DecisionTreeClassifier().fit(np.eye(30), NAMES)
+SILENT = Silent().fit(np.eye(30), NAMES)
 
 
 @pytest.mark.parametrize("score", [adversarial_accuracy_score, adversarial_confidence])
@@ -119,8 +121,8 @@ NAMES = ["benign", "malignant"] * 15
         ({"bounds": (1, 0)}, ValueError, "bounds"),
         ({"attack": "fgms"}, ValueError, "attack.*fgsm.*pgd.*fgms"),
         ({"estimator": LogisticRegression()}, NotFittedError, "not fitted"),
-        ({"estimator": DecisionTreeClassifier().fit(np.eye(30), NAMES)}, TypeError, "Decision"),
-        ({"estimator": Silent().fit(np.eye(30), NAMES)}, TypeError, "Silent"),
+        ({"estimator": TREE, "attack": "fgsm"}, TypeError, "Decision"),
+        ({"estimator": SILENT, "attack": "fgsm"}, TypeError, "Silent"),
         ({"X": np.full((569, 30), np.nan)}, ValueError, "NaN"),
         ({"X": np.zeros((569, 3))}, ValueError, "3 features.*30"),
         ({"y": np.zeros(5)}, ValueError, "5.*569"),
@@ -128,7 +130,7 @@ NAMES = ["benign", "malignant"] * 15
         ({"X": torch.zeros(569)}, ValueError, r"X.*\(569,\)"),
         ({"X": np.zeros(569)}, ValueError, r"X.*\(569,\)"),
         ({"y": np.zeros(569)}, ValueError, "y.*such as 'benign'; got 0.0"),
-        ({"attack_params": {"n_step": 3}}, TypeError, "fgsm.*n_step"),
+        ({"attack_params": {"n_step": 3}}, TypeError, "auto.*n_step"),
     ],
 )
 def test_bad_input_is_explained(cancer, model, score, change, error, message):
@@ -151,7 +153,7 @@ def test_scores_of_a_forest_are_those_on_the_copies_of_its_surrogate(iris):
     forest = RandomForestClassifier(20, random_state=0).fit(X, y)
     surrogate = LogisticRegression(max_iter=1000)
     copies = perturb(surrogate.fit(X, forest.predict(X)), X, y, epsilon=0.8)
-    options = {"epsilon": 0.8, "surrogate": FrozenEstimator(surrogate)}
+    options = {"epsilon": 0.8, "attack": "fgsm", "surrogate": FrozenEstimator(surrogate)}
     probability = forest.predict_proba(copies)
     wrong = probability.argmax(1) != y
     assert adversarial_accuracy_score(forest, X, y, **options) == forest.score(copies, y)

@@ -151,12 +151,19 @@ def test_transformers_and_samplers_say_that_they_need_dense_samples(counts, kind
         kind(LogisticRegression()).fit(sparse.csr_array(X), y)
 
 
+def test_the_strongest_attack_takes_sparse_samples_and_is_exact_on_linear_models(counts):
+    X, y = counts
+    model = LogisticRegression().fit(X, y)
+    found = adversarial_accuracy_score(model, sparse.csr_array(X), y, epsilon=0.05)
+    assert found == adversarial_accuracy_score(model, X, y, epsilon=0.05, attack="exact")
+
+
 def test_other_attacks_still_say_that_they_need_dense_samples(counts):
     X, y = counts
     model = LogisticRegression().fit(X, y)
     given = sparse.csr_array(X)
     with pytest.raises(TypeError, match="dense X.*toarray.*attack='exact'"):
-        adversarial_accuracy_score(model, given, y, epsilon=0.05)
+        adversarial_accuracy_score(model, given, y, epsilon=0.05, attack="fgsm")
     with pytest.raises(TypeError, match="dense X.*toarray.*attack='exact'"):
         adversarial_report(model, given, y, [0.05], ["exact", "fgsm"])
     with pytest.raises(TypeError, match="dense X.*toarray.*attack='exact'"):

@@ -129,7 +129,7 @@ def test_validation_scores_are_those_of_the_public_metrics_on_the_held_out_part(
     for monitor in ("adversarial_error", "clean_error"):
         model = small(monitor=monitor, **params).fit(X, y)
         epsilon = 0.1 if monitor == "adversarial_error" else 0.0
-        score = adversarial_accuracy_score(model, *held_out, epsilon=epsilon)
+        score = adversarial_accuracy_score(model, *held_out, epsilon=epsilon, attack="fgsm")
         assert len(held_out[1]) == 60
         np.testing.assert_allclose(max(model.validation_scores_), score, atol=1e-6)
 

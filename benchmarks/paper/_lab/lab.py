@@ -173,7 +173,7 @@ class Lab:
         found = {
             "clean error": 1 - model.score(X, y),
             "FGSM error": error(),
-            CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON),
+            CONFIDENCE: adversarial_confidence(model, X, y, epsilon=EPSILON, attack="fgsm"),
             "FGSM error, clipped": error(bounds=(0, 1)),
         }
         strong = {"attack": "exact"} if exact else self.pgd
@@ -211,6 +211,7 @@ def last_step(model: BaseEstimator) -> BaseEstimator:
 
 def error_under(model, X, y, *, epsilon: float = EPSILON, **attack) -> float:
     """The error of a model under an attack, by default FGSM."""
+    attack = {"attack": "fgsm"} | attack
     return float(1 - adversarial_accuracy_score(model, X, y, epsilon=epsilon, **attack))
 
 
