@@ -57,7 +57,8 @@ def fgsm_copies(gradient, X, perturbations):
     if gradient is None:
         raise TypeError(NO_GRADIENT)
     # The radii have the precision of the training, the module may have a lower one.
-    return perturbations.clip(X.detach() + perturbations.step(gradient).to(X.dtype))
+    X = X.detach()
+    return perturbations.clip(X + perturbations.step(gradient, X).to(X.dtype))
 
 
 @contextmanager
