@@ -8,10 +8,16 @@ from torch import Tensor, nn
 
 from sk_adv._arrays import to_numpy, to_tensor
 
-NO_GRADIENT = (
-    "The module's output does not depend on its input through differentiable torch operations, "
-    "so there is no gradient to attack along. Use a noise attack, or a surrogate."
-)
+
+class NoGradientError(TypeError):
+    """A module's output does not depend on its input through torch operations."""
+
+    def __init__(self):
+        super().__init__(
+            "The module's output does not depend on its input through differentiable torch "
+            "operations, so there is no gradient to attack along. Use a noise attack, or attack "
+            "another module in its place, a surrogate."
+        )
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
@@ -136,11 +142,11 @@ class Objective:
             # A copy, as the module's first operation may be in place.
             total = self.value(self.logits(X.clone())).sum()
         if not total.requires_grad:
-            raise TypeError(NO_GRADIENT)
+            raise NoGradientError
         (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
         if gradient is None:
             # The weights have a gradient, but the input is cut off from the output.
-            raise TypeError(NO_GRADIENT)
+            raise NoGradientError
         return gradient
 
 
