@@ -154,13 +154,31 @@ class PerturbationSet:
 
     # Geometry.
 
-    def step(self, gradient):
+    def step(self, gradient, at=None):
         """The perturbation in the set that increases the linearised loss most, without `bounds`.
 
         max-norm: ε sign(g); Euclidean: ε ∘ (ε ∘ g) / ‖ε ∘ g‖₂. A zero gradient gives a zero step.
-        Source: Goodfellow, Shlens and Szegedy (2015), section 4.
+        Source: Goodfellow, Shlens and Szegedy (2015), section 4. `at` is the point of
+        the gradient; None is a point that `bounds` do not hold back.
         """
+        if self.norm == 2:
+            gradient = self.without_dead_ends(gradient, at)
         return steepest_step_within(gradient, self.epsilon, self.norm, room=None)
+
+    def without_dead_ends(self, gradient, at=None):
+        """The gradient at a point, without infinite entries along which the point can't move.
+
+        These are features of radius 0, and those at the end of `bounds` to which the entry points.
+        A direction would hold them alone, as all finite entries are nothing beside them.
+        """
+        infinite = gradient.isinf()
+        if not infinite.any():
+            return gradient
+        is_dead = infinite & (self.epsilon == 0)
+        if at is not None and self.bounds is not None:
+            low, high = (torch.as_tensor(bound).to(at) for bound in self.bounds)
+            is_dead |= infinite & torch.where(gradient < 0, at <= low, at >= high)
+        return gradient.masked_fill(is_dead, 0)
 
     def project(self, perturbation):
         """Project onto ‖η / ε‖ <= 1, ignoring `bounds`; distances are measured in units of ε."""

@@ -7,6 +7,8 @@ import copy
 import importlib
 import json
 import os
+import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from sk_adv.differentiable import as_module, log_probabilities
 from sk_adv.differentiable._as_module import NoRuleError, classes_of, classifier_within
 from sk_adv.differentiable._networks import plain_modules
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
+from sk_adv.neural_network._checkpoint_file import disk
 
 __all__ = ["load_weights", "save_weights", "to_onnx"]
 
@@ -77,6 +80,8 @@ def to_onnx(
         If the folder of the file does not exist.
     IsADirectoryError
         If the path is a folder.
+    OSError
+        If the file can't be written, as on a full disk. A file that was there stays as it was.
 
     See Also
     --------
@@ -145,7 +150,8 @@ def to_onnx(
     _check_graph(program.model.graph, estimator)
     labels = json.dumps(classes_of(estimator, example.numpy()).tolist(), default=str)
     program.model.metadata_props["classes"] = labels
-    program.save(os.fspath(path), external_data=False)
+    with _replacing(path) as beside:
+        program.save(os.fspath(beside), external_data=False)
 
 
 def save_weights(
@@ -177,6 +183,8 @@ def save_weights(
         If the folder of the file does not exist.
     IsADirectoryError
         If the path is a folder.
+    OSError
+        If the file can't be written, as on a full disk. A file that was there stays as it was.
 
     See Also
     --------
@@ -199,9 +207,16 @@ def save_weights(
     True
     """
     safetensors = _require("save_weights", "safetensors.torch")
+    from safetensors import SafetensorError
+
     module = _trained_module(estimator)
     _check_target(path)
-    safetensors.save_model(module, os.fspath(path))
+    with _replacing(path) as beside:
+        try:
+            safetensors.save_model(module, os.fspath(beside))
+        except SafetensorError as error:
+            # It hides the OSError of its own file.
+            raise OSError(str(error)) from error
 
 
 def load_weights(
@@ -378,6 +393,25 @@ def _check_target(path):
         raise FileNotFoundError(f"There is no folder {folder} to write to: make it first.")
     if Path(path).is_dir():
         raise IsADirectoryError(f"path must name a file to write; {path} is a folder.")
+
+
+@contextmanager
+def _replacing(path):
+    """A new file beside another, which replaces it once it is written as a whole."""
+    target = Path(os.path.realpath(path))
+    # The writers may read the format off the ending.
+    beside = target.with_name(f"{uuid.uuid4().hex}.{target.name}")
+    try:
+        yield beside
+        os.replace(beside, target)
+    except OSError as error:
+        raise type(error)(
+            f"{os.fspath(path)} can't be written: {error.strerror or error}. {disk(target)} Pass a "
+            "path in a folder that can be written to, on a disk with room."
+        ) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _require(what, *modules):

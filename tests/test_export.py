@@ -1,13 +1,17 @@
 """Fitted estimators written for other programs, and read by them."""
 
+import errno
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -242,6 +246,54 @@ def test_weights_go_to_a_folder_that_is_there_and_come_from_a_file(tmp_path):
         save_weights(net, tmp_path / "absent" / "net.safetensors")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         load_weights(net, tmp_path)
+
+
+def writing(function, path):
+    """Write a net by a function, whose error must be one sentence of ours."""
+    net = AdversarialNet(torch.nn.Linear(4, 3)).initialize()
+    function(net, path, **({"sample_shape": (4,)} if function is to_onnx else {}))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write to")
+@pytest.mark.parametrize("function", [save_weights, to_onnx])
+def test_a_folder_that_can_not_be_written_to_is_named(function):
+    with pytest.raises(OSError, match=r"/proc/model can't be written: .*The disk mounted at /proc"):
+        writing(function, "/proc/model")
+
+
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize("function", [save_weights, to_onnx])
+def test_a_full_disk_is_named_and_leaves_the_file_that_was_there(function, tmp_path, monkeypatch):
+    def fill(beside, error):
+        Path(beside).write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(
+        safetensors.torch, "save_model", lambda model, file: fill(file, SafetensorError(FULL))
+    )
+    monkeypatch.setattr(
+        torch.onnx.ONNXProgram,
+        "save",
+        lambda program, file, **options: fill(file, OSError(errno.ENOSPC, "No space left")),
+    )
+    path = tmp_path / "net"
+    path.write_bytes(b"before")
+    with pytest.raises(OSError, match=rf"{path} can't be written: .*No space.*MiB free"):
+        writing(function, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["net"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("function", [save_weights, to_onnx])
+def test_a_link_to_a_file_stays_a_link(function, tmp_path):
+    (tmp_path / "kept").mkdir()
+    target, link = tmp_path / "kept" / "net", tmp_path / "net"
+    link.symlink_to(target)
+    writing(function, link)
+    assert link.is_symlink() and target.stat().st_size > 0
+    assert [file.name for file in (tmp_path / "kept").iterdir()] == ["net"]
 
 
 def test_weights_are_those_of_fitted_networks_only(tmp_path):

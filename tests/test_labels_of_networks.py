@@ -22,8 +22,10 @@ from sk_adv.metrics import (
     adversarial_accuracy_score,
     adversarial_confidence,
     adversarial_report,
+    certified_accuracy_score,
     make_adversarial_scorer,
     transfer_error_matrix,
+    verify_robustness,
 )
 from sk_adv.neural_network import AdversarialNet
 
@@ -208,3 +210,67 @@ def test_one_hot_labels_of_a_frozen_net_have_a_column_for_each_logit(net, digits
     sampler = FGSMSampler(FrozenEstimator(net), epsilon=EPSILON)
     given = sampler.fit_resample(X, y)[0]
     np.testing.assert_array_equal(sampler.fit_resample(X, np.eye(10, dtype=int)[y])[0], given)
+
+
+def test_certificates_and_verdicts_of_a_net_know_all_classes(net, digits):
+    X, y = digits
+    X, y = X[:200], y[:200]
+    right = net.predict(X) == y
+    # A sample may lie at a boundary.
+    small = certified_accuracy_score(net, X, y, epsilon=1e-6)
+    assert right.mean() - 0.01 <= small <= right.mean()
+    attacked = np.mean(net.predict(fgsm(as_module(net), X, y, 0.01)) == y)
+    certified = certified_accuracy_score(net, X, y, epsilon=0.01)
+    assert attacked / 2 < certified <= attacked < right.mean()
+    verdict = verify_robustness(net, X[:20], y[:20], epsilon=1e-6, random_state=0)
+    np.testing.assert_array_equal(verdict.status == "verified", right[:20])
+    np.testing.assert_array_equal(verdict.status == "falsified", ~right[:20])
+
+
+def test_displays_of_a_net_know_all_classes(net, digits):
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    from sk_adv.inspection import (
+        AdversarialExamplesDisplay,
+        EpsilonSweepDisplay,
+        RobustnessCurveDisplay,
+        TransferMatrixDisplay,
+        VerdictDisplay,
+    )
+
+    X, y = digits
+    error = np.mean(net.predict(fgsm(as_module(net), X, y, EPSILON)) != y)
+    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[EPSILON])
+    assert np.ravel(curve.errors) == pytest.approx(error)
+    matrix = TransferMatrixDisplay.from_estimators({"net": net}, X, y, epsilon=EPSILON)
+    assert np.ravel(matrix.errors) == pytest.approx(error)
+    row = np.flatnonzero(y == 7)[0]
+    sweep = EpsilonSweepDisplay.from_estimator(net, X[row], 7, epsilons=[0, EPSILON])
+    np.testing.assert_array_equal(sweep.classes, np.arange(10))
+    line = np.stack([X[row], fgsm(as_module(net), X[[row]], [7], EPSILON)[0]])
+    logits = as_module(net)(torch.from_numpy(line))
+    np.testing.assert_allclose(sweep.logits, logits, rtol=1e-5, atol=1e-5)
+    examples = AdversarialExamplesDisplay.from_estimator(net, X[:3], y[:3], epsilon=EPSILON)
+    copies = fgsm(as_module(net), X[:3], y[:3], EPSILON)
+    np.testing.assert_array_equal(examples.copies.reshape(3, 64), copies)
+    verdicts = VerdictDisplay.from_estimator(net, X[:20], y[:20], epsilons=[1e-6])
+    assert verdicts.falsified[0] == pytest.approx(np.mean(net.predict(X[:20]) != y[:20]))
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("transforms", ["predicted", "true"])
+def test_an_unfrozen_net_in_a_transformer_has_a_class_for_each_logit(kind, transforms, digits):
+    X, y = digits
+    known = y != 3
+    transformer = FGSMTransformer(net_of(kind), epsilon=EPSILON, labels=transforms, stage="both")
+    torch.manual_seed(0)
+    copies = transformer.fit_transform(X[known], y[known])
+    net = transformer.estimator_
+    np.testing.assert_array_equal(transformer.classes_, np.arange(10))
+    labels = y[known] if transforms == "true" else net.predict(X[known])
+    np.testing.assert_array_equal(copies, fgsm(as_module(net), X[known], labels, EPSILON))
+    if transforms == "true":
+        # Threes have a logit, though the net has seen none.
+        threes = transformer.transform(X[~known], y[~known])
+        np.testing.assert_array_equal(threes, fgsm(as_module(net), X[~known], y[~known], EPSILON))

@@ -115,7 +115,7 @@ def fgsm(
 
 def _one_step(objective, clean, allowed):
     """η = ε sign(∇ₓ J(x, y)), or its counterpart in the Euclidean norm."""
-    return allowed.step(objective.gradient(clean))
+    return allowed.step(objective.gradient(clean), clean)
 
 
 def pgd(
@@ -269,8 +269,9 @@ def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, 
     if random_start:
         perturbation = random_perturbation(clean, allowed, generator_on)
     for _ in range(n_steps):
-        gradient = objective.gradient(clean + perturbation)
-        perturbation = allowed.project(perturbation + small.step(gradient))
+        point = clean + perturbation
+        step = small.step(objective.gradient(point), point)
+        perturbation = allowed.project(perturbation + step)
         perturbation = allowed.clip(clean + perturbation) - clean
     return perturbation
 

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from sk_adv._arrays import to_numpy, to_tensor
 from sk_adv.differentiable._composition import preferences, responds
 
-NO_GRADIENT = (
-    "The module's output does not depend on its input through differentiable torch operations, "
-    "so there is no gradient to attack along. Use a noise attack, or a surrogate."
-)
-
 
 class NoGradientError(TypeError):
-    """A module whose output does not depend on its input through torch operations."""
+    """A module's output does not depend on its input through torch operations."""
+
+    def __init__(self):
+        super().__init__(
+            "The module's output does not depend on its input through differentiable torch "
+            "operations, so there is no gradient to attack along. Use a noise attack, or attack "
+            "another module in its place, a surrogate."
+        )
 
 
 def log_odds_against(logits: Tensor, y: Tensor) -> Tensor:
@@ -160,11 +162,11 @@ class Objective:
             logits = self.logits(X.clone())
             total = self.value(logits).sum()
         if not total.requires_grad:
-            raise NoGradientError(NO_GRADIENT)
+            raise NoGradientError
         (gradient,) = torch.autograd.grad(total, X, allow_unused=True)
         if gradient is None:
             # The weights have a gradient, but the input is cut off from the output.
-            raise NoGradientError(NO_GRADIENT)
+            raise NoGradientError
         return logits.detach(), gradient
 
 

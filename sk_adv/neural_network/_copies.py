@@ -5,7 +5,13 @@ from contextlib import contextmanager
 import torch
 
 from sk_adv._randomness import generator_on
-from sk_adv.attacks._objective import NO_GRADIENT, depends_on_input
+from sk_adv.attacks._objective import NoGradientError, depends_on_input
+
+_NO_GRADIENT = (
+    "The module's output does not depend on its input through differentiable torch operations, "
+    "so no copies can be made along a gradient. Keep the input in the graph, without detach() or "
+    "NumPy, or train with attack='uniform_noise', or with alpha=1, on clean samples alone."
+)
 
 
 def craft(attack, module, X, y, perturbations, *, loss):
@@ -37,8 +43,9 @@ def craft(attack, module, X, y, perturbations, *, loss):
         try:
             copies = attack(module, X, y, perturbations, **context)
         except (AttributeError, RuntimeError, TypeError) as error:
-            if may_hide and not depends_on_input(module, X):
-                raise TypeError(NO_GRADIENT) from error
+            is_known = isinstance(error, NoGradientError)
+            if is_known or (may_hide and not depends_on_input(module, X)):
+                raise TypeError(_NO_GRADIENT) from error
             raise
     if not (isinstance(copies, torch.Tensor) and copies.shape == X.shape):
         found = getattr(copies, "shape", copies)
@@ -48,16 +55,17 @@ def craft(attack, module, X, y, perturbations, *, loss):
         )
     is_changed = not may_hide or not perturbations.epsilon.any() or not torch.equal(copies, X)
     if not (is_changed or depends_on_input(module, X)):
-        raise TypeError(NO_GRADIENT)
+        raise TypeError(_NO_GRADIENT)
     return copies
 
 
 def fgsm_copies(gradient, X, perturbations):
     """Copies by one step of FGSM along a known gradient; `TypeError` if the gradient is None."""
     if gradient is None:
-        raise TypeError(NO_GRADIENT)
+        raise TypeError(_NO_GRADIENT)
     # The radii have the precision of the training, the module may have a lower one.
-    return perturbations.clip(X.detach() + perturbations.step(gradient).to(X.dtype))
+    X = X.detach()
+    return perturbations.clip(X + perturbations.step(gradient, X).to(X.dtype))
 
 
 @contextmanager

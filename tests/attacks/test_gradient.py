@@ -5,9 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sk_adv.attacks import fgsm, log_odds_against, pgd, rotate_towards_gradient
+from sk_adv.attacks import fgsm, log_odds_against, perturb, pgd, rotate_towards_gradient
+from sk_adv.metrics import adversarial_accuracy_score
 
 NORMS = [np.inf, 2]
 
@@ -271,12 +275,71 @@ def test_an_input_that_is_cut_off_from_the_output_is_refused(attack, name):
         attack(module, torch.rand(5, 4), [0, 1, 2, 0, 1], 0.1)
 
 
-@pytest.mark.parametrize("norm", [np.inf, 2])
-def test_a_sample_with_an_infinite_gradient_entry_moves_along_it(norm):
-    class Root(torch.nn.Module):
-        def forward(self, X):
-            return torch.stack([0 * X[:, 0], X.clamp(min=0).sqrt().sum(1) - 2], dim=1)
+class Root(nn.Module):
+    """Two logits, the second a sum of roots, whose slope at 0 is infinite."""
 
+    def forward(self, X):
+        return torch.stack([0 * X[:, 0], X.clamp(min=0).sqrt().sum(1) - 2], dim=1)
+
+
+class Tail(Root):
+    """The same, of samples without their first feature, which is 0."""
+
+    def forward(self, X):
+        return super().forward(torch.cat([torch.zeros_like(X[:, :1]), X], dim=1))
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_sample_with_an_infinite_gradient_entry_moves_along_it(attack, norm):
     X = torch.tensor([[0.0, 4.0, 1.0]])
-    copies = fgsm(Root(), X, [0], 1.0, norm=norm, bounds=(0, torch.inf))
-    assert copies[0, 0] == 1
+    params = {} if attack is fgsm else {"random_start": False}
+    copies = attack(Root(), X, [0], 1.0, norm=norm, bounds=(0, torch.inf), **params)
+    assert copies.isfinite().all()
+    if attack is fgsm:
+        assert copies[0, 0] == 1
+    # More is reached than by any step along one of the other features.
+    assert copies.sqrt().sum() > max(np.sqrt(5) + 1, 2 + np.sqrt(2))
+    assert torch.linalg.vector_norm(copies - X, norm) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd, rotate_towards_gradient])
+@pytest.mark.parametrize("epsilon", [1.0, torch.tensor([0.0, 1.0, 1.0])])
+def test_an_infinite_gradient_entry_that_leads_nowhere_hides_no_other(attack, epsilon):
+    # The first feature should fall, but is at the end of its range, or fixed.
+    X, y = torch.tensor([[0.0, 4.0, 1.0]]), [1]
+    params = {"random_start": False} if attack is pgd else {}
+    for label in y if np.ndim(epsilon) == 0 else (0, 1):
+        copies = attack(Root(), X, [label], epsilon, norm=2, bounds=(0, torch.inf), **params)
+        expected = attack(Tail(), X[:, 1:], [label], 1.0, norm=2, bounds=(0, torch.inf), **params)
+        assert copies[0, 0] == 0
+        torch.testing.assert_close(copies[:, 1:], expected)
+
+
+def test_a_rotation_turns_towards_an_infinite_gradient_entry():
+    X = torch.tensor([[0.0, 3.0, 4.0]])
+    copies = rotate_towards_gradient(Root(), X, [0], 1.0, bounds=(0, torch.inf))
+    # In the plane of x and of the feature that is 0, by the angle of the chord.
+    angle = 2 * np.arcsin(1 / 10)
+    expected = np.cos(angle) * X.numpy() + np.array([[5 * np.sin(angle), 0, 0]])
+    np.testing.assert_allclose(copies, expected, rtol=1e-5)
+
+
+def test_counts_behind_a_root_lose_accuracy_to_fgsm():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    # Rare counts, so that many samples hold a 0, where the root's slope is infinite.
+    X = rng.poisson(np.where(y[:, None] == 1, [1.5, 0.5, 1.0, 3.0], [0.5, 1.5, 1.0, 1.0]))
+    X = X.astype(float)
+    model = make_pipeline(FunctionTransformer(np.sqrt), LogisticRegression(C=100)).fit(X, y)
+    options = {"epsilon": 1.0, "norm": 2, "bounds": (0, np.inf)}
+    assert (X == 0).any(axis=1).mean() > 0.5
+    for attack in ("fgsm", "pgd"):
+        copies = perturb(model, X, y, attack=attack, random_state=0, **options)
+        assert np.isfinite(copies).all() and (copies >= 0).all()
+        moved = np.linalg.norm(copies - X, axis=1)
+        # No sample is frozen, not even one whose features that are 0 should fall.
+        assert moved.min() > 0.1 and moved.max() <= 1 + 1e-9
+        score = adversarial_accuracy_score(model, X, y, attack=attack, random_state=0, **options)
+        assert score == pytest.approx(model.score(copies, y))
+        assert score < model.score(X, y) - 0.1

@@ -195,7 +195,7 @@ def test_a_model_without_a_rule_has_no_logits(binary):
         EpsilonSweepDisplay.from_estimator(like, X[0], y[0], direction=direction)
 
 
-@pytest.mark.parametrize("model", [LogisticRegression(), "with an encoder"])
+@pytest.mark.parametrize("model", [LogisticRegression(max_iter=1000), "with an encoder"])
 def test_a_sweep_does_not_read_reordered_columns_by_position(model, iris):
     _, X, y = iris
     X = pd.DataFrame(X, columns=list("abcd"))
@@ -204,9 +204,10 @@ def test_a_sweep_does_not_read_reordered_columns_by_position(model, iris):
         columns = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), ["a"]))
         model = make_pipeline(columns, LogisticRegression())
     model.fit(X, y)
-    EpsilonSweepDisplay.from_estimator(model, X.iloc[[0]], y[:1])
+    scale = {"a": 1.0}
+    EpsilonSweepDisplay.from_estimator(model, X.iloc[[0]], y[:1], scale=scale)
     with pytest.raises(ValueError, match=r"columns .* in their order, \['a', 'b'"):
-        EpsilonSweepDisplay.from_estimator(model, X.iloc[[0], ::-1], y[:1])
+        EpsilonSweepDisplay.from_estimator(model, X.iloc[[0], ::-1], y[:1], scale=scale)
 
 
 @pytest.mark.parametrize("around", [FrozenEstimator, OneVsRestClassifier])

@@ -1,13 +1,17 @@
 """Claims about TransferMatrixDisplay."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sk_adv.inspection import TransferMatrixDisplay
 
@@ -41,6 +45,28 @@ def test_rows_are_sources_and_columns_targets(models, binary, raw_weights):
         assert display.text_[index].get_position() == index[::-1]
     for axis in (display.ax_.xaxis, display.ax_.yaxis):
         assert [label.get_text() for label in axis.get_ticklabels()] == list(models)
+
+
+def test_models_behind_encoders_are_attacked_in_their_numbers():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"port": rng.choice(["C", "Q"], 90), "fare": rng.normal(size=90)})
+    y = (X["fare"] + (X["port"] == "Q") + rng.normal(size=90) / 2 > 0.5).to_numpy()
+    columns = make_column_transformer((OneHotEncoder(), ["port"]), (StandardScaler(), ["fare"]))
+    models = {
+        "rising": make_pipeline(columns, LogisticRegression()).fit(X, y),
+        "falling": make_pipeline(clone(columns), LogisticRegression()).fit(X, ~y),
+        # Without a gradient: a target only.
+        "neighbours": make_pipeline(clone(columns), KNeighborsClassifier()).fit(X, y),
+    }
+    display = TransferMatrixDisplay.from_estimators(models, X, y, epsilon={"fare": EPSILON})
+    away = np.where(y, -1, 1)
+    for i, sign in enumerate((1, -1)):
+        # The closed form of the only number's worst case; the categories stay.
+        copies = X.assign(fare=X["fare"] + EPSILON * sign * away)
+        expected = [1 - target.score(copies, y) for target in models.values()]
+        np.testing.assert_allclose(display.errors[i], expected)
+    assert np.isnan(display.errors[2]).all()
+    assert display.errors[0, 0] > 1 - models["rising"].score(X, y)
 
 
 def test_the_matrix_of_predictions_is_their_weighted_error():

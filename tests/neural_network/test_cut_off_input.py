@@ -73,8 +73,11 @@ FOLLOWING = {
 @pytest.mark.parametrize("name", FOLLOWING)
 def test_an_attack_that_follows_a_gradient_says_that_there_is_none(name):
     net = net_of(CutOff(), **FOLLOWING[name])
-    with pytest.raises(TypeError, match="output does not depend on its input"):
+    with pytest.raises(TypeError, match="output does not depend on its input") as refused:
         net.fit(X, Y)
+    # A net takes no surrogate, but noise.
+    message = str(refused.value)
+    assert "attack='uniform_noise'" in message and "surrogate" not in message
     # The same attack trains a module that lets the gradient through.
     assert np.isfinite(net_of(torch.nn.Linear(4, 2), **FOLLOWING[name]).fit(X, Y).score(X, Y))
 

@@ -55,6 +55,13 @@ class Accumulating(AdversarialNet):
         return step
 
 
+class Dividing(Accumulating):
+    """The form of skorch's FAQ: each loss counts as one of those of a step."""
+
+    def get_loss(self, *args, **kwargs):
+        return super().get_loss(*args, **kwargs) / 4
+
+
 class Losses(AdversarialNet):
     """Records a figure of each batch in its loss."""
 
@@ -84,6 +91,28 @@ def test_gradients_are_accumulated_over_batches_that_are_counted_in_the_history(
             if k % 4 == 0:
                 for weight in reference.parameters():
                     weight.data -= 0.05 * weight.grad
+                    weight.grad = None
+    torch.testing.assert_close(net.module_.state_dict(), reference.state_dict())
+
+
+@pytest.mark.parametrize("callbacks", [[], [Callback()]])
+@pytest.mark.parametrize("alpha", [1, 0.5, 0])
+def test_accumulated_gradients_of_divided_losses_are_the_mean_of_their_batches(alpha, callbacks):
+    net = net_of(kind=Dividing, alpha=alpha, callbacks=callbacks, lr=0.5).fit(X, Y)
+    assert net.n_taken == 4
+    reference = net_of().initialize().module_
+    batches = torch.as_tensor(X).split(20), torch.as_tensor(Y).split(20)
+    for _ in range(2):
+        for k, (rows, labels) in enumerate(zip(*batches, strict=True), start=1):
+            rows = rows.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(cross_entropy(reference(rows), labels), rows)
+            copies = rows.detach() + 0.1 * slope.sign()
+            loss = alpha * cross_entropy(reference(rows.detach()), labels)
+            loss = loss + (1 - alpha) * cross_entropy(reference(copies), labels)
+            (loss / 4).backward()
+            if k % 4 == 0:
+                for weight in reference.parameters():
+                    weight.data -= 0.5 * weight.grad
                     weight.grad = None
     torch.testing.assert_close(net.module_.state_dict(), reference.state_dict())
 

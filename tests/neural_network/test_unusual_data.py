@@ -202,6 +202,29 @@ def test_data_of_other_kinds_are_named(name, call):
         getattr(model, call)(convert(X), *labels)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1])
+def test_no_rows_have_no_predictions(alpha):
+    model = net(alpha=alpha).fit(X, Y)
+    some, none = model.predict_proba(X[:2]), model.predict_proba(X[:0])
+    assert none.shape == (0, 3) and none.dtype == some.dtype
+    assert model.predict(X[:0]).shape == (0,)
+    assert model.predict(X[:0]).dtype == model.predict(X[:2]).dtype
+
+
+def test_wide_floats_count_as_float64_for_a_net():
+    wide = X.astype(np.longdouble)
+    model = net(lambda: nn.Linear(4, 3).double()).fit(wide, Y)
+    expected = net(lambda: nn.Linear(4, 3).double()).fit(X.astype(np.float64), Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(wide), expected.predict_proba(X.astype(float))
+    )
+    assert model.score(wide, Y) == expected.score(X.astype(float), Y)
+    single = net().fit(X, Y)
+    for call in (single.predict, single.predict_proba, lambda X: net().fit(X, Y)):
+        with pytest.raises(TypeError, match="the module has torch.float32: convert X"):
+            call(wide)
+
+
 def test_samples_of_another_shape_are_named():
     with pytest.raises(ValueError, match=r"can't take X in batches of shape \(\d+, 3\)"):
         net().fit(X, Y).predict(X[:, :3])

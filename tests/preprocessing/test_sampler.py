@@ -11,14 +11,14 @@ from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.compose import make_column_transformer
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
 from sklearn.pipeline import make_pipeline as make_scikit_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 
@@ -114,6 +114,24 @@ def test_truth_values_become_numbers_where_they_may_change_and_else_stay(library
     assert list(for_one.dtypes) == list(X.dtypes)
     np.testing.assert_array_equal(np.asarray(for_one)[100:, 1:], np.asarray(X)[:, 1:])
     np.testing.assert_allclose(abs(for_one["size"].to_numpy()[100:] - X["size"].to_numpy()), 0.25)
+
+
+@pytest.mark.parametrize("epsilon", [0.25, {"size": 0.25}])
+def test_selectors_by_type_behind_the_sampler_see_truth_values(epsilon):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=100), "smokes": rng.random(100) > 0.5})
+    y = X["smokes"] ^ (rng.random(100) > 0.9)
+    columns = make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="number")),
+        ("passthrough", make_column_selector(dtype_include="bool")),
+    )
+    sampler = FGSMSampler(LogisticRegression(), epsilon=epsilon)
+    model = make_pipeline(sampler, columns, LogisticRegression()).fit(X, y)
+    # The label is the truth value, but for a tenth: without its column nothing is known.
+    assert model.score(X, y) == np.mean(X["smokes"] == y) > 0.8
+    numbers, truth = (columns for _, _, columns in model[1].transformers_[:2])
+    assert [*numbers, *truth] == ["size", "smokes"]
+    assert truth == ([] if epsilon == 0.25 else ["smokes"])
 
 
 @pytest.mark.parametrize("kind", ["boolean", "Int64", "Float64"])

@@ -340,6 +340,30 @@ def test_a_random_attack_is_tagged(kind, attack, params, is_random):
     assert get_tags(transformer).non_deterministic is is_random
 
 
+class Drawing(LogisticRegression):
+    """A classifier that says that it draws random numbers."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True
+        return tags
+
+
+@pytest.mark.parametrize("kind", [FGSMTransformer, FGSMSampler])
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"estimator": Drawing()},
+        {"estimator": LogisticRegression(), "surrogate": Drawing()},
+        {"estimator": FrozenEstimator(Drawing())},
+    ],
+)
+def test_a_random_classifier_or_surrogate_is_tagged(kind, models):
+    assert get_tags(kind(**models)).non_deterministic
+    same = {name: LogisticRegression() for name in models}
+    assert not get_tags(kind(**same)).non_deterministic
+
+
 @pytest.mark.parametrize("attack", ["pgd", "uniform_noise"])
 def test_transformers_with_random_attacks_pass_the_checks_of_scikit_learn(attack):
     transformer = FGSMTransformer(LogisticRegression(), attack=attack)
