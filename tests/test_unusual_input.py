@@ -343,3 +343,18 @@ def test_a_device_without_numbers_is_named_behind_columns_too():
     model = make_pipeline(columns, LogisticRegression()).fit(frame, Y)
     with pytest.raises(ValueError, match="device='meta' can't be used"):
         perturb(model, frame, Y, epsilon=0.1, device="meta")
+
+
+def test_a_radius_beyond_the_dtype_of_the_samples_is_named():
+    with pytest.raises(ValueError, match=r"epsilon=1e\+300 is beyond the numbers of torch.float32"):
+        fgsm(nn.Linear(4, 3), X.astype(np.float32), Y, 1e300)
+
+
+@pytest.mark.parametrize("size", [0, 1e-300])
+def test_features_that_are_zero_leave_the_shares_of_the_classes(size):
+    weight = np.arange(150) + 1.0
+    model = AdversarialLogisticRegression(C=np.inf).fit(X * size, Y, weight)
+    shares = np.bincount(Y, weight) / weight.sum()
+    np.testing.assert_allclose(model.predict_proba(X * size)[0], shares, rtol=1e-6)
+    without = AdversarialLogisticRegression(fit_intercept=False).fit(X * size, Y, weight)
+    np.testing.assert_allclose(without.predict_proba(X * size), 1 / 3)

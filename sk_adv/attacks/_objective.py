@@ -154,7 +154,7 @@ def checked_logits(module, X, *, n_classes):
         logits = module(X)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise ValueError(
             f"module can't take X in batches of shape {tuple(X.shape)}: {error}"
         ) from error
