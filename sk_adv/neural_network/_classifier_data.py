@@ -124,6 +124,8 @@ def _check_classes(classes):
     classes = column_or_1d(to_numpy(classes))
     check_classification_targets(classes)
     check_labels_present(classes)
+    if not len(classes):
+        raise ValueError("classes must hold the labels of all calls; got none.")
     return np.unique(classes)
 
 
