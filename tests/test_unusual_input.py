@@ -358,3 +358,15 @@ def test_features_that_are_zero_leave_the_shares_of_the_classes(size):
     np.testing.assert_allclose(model.predict_proba(X * size)[0], shares, rtol=1e-6)
     without = AdversarialLogisticRegression(fit_intercept=False).fit(X * size, Y, weight)
     np.testing.assert_allclose(without.predict_proba(X * size), 1 / 3)
+
+
+def test_a_path_of_one_weighted_class_without_an_intercept_is_that_of_single_fits():
+    params = {"C": 1e-3, "fit_intercept": False, "class_weight": {0: 0.0}}
+    X2, y2 = X[:100] - X[:100].mean(0), Y[:100]
+    path = adversarial_logistic_path(X2, y2, n_epsilons=4, **params)
+    for radius, coef, intercept in zip(
+        path["epsilons"], path["coefs"], path["intercepts"], strict=True
+    ):
+        fitted = AdversarialLogisticRegression(epsilon=radius, **params).fit(X2, y2)
+        np.testing.assert_allclose(coef, fitted.coef_, atol=1e-6)
+        assert intercept == fitted.intercept_ == 0
