@@ -21,6 +21,7 @@ from sk_adv import (
     as_module,
 )
 from sk_adv.attacks import exact, fgsm, perturb, pgd
+from sk_adv.inspection import TransferMatrixDisplay
 from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
 from sk_adv.metrics import (
     adversarial_accuracy_score,
@@ -370,3 +371,8 @@ def test_a_path_of_one_weighted_class_without_an_intercept_is_that_of_single_fit
         fitted = AdversarialLogisticRegression(epsilon=radius, **params).fit(X2, y2)
         np.testing.assert_allclose(coef, fitted.coef_, atol=1e-6)
         assert intercept == fitted.intercept_ == 0
+
+
+def test_weights_whose_sum_overflows_are_refused_by_displays_too():
+    with pytest.raises(ValueError, match="sum of the weights overflows"):
+        TransferMatrixDisplay.from_predictions(Y, [[Y]], sample_weight=np.full(150, 1e308))
