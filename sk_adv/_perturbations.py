@@ -94,7 +94,13 @@ class PerturbationSet:
         if bounds is not None:
             bounds = tuple(_in_dtype(bound, device, dtype) for bound in bounds)
             _check_room(*bounds)
-        return self._with(self.epsilon.to(device, dtype), bounds)
+        epsilon = self.epsilon.to(device, dtype)
+        if epsilon.isinf().any():
+            raise ValueError(
+                f"epsilon={float(self.epsilon.max()):g} is beyond the numbers of {dtype}, in which "
+                "the samples or the module are: pass a smaller radius, or convert both to float64."
+            )
+        return self._with(epsilon, bounds)
 
     def scaled(self, factor):
         """The set with all radii multiplied by `factor`."""
@@ -467,7 +473,7 @@ def _in_dtype(bound, device, dtype):
 def _check_room(low, high):
     """Raise `ValueError` if there is no finite number from low to high."""
     ends = (low, np.inf), (high, -np.inf)
-    if any(bool((to_tensor(end) == limit).any()) for end, limit in ends):
+    if any(bool(np.any(np.equal(to_numpy(end), limit))) for end, limit in ends):
         raise ValueError(
             f"bounds must hold a finite number of the dtype of X; got the range {low} to {high}: "
             "pass X in float64, or other bounds."

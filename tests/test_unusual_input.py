@@ -21,6 +21,7 @@ from sk_adv import (
     as_module,
 )
 from sk_adv.attacks import exact, fgsm, perturb, pgd
+from sk_adv.inspection import TransferMatrixDisplay
 from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
 from sk_adv.metrics import (
     adversarial_accuracy_score,
@@ -321,9 +322,9 @@ def test_a_class_index_without_a_logit_is_named(attack):
         attack(module, X, Y, 0.1)
 
 
-@pytest.mark.parametrize("classes", [[None, 1], [0.5, 1.5], [[0, 1]]])
+@pytest.mark.parametrize("classes", [[], [None, 1], [0.5, 1.5], [[0, 1]]])
 def test_classes_of_further_training_that_are_no_labels_are_refused(classes):
-    with pytest.raises(ValueError, match="None|[Uu]nknown label type|1d array"):
+    with pytest.raises(ValueError, match="None|[Uu]nknown label type|1d array|got none"):
         clone(MAXOUT).partial_fit(X, Y, classes=classes)
 
 
@@ -343,3 +344,35 @@ def test_a_device_without_numbers_is_named_behind_columns_too():
     model = make_pipeline(columns, LogisticRegression()).fit(frame, Y)
     with pytest.raises(ValueError, match="device='meta' can't be used"):
         perturb(model, frame, Y, epsilon=0.1, device="meta")
+
+
+def test_a_radius_beyond_the_dtype_of_the_samples_is_named():
+    with pytest.raises(ValueError, match=r"epsilon=1e\+300 is beyond the numbers of torch.float32"):
+        fgsm(nn.Linear(4, 3), X.astype(np.float32), Y, 1e300)
+
+
+@pytest.mark.parametrize("size", [0, 1e-300])
+def test_features_that_are_zero_leave_the_shares_of_the_classes(size):
+    weight = np.arange(150) + 1.0
+    model = AdversarialLogisticRegression(C=np.inf).fit(X * size, Y, weight)
+    shares = np.bincount(Y, weight) / weight.sum()
+    np.testing.assert_allclose(model.predict_proba(X * size)[0], shares, rtol=1e-6)
+    without = AdversarialLogisticRegression(fit_intercept=False).fit(X * size, Y, weight)
+    np.testing.assert_allclose(without.predict_proba(X * size), 1 / 3)
+
+
+def test_a_path_of_one_weighted_class_without_an_intercept_is_that_of_single_fits():
+    params = {"C": 1e-3, "fit_intercept": False, "class_weight": {0: 0.0}}
+    X2, y2 = X[:100] - X[:100].mean(0), Y[:100]
+    path = adversarial_logistic_path(X2, y2, n_epsilons=4, **params)
+    for radius, coef, intercept in zip(
+        path["epsilons"], path["coefs"], path["intercepts"], strict=True
+    ):
+        fitted = AdversarialLogisticRegression(epsilon=radius, **params).fit(X2, y2)
+        np.testing.assert_allclose(coef, fitted.coef_, atol=1e-6)
+        assert intercept == fitted.intercept_ == 0
+
+
+def test_weights_whose_sum_overflows_are_refused_by_displays_too():
+    with pytest.raises(ValueError, match="sum of the weights overflows"):
+        TransferMatrixDisplay.from_predictions(Y, [[Y]], sample_weight=np.full(150, 1e308))

@@ -294,10 +294,9 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
         raise ValueError(
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
-    if sparse.issparse(X) and not X.shape[0]:
-        # scikit-learn's check of a dense X comes later.
+    if not _num_samples(X):
         raise ValueError(
-            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
+            f"Found array with 0 sample(s) (shape={(0, *shape)}) while a minimum of 1 is required."
         )
     y = _check_y(to_numpy(y), estimator=estimator)
     check_labels_present(y)
@@ -306,7 +305,8 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
             f"y must have one label per sample of X: got {len(y)} for {_num_samples(X)}."
         )
     classes = classes_of(estimator, X.tocsr() if sparse.issparse(X) else X)
-    if len(y) and isinstance(y[0], str) != isinstance(classes[0], str):
+    kinds = [(isinstance(one[0], str), one.dtype.kind in "mM") for one in (y, classes)]
+    if kinds[0] != kinds[1]:
         raise ValueError(
             f"y must hold labels of the type that {type(estimator).__name__} was fitted to, such "
             f"as {classes[:1].tolist()[0]!r}; got {y[:1].tolist()[0]!r}."

@@ -7,6 +7,7 @@ from sklearn.metrics import zero_one_loss
 from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._arrays import to_numpy
+from sk_adv._validation import joint_weight
 
 
 def named_estimators(estimators):
@@ -73,8 +74,9 @@ def error_rates(y_true, predictions, sample_weight, leading):
         )
     # zero_one_loss of scikit-learn below 1.9 counts text beside numbers as errors.
     unique_labels(y_true, predictions.ravel())
+    weight = joint_weight(y_true, sample_weight, None)
     errors = [
-        zero_one_loss(y_true, row, sample_weight=to_numpy(sample_weight))
+        zero_one_loss(y_true, row, sample_weight=weight)
         for row in predictions.reshape(-1, len(y_true))
     ]
     return np.reshape(errors, predictions.shape[:-1])

@@ -119,7 +119,10 @@ class BinaryProblem:
 
     def without_weights(self):
         """The point w = 0 with the intercept that is best there."""
-        intercept = self.loss.constant_intercept(self.y) * self.fit_intercept
+        # With weight on one class only, the best intercept is infinite.
+        intercept = self.epsilon.new_zeros(())
+        if self.fit_intercept:
+            intercept = self.loss.constant_intercept(self.y)
         return self.evaluate(torch.zeros_like(self.epsilon), intercept)
 
     def lacks_minimum(self, point):

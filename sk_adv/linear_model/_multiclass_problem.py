@@ -279,7 +279,9 @@ class MulticlassHessian:
         floor = 1e-2 * (mean.diagonal().max() + 1e-300)
         scale = problem.mean_square
         blocks = scale[:, None, None] * mean + laplacian + problem.ridge * identity
-        blocks += (floor * (scale.max() + 1e-300)) * identity
+        # Where all features are 0, or their squares underflow, any multiple of 1 will do.
+        largest = torch.where(scale.max() > 1e-300, scale.max(), 1.0)
+        blocks += (floor * largest) * identity
         features = torch.linalg.inv(blocks)
         offset = torch.linalg.inv(mean + floor * identity)
 

@@ -96,6 +96,10 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     check_labels_present(y)
     # A class whose samples all have weight 0 stays a class.
     known = np.unique(y) if classes is None else _check_classes(classes)
+    if isinstance(y[0], str) != isinstance(known[0], str):
+        raise ValueError(
+            f"y must hold labels of the type of classes={known.tolist()}; got {y[0]!r}."
+        )
     weight = joint_weight(y, sample_weight, model.class_weight, known)
     rows = None
     if weight is not None and not weight.all():
@@ -120,6 +124,8 @@ def _check_classes(classes):
     classes = column_or_1d(to_numpy(classes))
     check_classification_targets(classes)
     check_labels_present(classes)
+    if not len(classes):
+        raise ValueError("classes must hold the labels of all calls; got none.")
     return np.unique(classes)
 
 

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import torch
+from scipy import sparse
 from skorch.helper import SliceDataset
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -64,9 +65,14 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
         raise TypeError(no_single_array(X))
     if prefix == "iterator_train" and (hasattr(X, "columns") or isinstance(X, dict)):
         _check_names(net, X)
+    if isinstance(X, sparse.sparray):
+        raise TypeError(
+            f"skorch reads sparse matrices, but no sparse arrays; got a {type(X).__name__}: pass "
+            "scipy.sparse.csr_matrix(X), or X.toarray()."
+        )
     # skorch takes lists, dicts and frames for several inputs, which a net of one array lacks.
     is_other = prefix == "iterator_valid" and getattr(net, "sample_shape_", None) is not None
-    if not has_length or hasattr(X, "tocsr") or is_other:
+    if not has_length or is_other:
         raise TypeError(
             "X must be a single array or tensor, or a Dataset; "
             f"got a {type(X).__name__}. For a data frame or a list pass "

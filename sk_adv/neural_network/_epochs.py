@@ -78,6 +78,7 @@ class QuietNet(NeuralNetClassifier):
         """
         if self.device is not None:
             check_device(self.device)
+        self.check_training_readiness()
         check_callbacks(self.callbacks)
         check_parts(self)
         super().initialize()

@@ -103,7 +103,9 @@ def _(draw):
 def first(values, n):
     """The first n rows, if the values have rows."""
     has_rows = isinstance(values, list) or getattr(values, "ndim", 0) > 0
-    return values[:n] if has_rows and not hasattr(values, "columns") else values
+    # torch's sparse tensors can't be sliced.
+    is_whole = hasattr(values, "columns") or getattr(values, "is_sparse", False)
+    return values[:n] if has_rows and not is_whole else values
 
 
 # Displays. They are drawn too; the axes are closed by the loop.

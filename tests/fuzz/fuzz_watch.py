@@ -40,7 +40,7 @@ VALIDATORS = tuple(
     f"sklearn/utils/{name}.py"
     for name in ("validation", "_param_validation", "multiclass", "class_weight", "_array_api")
 )
-SPEAKERS = ("/sk_adv/", "/sklearn/", "/skorch/", "/imblearn/")
+SPEAKERS = ("/sk_adv/", "sklearn/", "/skorch/", "/imblearn/")
 
 
 class Call:
@@ -124,6 +124,9 @@ def rawness(error):
         return ""
     if not any(part in frames[-1].filename for part in SPEAKERS):
         return f"it comes from {place}"
+    if frames[-1].filename.endswith(".pyx"):
+        # The source of compiled code of scikit-learn is not there to be read.
+        return ""
     says = frames[-1].lineno in _raises(frames[-1].filename)
     return "" if says else f"no raise statement at {place}"
 

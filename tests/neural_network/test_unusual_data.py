@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import load_iris
+from skorch.exceptions import SkorchException
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -260,3 +261,20 @@ def test_parts_that_do_not_fit_are_named(name):
 def test_complex_numbers_have_no_copies():
     with pytest.raises(TypeError, match="real numbers.*complex64"):
         net().fit(X.astype(np.complex64), Y)
+
+
+def test_sparse_matrices_are_trained_on_without_copies_as_in_skorch():
+    matrix = sparse.csr_matrix(X)
+    model, expected = net(alpha=1).fit(matrix, Y), net(alpha=1).fit(X, Y)
+    found = model.predict_proba(matrix)
+    np.testing.assert_allclose(found, expected.predict_proba(X), rtol=1e-5)
+    with pytest.raises(TypeError, match=r"csr_matrix\(X\)"):
+        net(alpha=1).fit(sparse.csr_array(X), Y)
+
+
+def test_a_trimmed_net_says_that_it_was_trimmed():
+    model = net().fit(X, Y)
+    model.trim_for_prediction()
+    for train in (model.fit, model.partial_fit):
+        with pytest.raises(SkorchException, match="trimmed for prediction"):
+            train(X, Y)
