@@ -18,7 +18,7 @@ from torch import nn
 
 from sk_adv._validation import name_of
 from sk_adv.differentiable import as_module, log_probabilities
-from sk_adv.differentiable._as_module import NoRuleError, classes_of, classifier_within
+from sk_adv.differentiable._as_module import classes_of, classifier_within
 from sk_adv.differentiable._networks import plain_modules
 from sk_adv.neural_network import AdversarialMaxoutClassifier, AdversarialNet
 from sk_adv.neural_network._checkpoint_file import disk
@@ -125,7 +125,10 @@ def to_onnx(
         )
     try:
         logits = as_module(estimator, device="cpu")
-    except NoRuleError as error:
+    except TypeError as error:
+        # Advice for attacks is none for files.
+        if "surrogate" not in str(error):
+            raise
         raise TypeError(
             f"to_onnx writes what as_module makes of a model, and can't write this "
             f"{name_of(estimator)}: {str(error).partition('. ')[0]}. Fit a model that has a rule, "

@@ -20,7 +20,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    PowerTransformer,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier
 from skorch.exceptions import NotInitializedError
 from torch.utils.data import TensorDataset
@@ -163,6 +168,22 @@ def test_onnx_wants_a_fitted_classifier_that_is_differentiable(tmp_path):
     with pytest.raises(NotFittedError):
         to_onnx(clone(SMALL), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (FunctionTransformer(lambda X: np.asarray(X.tolist())), "differentiable on torch tensors"),
+        (PowerTransformer(), "no rule for PowerTransformer"),
+    ],
+)
+def test_other_refusals_of_a_model_advise_no_surrogate_either(step, reason, tmp_path):
+    X, y = IRIS
+    model = make_pipeline(step, clone(LINEAR)).fit(X, y)
+    message = f"to_onnx .*Pipeline of AdversarialLogisticRegression.*{reason}"
+    with pytest.raises(TypeError, match=message) as refused:
+        to_onnx(model, tmp_path / "model.onnx")
+    assert "surrogate" not in str(refused.value) and "Fit a model" in str(refused.value)
 
 
 @pytest.mark.parametrize("is_in_pipeline", [False, True])

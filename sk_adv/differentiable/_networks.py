@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from sk_adv.differentiable._as_module import NoRuleError, as_module
+from sk_adv.differentiable._as_module import as_module
 from sk_adv.differentiable._composition import Chain
 from sk_adv.differentiable._linear import LinearLogits, log_of, refuse_multilabel, with_zero
 from sk_adv.differentiable._transformers import Affine
@@ -193,7 +193,7 @@ def refuse_other_predictions(net):
     if not own:
         return None
     name = type(net).__name__
-    return NoRuleError(
+    return TypeError(
         f"as_module can't tell what {name}.{own[0]} makes of the output of the module: {name} "
         f"overrides it. Move its computation into the module, or into {name}.infer, or register a "
         f"rule by `as_module.register({name})`, or attack a differentiable surrogate trained on "
