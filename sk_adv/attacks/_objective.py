@@ -11,7 +11,8 @@ from sk_adv.differentiable._composition import preferences, responds
 
 NO_GRADIENT = (
     "The module's output does not depend on its input through differentiable torch operations, "
-    "so there is no gradient to attack along. Use a noise attack, or a surrogate."
+    "so there is no gradient to attack along. Use "
+    "attack='square', which needs none, or a surrogate."
 )
 
 
