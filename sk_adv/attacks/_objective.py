@@ -16,8 +16,8 @@ class NoGradientError(TypeError):
     def __init__(self):
         super().__init__(
             "The module's output does not depend on its input through differentiable torch "
-            "operations, so there is no gradient to attack along. Use a noise attack, or attack "
-            "another module in its place, a surrogate."
+            "operations, so there is no gradient to attack along. Use attack='square', which "
+            "needs none, or attack another module in its place, a surrogate."
         )
 
 
