@@ -87,7 +87,7 @@ def decided(
         if not len(rows):
             continue
         region = Enclosure.of(X[rows], perturbations, rounding=rounding)
-        source = relaxed(module, region, n_iter=_N_ITER)
+        source = relaxed(module, region, n_iter=_N_ITER, most_work=MOST_WORK)
         margins = least_margins(source, labels[rows])
         led = is_led(margins, labels[rows])
         is_proved[rows] = led.numpy()
@@ -112,7 +112,7 @@ def decided(
             results = []
             for i in open_rows:
                 one = Enclosure.of(X[rows[i : i + 1]], perturbations, rounding=rounding)
-                source = relaxed(module, one, n_iter=_N_ITER)
+                source = relaxed(module, one, n_iter=_N_ITER, most_work=MOST_WORK)
                 results.append(
                     _branched(
                         module,

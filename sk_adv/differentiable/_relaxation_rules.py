@@ -35,7 +35,8 @@ class Map(Relaxation):
 
     def __init__(self, module, shape, error, n_terms=1):
         self.module, self.shape = module, shape
-        super().__init__(error, n_terms * error[0].numel())
+        # Small products are slower than those of a matrix.
+        super().__init__(error, 8 * n_terms * error[0].numel())
 
     def back(self, coef, alpha=None):
         """The transposed map of the coefficients, by automatic differentiation."""
@@ -104,6 +105,30 @@ def _rounding_of(values, low, high, source):
     return 4 * source.rounding * largest + 8 * SPACING * size
 
 
+class Convolution(Map):
+    """A convolution, whose transposed map torch has."""
+
+    def back(self, coef, alpha=None):
+        """The transposed convolution of the coefficients."""
+        module, shape = self.module, coef.shape[:2]
+        transposed = _TRANSPOSED[coef.ndim - 3](
+            (shape.numel(), *self.shape),
+            module.weight.detach(),
+            coef.flatten(0, 1),
+            module.stride,
+            module.padding,
+            module.dilation,
+            module.groups,
+        )
+        constant = coef.new_zeros(shape)
+        if module.bias is not None:
+            constant = coef.flatten(3).sum(3) @ module.bias.detach()
+        return transposed.unflatten(0, shape), constant
+
+
+_TRANSPOSED = {1: torch.nn.grad.conv1d_input, 2: torch.nn.grad.conv2d_input}
+
+
 @relax.register
 def _(module: nn.Linear, source):
     return Matrix(module.weight, module.bias, source)
@@ -133,7 +158,8 @@ def _(module, source):
     n_terms = weight[0].numel() + 2
     n_back = weight[:, 0].numel()
     error = (source.rounding * n_terms + SPACING * n_back) * size
-    return Map(module, source.shape, error, n_terms)
+    kind = Map if isinstance(module.padding, str) else Convolution
+    return kind(module, source.shape, error, n_terms)
 
 
 @relax.register(nn.AvgPool1d)

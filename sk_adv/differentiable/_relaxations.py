@@ -30,12 +30,14 @@ class Relaxation:
     error : torch.Tensor of a shape that broadcasts to (n_samples, \\*shape of one output)
         Bound on the rounding of the layer, in the model's own precision and in this computation.
 
-    work : float, default=0
-        Products of numbers on the way back, for one function.
+    work : float, default=None
+        Time of the way back for one function, in products of a matrix; None is that of a function
+        of each value.
     """
 
-    def __init__(self, error, work=0.0):
-        self.error, self.work = error, work
+    def __init__(self, error, work=None):
+        # Some twenty passes through memory.
+        self.error, self.work = error, 30 * error[0].numel() if work is None else work
 
     def start(self, n_rows: int) -> Tensor | None:
         """The free parameters, in [0, 1], of the bounds of `n_rows` functions; None if none are.
@@ -78,8 +80,8 @@ class Source:
     n_iter : int
         Steps of the ascent on free parameters.
     most_work : float
-        Products of numbers for one sample and one layer, beyond which its inputs keep their
-        intervals.
+        Time for one sample and one layer, in products of a matrix, beyond which the layer's inputs
+        keep their intervals.
     """
 
     root: Enclosure

@@ -56,7 +56,7 @@ class Largest(Relaxation):
             self.upper = share + self.lower * (1 - share.sum(2, keepdim=True))
         others = high.masked_fill(self.lower.bool(), -torch.inf).amax(2)
         self.is_led = low.gather(2, leader[..., None]).squeeze(2) >= others
-        super().__init__(error, pieces.work)
+        super().__init__(error, pieces.work + 30 * low[0].numel())
 
     def start(self, n_rows):
         """The weights of the pieces in the average."""
@@ -121,7 +121,7 @@ class Windows(Relaxation):
 
     def __init__(self, index, shape):
         self.index, self.shape = index, shape
-        super().__init__(None)
+        super().__init__(index.new_zeros(1, 0), index.numel())
 
     def back(self, coef, alpha=None):
         """Add up the coefficients of each value."""

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
+from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import scale
 from torch import nn
 
 from sk_adv._perturbations import PerturbationSet
@@ -184,7 +186,7 @@ def test_optimised_slopes_reach_the_linear_program_of_the_relaxation():
             (gap, gain, _), *_ = interval.rivals(torch.tensor([1]))
         W, b = (value.detach().numpy() for value in (network[0].weight, network[0].bias))
         v = (network[2].weight[1] - network[2].weight[0]).detach().numpy()
-        c = float(network[2].bias[1] - network[2].bias[0])
+        c = (network[2].bias[1] - network[2].bias[0]).item()
         # Of the variables x and r: r >= 0, r >= W x + b, r <= the chord.
         slope = np.where(low >= 0, 1.0, np.where(high <= 0, 0.0, high / (high - low)))
         shift = np.where((low < 0) & (high > 0), -slope * low, 0.0)
@@ -290,3 +292,20 @@ def test_batch_norm_that_sees_the_batch_has_no_bounds(layer):
     layer.train(layer.running_mean is not None)
     with pytest.raises(TypeError, match="evaluation mode"):
         relaxed(nn.Sequential(layer.double()), region)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_logits_of_a_network_of_two_layers_are_twelve_times_as_tight_as_by_intervals(seed):
+    X = torch.tensor(scale(load_breast_cancer().data[::5]))
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2)
+    ).double()
+    region = Enclosure.around(X, 0.05, np.inf)
+    with torch.no_grad():
+        widths = [
+            (high - low).mean()
+            for low, high in (enclose(network, region).limits(), relaxed(network, region).limits())
+        ]
+    # auto_LiRPA's CROWN gives 0.063 where intervals give 0.743.
+    assert widths[1] < min(0.065, widths[0] / 11.8)
