@@ -56,6 +56,9 @@ def readable(estimator, X):
     A tensor leaves its graph, and bfloat16, which NumPy lacks, becomes float32. The nets of skorch,
     whose modules may need bfloat16, take tensors as they are.
     """
+    if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
+        # SciPy has many functions in float64 only.
+        return X.astype(np.float64)
     if not isinstance(X, torch.Tensor) or hasattr(estimator, "module_"):
         return X
     X = X.detach()

@@ -7,6 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -376,3 +377,19 @@ def test_a_path_of_one_weighted_class_without_an_intercept_is_that_of_single_fit
 def test_weights_whose_sum_overflows_are_refused_by_displays_too():
     with pytest.raises(ValueError, match="sum of the weights overflows"):
         TransferMatrixDisplay.from_predictions(Y, [[Y]], sample_weight=np.full(150, 1e308))
+
+
+def test_steps_check_weights_before_the_classifier_does():
+    both = [
+        FGSMTransformer(SVC()).fit(X, Y, weight).transform(X) for weight in (2.0, np.full(150, 2.0))
+    ]
+    np.testing.assert_array_equal(*both)
+    with pytest.raises(ValueError, match="sample_weight.shape"):
+        FGSMTransformer(SVC()).fit(X, Y, np.ones(7))
+
+
+def test_wide_floats_reach_classifiers_that_know_none():
+    model, wide = GaussianProcessClassifier().fit(X[::5], Y[::5]), X.astype(np.longdouble)
+    options = {"epsilon": 0.1, "surrogate": LogisticRegression(max_iter=1000)}
+    expected = adversarial_accuracy_score(model, X, Y, **options)
+    assert adversarial_accuracy_score(model, wide, Y, **options) == expected

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sk_adv._arrays import readable, to_numpy
 from sk_adv._devices import resolve_device
@@ -105,7 +105,12 @@ class AttackingEstimator(BaseEstimator):
                 )
             if self.target is not None:
                 index_of_target(self.target, classes)
-            weights = {} if sample_weight is None else {"sample_weight": to_numpy(sample_weight)}
+            weights = {}
+            if sample_weight is not None:
+                # Classifiers check them in different ways, some not at all.
+                rows = np.empty((len(labels), 0))
+                weight = _check_sample_weight(to_numpy(sample_weight), rows, dtype=np.float64)
+                weights = {"sample_weight": weight}
             self.estimator_ = clone(self.estimator).fit(readable(self.estimator, X), y, **weights)
             self.classes_ = classes_of(self.estimator_, X)
             self.surrogate_ = None
