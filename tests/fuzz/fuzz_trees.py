@@ -1,4 +1,4 @@
-"""Doors of tree models, verdicts and the Square attack."""
+"""Doors of tree models, verdicts and the strongest attacks."""
 
 from fuzz_doors import _on_module, classifier, data_for, door, radii, scale, threat
 from fuzz_models import FAST, fitted
@@ -10,6 +10,8 @@ from sk_adv import attacks, inspection, metrics, tree
 TREES = [name for name in FAST if name.startswith("tree") or name == "forest"]
 
 door("attacks.square", 1)(_on_module(attacks.square, is_random=True))
+door("attacks.apgd", 1)(_on_module(attacks.apgd, is_random=True))
+door("attacks.auto", 1)(_on_module(attacks.auto, is_random=True))
 
 
 def tree_model(draw):
