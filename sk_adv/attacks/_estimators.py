@@ -201,6 +201,7 @@ def fit_surrogate(surrogate, estimator, X, **weights):
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
+    check_has_classes(estimator)
     predicted = estimator.predict(readable(estimator, X))
     if len(np.unique(predicted)) < 2:
         raise ValueError(

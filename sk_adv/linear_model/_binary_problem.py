@@ -1,5 +1,6 @@
 """The objective of two classes, its derivatives and its optimality conditions."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,8 +43,10 @@ class Slopes:
 
     @cached_property
     def violation(self):
-        """The largest violation, the intercept's included."""
-        return float(append(self.violations, self.intercept.abs()).max())
+        """The largest violation, the intercept's included; infinite if it can't be computed."""
+        largest = float(append(self.violations, self.intercept.abs()).max())
+        # Features in units of 1e150 beside others of 1e-150 over- and underflow.
+        return torch.inf if math.isnan(largest) else largest
 
     @property
     def vanish(self):
