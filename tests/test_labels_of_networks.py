@@ -241,7 +241,7 @@ def test_displays_of_a_net_know_all_classes(net, digits):
 
     X, y = digits
     error = np.mean(net.predict(fgsm(as_module(net), X, y, EPSILON)) != y)
-    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[EPSILON])
+    curve = RobustnessCurveDisplay.from_estimator(net, X, y, epsilons=[EPSILON], attacks="fgsm")
     assert np.ravel(curve.errors) == pytest.approx(error)
     matrix = TransferMatrixDisplay.from_estimators({"net": net}, X, y, epsilon=EPSILON)
     assert np.ravel(matrix.errors) == pytest.approx(error)
