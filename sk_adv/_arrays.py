@@ -200,3 +200,10 @@ def numeric_columns(X):
     columns = [column_as_numbers(_safe_indexing(X, j, axis=1)) for j in range(_num_features(X))]
     missing = np.full(len(X), np.nan)
     return np.column_stack([missing if column is None else column for column in columns])
+
+
+def in_32_bits(matrix):
+    """A CSR matrix with indices of 32 bits, as HiGHS takes them; early SciPy does not convert."""
+    matrix.indices = matrix.indices.astype(np.int32)
+    matrix.indptr = matrix.indptr.astype(np.int32)
+    return matrix

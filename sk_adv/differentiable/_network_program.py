@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from sk_adv._arrays import in_32_bits
 from sk_adv.differentiable._relaxation_rules import Bend, Matrix
 from sk_adv.differentiable._relaxations import Source
 from sk_adv.differentiable._relaxed_maxima import Largest
@@ -238,7 +239,7 @@ class Program:
         ends = [*self.lowest, -np.inf], [*self.highest, slack - constant]
         found = milp(
             row,
-            constraints=LinearConstraint(matrix, *ends),
+            constraints=LinearConstraint(in_32_bits(matrix), *ends),
             integrality=self.integrality,
             bounds=Bounds(self.low, self.high),
             options={"time_limit": time_limit},

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from sk_adv._arrays import in_32_bits
 from sk_adv.tree._reach import Reach, Region
 from sk_adv.tree._shrunk import Shrunk
 
@@ -163,7 +164,7 @@ class Program:
         matrix, low = rows.matrix, rows.low
         if more:
             added = sparse.csr_array(np.stack([row for row, _ in more]))
-            matrix = _in_32_bits(sparse.vstack([matrix, added], format="csr"))
+            matrix = in_32_bits(sparse.vstack([matrix, added], format="csr"))
             low = np.append(low, np.full(len(more), -np.inf))
             high = np.append(high, [limit for _, limit in more])
         integrality = np.arange(len(objective)) < n_binaries
@@ -278,14 +279,7 @@ def _rows(shrunk: Shrunk, region: Region) -> _Rows:
         shape=(n_rows, n_binaries + n_leaves),
     )
     low, high = np.concatenate(low), np.concatenate(high)
-    return _Rows(feature, threshold, _in_32_bits(matrix), low, high, cost, constant)
-
-
-def _in_32_bits(matrix):
-    """The matrix with indices of 32 bits, as HiGHS takes them; early SciPy does not convert."""
-    matrix.indices = matrix.indices.astype(np.int32)
-    matrix.indptr = matrix.indptr.astype(np.int32)
-    return matrix
+    return _Rows(feature, threshold, in_32_bits(matrix), low, high, cost, constant)
 
 
 def _thresholds(shrunk):

@@ -66,16 +66,7 @@ _INNER = {
         "inspection.VerdictDisplay": ("plot",),
     },
     "routing of metadata, by scikit-learn": {
-        "linear_model.AdversarialLogisticRegression": ("set_fit_request", "set_score_request"),
-        "linear_model.AdversarialLogisticRegressionCV": ("set_fit_request", "set_score_request"),
-        "neural_network.AdversarialMaxoutClassifier": (
-            *("set_fit_request", "set_partial_fit_request", "set_score_request"),
-        ),
-        "neural_network.AdversarialNet": ("set_score_request",),
-        "preprocessing.FGSMSampler": ("set_fit_request",),
-        "preprocessing.FGSMTransformer": (
-            *("set_fit_request", "set_transform_request", "get_metadata_routing"),
-        ),
+        "preprocessing.FGSMTransformer": ("get_metadata_routing",),
     },
 }
 NOT_FUZZED |= {

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import random
+import re
 import time
 
 import matplotlib as mpl
@@ -45,6 +46,8 @@ def public_methods():
             continue
         own = [base for base in cls.__mro__ if base.__module__.startswith("sk_adv")]
         defined = {method for base in own for method in vars(base) if not method.startswith("_")}
+        # scikit-learn makes these, and which ones there are depends on its version.
+        defined = {method for method in defined if not re.fullmatch("set_.*_request", method)}
         methods |= {f"{name}.{m}" for m in defined if callable(getattr(cls, m))}
     return methods
 

@@ -231,7 +231,7 @@ def fingerprint(value, seen=()):
         return str(value.dtype), tuple(value.shape), value.requires_grad, is_grown, inner(numbers)
     if sparse.issparse(value):
         content = value.tocoo()
-        return value.format, value.shape, inner(content.data), inner(content.coords)
+        return value.format, value.shape, inner(content.data), inner((content.row, content.col))
     if isinstance(value, (dict, list, tuple)):
         items = value.items() if isinstance(value, dict) else value
         return (type(value).__name__, *[inner(item) for item in items])
