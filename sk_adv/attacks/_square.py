@@ -174,7 +174,8 @@ class _Search:
         keep = better.reshape(-1, *[1] * (clean.ndim - 1))
         self.scaled = torch.where(keep, proposed, self.scaled)
         self.value = torch.where(better, value, self.value)
-        self.best[self.active[better]] = (copies - clean)[better]
+        # Numbers beyond the module's precision are infinite there, and stay as they are.
+        self.best[self.active[better]] = (copies - clean).nan_to_num(nan=0.0)[better]
         left = ~success
         self.active, self.scaled, self.value = (
             self.active[left],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
+from sk_adv.differentiable._columns_in_hand import check_columns
 from sk_adv.tree import as_trees
 from sk_adv.tree._radius import smallest_radius
 from sk_adv.tree._reach import Region
@@ -60,7 +61,8 @@ class TreeView:
 def view_of_trees(estimator, X) -> TreeView:
     """A fitted tree model as a sum of trees, and X as it sees it."""
     array = to_numpy(X)
-    dtype = np.float32 if getattr(array, "dtype", None) == np.float32 else np.float64
+    check_columns(estimator, array)
+    dtype = _floating_type(array)
     trees = as_trees(estimator, dtype=dtype)
     values = numeric_columns(array)
     if np.isinf(values).any():
@@ -79,6 +81,13 @@ def view_of_trees(estimator, X) -> TreeView:
         names,
         sorted(set(held.values())),
     )
+
+
+def _floating_type(X):
+    """float32 if all of X is, in which case transformers compute in it; else float64."""
+    types = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
+    is_single = {str(kind).lower() for kind in types} == {"float32"}
+    return np.float32 if is_single else np.float64
 
 
 def regions(view: TreeView, perturbations, rows) -> list:
@@ -155,6 +164,7 @@ def search_trees(
         Whether to show a progress bar.
     """
     check_time_limit(time_limit)
+    check_n_jobs(n_jobs)
     tasks = [
         slice(start, start + _SAMPLES_PER_TASK)
         for start in range(0, len(labels), _SAMPLES_PER_TASK)
@@ -179,7 +189,8 @@ def search_trees(
             cases += part
             bar.update(len(part))
     n = view.trees.n_columns
-    copies = np.array([case.point[:n] for case in cases]).reshape(len(cases), n)
+    # In X's own type, in which transformers compute as for X.
+    copies = np.array([case.point[:n] for case in cases], dtype=view.dtype).reshape(-1, n)
     is_proved = np.array([case.is_proved for case in cases], dtype=bool)
     status = np.where(is_proved, "verified", "unknown").astype("<U9")
     suspects = np.flatnonzero([case.is_suspect for case in cases])
@@ -194,9 +205,14 @@ def search_trees(
                 int(labels[row]),
                 time_limit=time_limit,
                 dtype=view.dtype.type,
-                is_wrong=lambda point, row=row: is_wrong(np.array([row]), point[None, :n])[0],
+                is_wrong=lambda point, row=row: is_wrong(
+                    np.array([row]), point[None, :n].astype(view.dtype)
+                )[0],
             )
-            if case.is_misclassified and is_wrong(np.array([row]), case.point[None, :n])[0]:
+            if (
+                case.is_misclassified
+                and is_wrong(np.array([row]), case.point[None, :n].astype(view.dtype))[0]
+            ):
                 status[row], copies[row] = "falsified", case.point[:n]
             else:
                 status[row] = "verified" if case.is_proved else "unknown"
@@ -259,6 +275,7 @@ def radii_of_trees(
     list of Radius
     """
     check_time_limit(time_limit)
+    check_n_jobs(n_jobs)
     n = view.trees.n_columns
     scale = np.zeros(view.coordinates.shape[1])
     scale[:n] = unit.epsilon.expand(n).numpy()
@@ -272,10 +289,19 @@ def radii_of_trees(
     radii = Parallel(n_jobs=n_jobs)(of(row) for row in range(len(labels)))
     for row in np.flatnonzero([radius.is_tied for radius in radii]):
         function, arguments, options = of(
-            row, is_wrong=lambda point, row=row: is_wrong(np.array([row]), point[None, :n])[0]
+            row,
+            is_wrong=lambda point, row=row: is_wrong(
+                np.array([row]), point[None, :n].astype(view.dtype)
+            )[0],
         )
         radii[row] = function(*arguments, **options)
     return radii
+
+
+def check_n_jobs(n_jobs):
+    """Raise `ValueError` unless a number of processes is None or an integer other than 0."""
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or not n_jobs):
+        raise ValueError(f"n_jobs must be None or an integer other than 0; got {n_jobs!r}.")
 
 
 def check_time_limit(time_limit):

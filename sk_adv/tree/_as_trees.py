@@ -113,7 +113,7 @@ def no_trees(estimator, why: str = "") -> TypeError:
             f"as_trees takes a fitted classifier; got the class {estimator.__name__} itself."
         )
     name = type(estimator).__name__
-    if is_regressor(estimator):
+    if hasattr(estimator, "fit") and is_regressor(estimator):
         why = why or "it is a regressor, and robustness is a matter of predicted classes"
     why = f": {why}" if why else ""
     return TypeError(

@@ -69,7 +69,8 @@ def _(model, dtype):
     weights = model.estimator_weights_[: len(model.estimators_)]
     members = []
     for weight, member in zip(weights, model.estimators_, strict=True):
-        trees = _with_all_classes(member, as_trees(member, dtype=dtype), model.classes_)
+        position = np.searchsorted(model.classes_, member.classes_)
+        trees = _with_all_classes(as_trees(member, dtype=dtype), position, n_classes)
         votes = trees.value.argmax(1)[:, None] == np.arange(n_classes)
         members.append(replace(trees, value=weight * np.where(votes, 1.0, -1 / (n_classes - 1))))
     joined = join(members, divisor=float(model.estimator_weights_.sum()))
@@ -88,7 +89,9 @@ def _(model, dtype):
     _check_members(model, model.estimators_)
     members = []
     for member, columns in zip(model.estimators_, model.estimators_features_, strict=True):
-        trees = _with_all_classes(member, _as_probabilities(member, dtype), model.classes_)
+        # Members of a bag see the positions of the classes, and not their labels.
+        position = np.asarray(member.classes_, dtype=int)
+        trees = _with_all_classes(_as_probabilities(member, dtype), position, model.n_classes_)
         members.append(indexed(trees, columns, model.n_features_in_))
     return join(members, divisor=float(len(members)), preferred=tuple(range(model.n_classes_)))
 
@@ -134,20 +137,16 @@ def _sums_probabilities(model):
     )
 
 
-def _with_all_classes(member, trees, classes):
-    """The trees with a score for each class of the whole; a member may have seen fewer."""
-    if trees.n_classes == len(classes):
+def _with_all_classes(trees, position, n_classes):
+    """The trees with a score for each class of the whole; a member may have seen fewer.
+
+    `position` holds the places of the member's classes among those of the whole.
+    """
+    if trees.n_classes == n_classes:
         return trees
-    # Members see the classes as their positions, or as they are.
-    known = np.asarray(member.classes_)
-    position = known.astype(int) if not np.isin(known, classes).all() else None
-    if position is None:
-        position = np.searchsorted(classes, known)
-    value = np.zeros((len(trees.value), len(classes)))
-    value[:, position] = trees.value
-    base = np.zeros(len(classes))
-    base[position] = trees.base
-    return replace(trees, value=value, base=base, preferred=tuple(range(len(classes))))
+    value, base = np.zeros((len(trees.value), n_classes)), np.zeros(n_classes)
+    value[:, position], base[position] = trees.value, trees.base
+    return replace(trees, value=value, base=base, preferred=tuple(range(n_classes)))
 
 
 def _check_members(model, members):
@@ -188,7 +187,14 @@ def _(model, dtype):
         )
     if len(model.classes_) != 2:
         raise no_trees(model, "calibration one class against the rest is monotone for two only")
+    if model.method not in ("sigmoid", "isotonic"):
+        raise no_trees(model, f"its method {model.method!r} is not known here")
     (calibrated,) = model.calibrated_classifiers_
+    scores_are_calibrated = hasattr(calibrated.estimator, "decision_function")
+    if not scores_are_calibrated and not _sums_probabilities(calibrated.estimator):
+        raise no_trees(
+            model, "it calibrates probabilities that are no sum of the trees but a function of it"
+        )
     trees = as_trees(calibrated.estimator, dtype=dtype)
     (calibrator,) = calibrated.calibrators
     limit = _turning_point(calibrator)

@@ -32,6 +32,8 @@ def _from_dict(model, root, group, n_classes):
         if side is not None:
             side[parent] = len(feature)
         is_leaf = "leaf_value" in node
+        if "leaf_coeff" in node:
+            raise no_trees(model, "linear_tree=True makes its leaves linear functions")
         score.append(node.get("leaf_value", 0.0))
         feature.append(node.get("split_feature", 0))
         threshold.append(0.0 if is_leaf else _threshold(model, node))

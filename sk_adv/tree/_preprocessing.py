@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import numpy as np
 from scipy import sparse
@@ -59,10 +60,10 @@ class ColumnMap:
 class MixesColumnsError(TypeError):
     """A transformer whose outputs read several columns, or do not keep the order of one."""
 
-    def __init__(self, transformer):
+    def __init__(self, transformer, why=""):
         super().__init__(
-            f"{type(transformer).__name__} stands in front of the trees. Behind a transformer that "
-            "mixes columns, or does not keep their order, trees cut the raw inputs along oblique "
+            f"{type(transformer).__name__} stands in front of the trees{why}. Behind a transformer "
+            "that mixes columns, or does not keep their order, trees cut the raw inputs along oblique "
             "surfaces, and as_trees can't carry their thresholds back. It can behind "
             "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, QuantileTransformer, "
             "PowerTransformer, KBinsDiscretizer(encode='ordinal'), SimpleImputer, selectors of "
@@ -165,11 +166,18 @@ def _(selector):
 
 @column_map.register(SimpleImputer)
 def _(imputer):
-    if np.asarray(imputer.statistics_).dtype.kind not in "fiub":
-        raise MixesColumnsError(imputer)
-    kept = np.arange(len(imputer.statistics_))
+    missing = imputer.missing_values
+    if not (isinstance(missing, Real) and np.isnan(missing)):
+        raise MixesColumnsError(
+            imputer, f", and replaces {missing!r}, a number among others, and not NaN"
+        )
+    try:
+        statistics = np.asarray(imputer.statistics_, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise MixesColumnsError(imputer, ", and fills in what are no numbers") from error
+    kept = np.arange(len(statistics))
     if not imputer.keep_empty_features:
-        kept = kept[~np.isnan(imputer.statistics_.astype(float))]
+        kept = kept[~np.isnan(statistics)]
     sources = [*kept, *(imputer.indicator_.features_ if imputer.add_indicator else ())]
     return _of_transformer(imputer, sources)
 

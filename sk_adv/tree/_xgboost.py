@@ -25,9 +25,10 @@ def _(model, dtype):
     fitted = booster.get("gbtree", booster)["model"]
     n_classes = len(model.classes_)
     end = len(fitted["trees"])
-    if getattr(model, "early_stopping_rounds", None) is not None:
-        # After early stopping the classifier predicts with the best iterations only.
-        end = fitted["iteration_indptr"][model.best_iteration + 1]
+    best = learner["attributes"].get("best_iteration")
+    if best is not None:
+        # After early stopping, by parameter or by callback, the best iterations predict.
+        end = fitted["iteration_indptr"][int(best) + 1]
     parts = []
     for index in range(end):
         tree, group = fitted["trees"][index], fitted["tree_info"][index]

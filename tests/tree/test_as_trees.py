@@ -3,23 +3,36 @@
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
+from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
+    BaggingClassifier,
+    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
     VotingClassifier,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
+from xgboost.callback import EarlyStopping
 
+from sk_adv.metrics import verify_robustness
 from sk_adv.tree import as_trees
 
 CALIBRATED = ("calibrated forest", "isotonic boosting")
@@ -175,3 +188,76 @@ def test_early_stopping_of_xgboost_is_followed():
     assert model.best_iteration < 45
     expected = model.predict(X, output_margin=True)
     np.testing.assert_allclose(as_trees(model).scores(X)[:, 1], expected, atol=1e-5)
+
+
+def labelled(n_classes=2, n_samples=300):
+    A, b = make_classification(
+        n_samples, 4, n_informative=3, n_redundant=0, flip_y=0.15, random_state=0
+    )
+    return A, b if n_classes == 2 else np.array([1, 2, 3])[np.where(A[:, 0] > 2, 0, b + 1)]
+
+
+def test_members_that_lack_a_class_keep_their_places():
+    A, b = labelled(3)
+    member = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=3))
+    model = BaggingClassifier(member, n_estimators=12, max_samples=0.03, random_state=0).fit(A, b)
+    assert min(len(part.classes_) for part in model.estimators_) < 3
+    np.testing.assert_allclose(as_trees(model).scores(A), model.predict_proba(A), atol=1e-12)
+
+
+def test_early_stopping_by_a_callback_is_followed_too():
+    A, b = labelled()
+    model = XGBClassifier(n_estimators=60, max_depth=3, callbacks=[EarlyStopping(3)], n_jobs=1)
+    model.fit(A[:200], b[:200], eval_set=[(A[200:], b[200:])], verbose=False)
+    expected = model.predict(A, output_margin=True)
+    np.testing.assert_allclose(as_trees(model).scores(A)[:, 1], expected, atol=1e-5)
+
+
+def test_a_constant_is_filled_in_as_the_pipeline_does():
+    A, b = labelled()
+    A[::7, 1] = np.nan
+    fill = SimpleImputer(strategy="constant", fill_value=3.0)
+    model = make_pipeline(fill, DecisionTreeClassifier(random_state=0)).fit(A, b)
+    np.testing.assert_array_equal(as_trees(model).scores(A), model.predict_proba(A))
+
+
+def test_what_would_be_read_wrongly_is_refused():
+    A, b = labelled()
+    boosted = XGBClassifier(n_estimators=3, n_jobs=1).fit(A, b)
+    with pytest.raises(TypeError, match="calibrates probabilities"):
+        as_trees(CalibratedClassifierCV(FrozenEstimator(boosted)).fit(A, b))
+    with pytest.raises(TypeError, match="linear_tree=True"):
+        as_trees(LGBMClassifier(n_estimators=3, linear_tree=True, verbose=-1).fit(A, b))
+    A[::5, 0] = 0
+    zeros = make_pipeline(SimpleImputer(missing_values=0), DecisionTreeClassifier()).fit(A, b)
+    with pytest.raises(TypeError, match="replaces 0, a number among others"):
+        as_trees(zeros)
+    with pytest.raises(TypeError, match="NoneType is no sum of decision trees"):
+        as_trees(None)
+
+
+def test_columns_in_another_order_are_refused():
+    A, b = labelled()
+    frame = pd.DataFrame(A, columns=list("abcd"))
+    parts = make_column_transformer((StandardScaler(), ["a", "b"]), (StandardScaler(), ["c", "d"]))
+    model = make_pipeline(parts, DecisionTreeClassifier(random_state=0)).fit(frame, b)
+    with pytest.raises(ValueError, match="in their order"):
+        verify_robustness(model, frame[list("dcba")], b, epsilon=0.1)
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_samples_in_single_precision_are_decided(as_frame):
+    A, b = labelled()
+    single = A.astype(np.float32)
+    model = make_pipeline(
+        StandardScaler(),
+        KBinsDiscretizer(5, encode="ordinal", strategy="uniform"),
+        GradientBoostingClassifier(n_estimators=9, random_state=0),
+    ).fit(A, b)
+    if as_frame:
+        single = pd.DataFrame(single, columns=list("abcd"))
+        model.fit(single, b)
+    verdict = verify_robustness(model, single, b, epsilon=0.1)
+    assert "unknown" not in verdict.status
+    wrong = verdict.status == "falsified"
+    assert (model.predict(verdict.counterexamples[wrong]) != b[wrong]).all()
