@@ -63,8 +63,8 @@ class MixesColumnsError(TypeError):
     def __init__(self, transformer, why=""):
         super().__init__(
             f"{type(transformer).__name__} stands in front of the trees{why}. Behind a transformer "
-            "that mixes columns, or does not keep their order, trees cut the raw inputs along oblique "
-            "surfaces, and as_trees can't carry their thresholds back. It can behind "
+            "that mixes columns, or does not keep their order, trees cut the raw inputs along "
+            "oblique surfaces, and as_trees can't carry their thresholds back. It can behind "
             "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, QuantileTransformer, "
             "PowerTransformer, KBinsDiscretizer(encode='ordinal'), SimpleImputer, selectors of "
             "features, and a ColumnTransformer. Other ways: attack='square', which needs "
