@@ -120,8 +120,7 @@ def worst_of_linear(objective, clean, allowed):
         clean = clean.masked_fill(objective.missing, torch.nan)
     labels = objective.labels
     if objective.targeted:
-        # A copy, as the module's first operation may be in place.
-        n_classes = objective.logits(clean[:1].clone()).shape[1]
+        n_classes = objective.logits(clean[:1]).shape[1]
         if n_classes > 2:
             raise ValueError(
                 "attack='exact' supports a target only with two classes; got "

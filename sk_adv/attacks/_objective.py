@@ -103,8 +103,8 @@ class Objective:
 
     def logits(self, X: Tensor) -> Tensor:
         """The module's logits at X."""
-        if self.missing is not None:
-            X = X.masked_fill(self.missing, torch.nan)
+        # A copy, as the module's first operation may be in place.
+        X = X.clone() if self.missing is None else X.masked_fill(self.missing, torch.nan)
         return checked_logits(self.module, X, n_classes=self.n_classes)
 
     def value(self, logits: Tensor) -> Tensor:
@@ -158,8 +158,7 @@ class Objective:
         """The module's logits at X, and the gradient of the objective there, in one pass."""
         X = X.detach().requires_grad_(True)
         with torch.enable_grad():
-            # A copy, as the module's first operation may be in place.
-            logits = self.logits(X.clone())
+            logits = self.logits(X)
             total = self.value(logits).sum()
         if not total.requires_grad:
             raise NoGradientError

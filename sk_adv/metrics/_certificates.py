@@ -16,7 +16,13 @@ from sk_adv.attacks._estimators import (
     check_has_classes,
 )
 from sk_adv.attacks._forms import check_fixed_columns, searched
-from sk_adv.attacks._trees import check_time_limit, predicts_wrongly, radii_of_trees, view_of_trees
+from sk_adv.attacks._trees import (
+    check_n_jobs,
+    check_time_limit,
+    predicts_wrongly,
+    radii_of_trees,
+    view_of_trees,
+)
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
@@ -148,6 +154,7 @@ def certified_accuracy_score(
     """
     check_method(method)
     check_time_limit(time_limit)
+    check_n_jobs(n_jobs)
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)

@@ -13,7 +13,7 @@ from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
 from sk_adv.attacks._forms import searched
-from sk_adv.attacks._trees import check_time_limit, rows_of
+from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._proofs import certified_samples, decided_samples
 from sk_adv.tree._as_trees import is_made_of_trees
@@ -178,6 +178,7 @@ def verify_robustness(
     False
     """
     check_time_limit(time_limit)
+    check_n_jobs(n_jobs)
     classes, y = check_classifier(estimator, X, y)
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
