@@ -144,6 +144,8 @@ def auto(
     generator_on = seeded_generators(random_state)
 
     def attack(objective, clean, allowed):
+        if not allowed.epsilon.any():
+            return torch.zeros_like(clean)
         if is_linear(objective, clean, allowed):
             return worst_of_linear(objective, clean, allowed)
         search = _Search(objective, clean, allowed, generator_on)

@@ -180,7 +180,7 @@ FAMILIES = {
 }
 
 # Cases of each family. SK_ADV_SEEDS=10 makes more than 200 models in all.
-N_SEEDS = int(os.environ.get("SK_ADV_SEEDS", "2"))
+N_SEEDS = int(os.environ.get("SK_ADV_SEEDS", "1"))
 
 
 def pytest_generate_tests(metafunc):

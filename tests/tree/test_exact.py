@@ -55,7 +55,7 @@ def check_copies(model, X, y, verdict, epsilon, bounds, norm=np.inf):
 
 
 def test_the_worst_case_over_a_ball_is_that_of_every_cell_within_it(ensembles, family):
-    for seed in range(20, 20 + ensembles.N_SEEDS // 2):
+    for seed in range(20, 20 + (ensembles.N_SEEDS + 1) // 2):
         model, X, y, epsilon, bounds = ensembles.random_case(family, seed)
         X, y = X[:6], y[:6]
         verdict = verify_robustness(model, X, y, epsilon=epsilon, bounds=bounds, norm=2)
@@ -72,7 +72,7 @@ def test_the_worst_case_over_a_ball_is_that_of_every_cell_within_it(ensembles, f
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_the_radius_is_the_distance_to_the_nearest_wrong_cell(ensembles, family, norm):
-    for seed in range(10, 10 + ensembles.N_SEEDS // 2):
+    for seed in range(10, 10 + (ensembles.N_SEEDS + 1) // 2):
         model, X, y, scale, _ = ensembles.random_case(family, seed)
         X, y = X[:4], y[:4]
         radii = robustness_radius(model, X, y, scale=scale, norm=norm)
