@@ -96,6 +96,10 @@ def smallest_radius(
             high, is_exact = radius, False
             is_tied |= found.is_suspect and is_wrong is None
 
+    # A misclassified sample has radius 0, also where nothing can change.
+    decide(0.0)
+    if high == 0:
+        return Radius(0.0, is_exact, is_tied)
     if norm == np.inf:
         # The number of entries tried doubles until some point is misclassified.
         tried = 1

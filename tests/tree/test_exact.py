@@ -84,3 +84,12 @@ def test_the_radius_is_the_distance_to_the_nearest_wrong_cell(ensembles, family,
             wrong = model.predict(points) != label
             nearest = lengths[wrong].min() if wrong.any() else np.inf
             assert radius == pytest.approx(nearest, rel=1e-6, abs=1e-9), (seed, norm)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_a_misclassified_sample_has_radius_zero_also_where_nothing_can_change(ensembles, norm):
+    model, X, y, scale, _ = ensembles.random_case("forest", 12)
+    wrong = model.predict(X) != y
+    assert wrong.any()
+    radii = robustness_radius(model, X, y, scale=0 * scale, norm=norm)
+    np.testing.assert_array_equal(radii, np.where(wrong, 0.0, np.inf))
