@@ -5,6 +5,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
@@ -63,6 +64,11 @@ def readable(estimator, X):
         return X
     X = X.detach()
     return X.float() if X.dtype == torch.bfloat16 else X
+
+
+def predicted_by(estimator, X):
+    """The predictions of any estimator as an array."""
+    return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
 
 
 def check_samples_kind(X):
@@ -125,6 +131,11 @@ def dense_blocks(X):
     X = X.tocsr()
     for rows in row_blocks(X):
         yield rows, X[rows].toarray()
+
+
+def blocks_of(X):
+    """Blocks of rows of a sparse matrix, as `dense_blocks`; any other X as one block."""
+    return dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
 
 
 def in_container_of(X, copies, free=None):

@@ -5,7 +5,7 @@ import torch
 from sklearn.utils import _safe_indexing
 from torch import nn
 
-from sk_adv._arrays import in_container_of, readable, to_numpy
+from sk_adv._arrays import in_container_of, predicted_by
 
 
 class Predictions(nn.Module):
@@ -50,7 +50,7 @@ class Predictions(nn.Module):
         )
 
     def _predicted(self, samples):
-        return np.asarray(to_numpy(self.estimator.predict(readable(self.estimator, samples))))
+        return predicted_by(self.estimator, samples)
 
     def _samples(self, values):
         if isinstance(self.X, torch.Tensor):

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from sklearn.utils import _safe_indexing
 from tqdm.auto import tqdm
 
-from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy, to_tensor
+from sk_adv._arrays import in_container_of, predicted_by, to_numpy, to_tensor
 from sk_adv._perturbations import column_names
 from sk_adv.differentiable._columns_in_hand import check_columns
 from sk_adv.tree import as_trees
@@ -64,7 +64,8 @@ def view_of_trees(estimator, X) -> TreeView:
     check_columns(estimator, array)
     dtype = _floating_type(array)
     trees = as_trees(estimator, dtype=dtype)
-    values = numeric_columns(array)
+    coordinates = trees.coordinates(array)
+    values = coordinates[:, : trees.n_columns]
     if np.isinf(values).any():
         raise ValueError("X must be finite; it contains infinity.")
     held = trees.held_columns
@@ -74,7 +75,7 @@ def view_of_trees(estimator, X) -> TreeView:
     names = column_names(X) or list(range(values.shape[1]))
     return TreeView(
         trees,
-        trees.coordinates(array),
+        coordinates,
         np.dtype(dtype),
         free,
         is_number,
@@ -90,15 +91,15 @@ def _floating_type(X):
     return np.float32 if is_single else np.float64
 
 
-def regions(view: TreeView, perturbations, rows) -> list:
-    """The perturbation set around some samples, one region for each.
+def regions(view: TreeView, perturbations) -> list:
+    """The perturbation set around the samples, one region for each.
 
     `perturbations` is restricted to the free columns.
     """
     n = view.trees.n_columns
-    values = to_tensor(view.values[rows].astype(view.dtype))
+    values = to_tensor(view.values.astype(view.dtype))
     allowed = perturbations.to(dtype=values.dtype)
-    center = view.coordinates[rows].copy()
+    center = view.coordinates.copy()
     center[:, :n] = allowed.clip(values).numpy()
     low, high = center.copy(), center.copy()
     # The ball lies around the sample within the bounds.
@@ -121,14 +122,10 @@ class TreeSearch:
         "verified", "falsified" or "unknown".
     copies : ndarray of shape (n_samples, n_features)
         Misclassified points of the falsified samples; the others as they are, within the bounds.
-    lower, upper : ndarray of shape (n_samples,)
-        Bounds of the least margin, as far as they were needed.
     """
 
     status: np.ndarray
     copies: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
 
 
 def search_trees(
@@ -139,7 +136,6 @@ def search_trees(
     is_wrong: Callable,
     time_limit: float,
     n_jobs: int | None = None,
-    decide: bool = True,
     verbose: bool = False,
 ) -> TreeSearch:
     """Look for a misclassified point around each sample, until there is none or time is up.
@@ -158,30 +154,19 @@ def search_trees(
         Seconds for each sample.
     n_jobs : int, default=None
         Number of processes, as in scikit-learn.
-    decide : bool, default=True
-        Whether to stop as soon as a sample's sign is known, and not look for the least margin.
     verbose : bool, default=False
         Whether to show a progress bar.
     """
     check_time_limit(time_limit)
     check_n_jobs(n_jobs)
-    tasks = [
-        slice(start, start + _SAMPLES_PER_TASK)
-        for start in range(0, len(labels), _SAMPLES_PER_TASK)
-    ]
+    around = regions(view, perturbations)
     # Held coordinates are computed; workers need the nodes alone.
     trees = replace(view.trees, held=())
+    options = {"time_limit": time_limit, "dtype": view.dtype.type}
     # Not all backends give results one after another.
     jobs = Parallel(n_jobs=n_jobs, return_as="generator" if verbose else "list")(
-        delayed(_search)(
-            trees,
-            regions(view, perturbations, rows),
-            labels[rows],
-            time_limit,
-            view.dtype.type,
-            decide,
-        )
-        for rows in tasks
+        delayed(_search)(trees, around[start:end], labels[start:end], options)
+        for start, end in _tasks(len(labels))
     )
     cases = []
     with tqdm(total=len(labels), unit="sample", desc="verifying", disable=not verbose) as bar:
@@ -199,44 +184,34 @@ def search_trees(
         status[suspects[confirmed]] = "falsified"
         for row in suspects[~confirmed]:
             # The estimator breaks a tie in its own way, or rounds a sum.
-            case = worst_case(
-                trees,
-                regions(view, perturbations, slice(row, row + 1))[0],
-                int(labels[row]),
-                time_limit=time_limit,
-                dtype=view.dtype.type,
-                is_wrong=lambda point, row=row: is_wrong(
-                    np.array([row]), point[None, :n].astype(view.dtype)
-                )[0],
-            )
-            if (
-                case.is_misclassified
-                and is_wrong(np.array([row]), case.point[None, :n].astype(view.dtype))[0]
-            ):
+            at = _at_row(is_wrong, row, view)
+            case = worst_case(trees, around[row], int(labels[row]), is_wrong=at, **options)
+            if case.is_misclassified and at(case.point):
                 status[row], copies[row] = "falsified", case.point[:n]
             else:
                 status[row] = "verified" if case.is_proved else "unknown"
-    clean = view.values if perturbations.bounds is None else None
-    if clean is None:
-        clean = np.array(
-            [region.center[:n] for rows in tasks for region in regions(view, perturbations, rows)]
-        )
-    if decide:
-        unbroken = status != "falsified"
-        copies[unbroken] = clean[unbroken]
-    return TreeSearch(
-        status,
-        copies,
-        np.array([case.lower for case in cases]),
-        np.array([case.upper for case in cases]),
-    )
+    for row in np.flatnonzero(status != "falsified"):
+        copies[row] = around[row].center[:n]
+    return TreeSearch(status, copies)
 
 
-def _search(trees, around, labels, time_limit, dtype, decide):
+def _tasks(n_samples):
+    """The first sample of each task, and the one after the last."""
+    starts = range(0, n_samples, _SAMPLES_PER_TASK)
+    return [(start, start + _SAMPLES_PER_TASK) for start in starts]
+
+
+def _search(trees, around, labels, options):
     return [
-        worst_case(trees, region, int(label), time_limit=time_limit, dtype=dtype, decide=decide)
+        worst_case(trees, region, int(label), **options)
         for region, label in zip(around, labels, strict=True)
     ]
+
+
+def _at_row(is_wrong, row, view):
+    """Whether the estimator misclassifies a point, in coordinates, as a copy of one sample."""
+    n = view.trees.n_columns
+    return lambda point: is_wrong(np.array([row]), point[None, :n].astype(view.dtype))[0]
 
 
 def rows_of(X, rows):
@@ -251,7 +226,7 @@ def predicts_wrongly(estimator, X, y, free):
 
     def is_wrong(rows, copies):
         container = in_container_of(rows_of(X, rows), copies, free=free)
-        return np.asarray(to_numpy(estimator.predict(readable(estimator, container)))) != y[rows]
+        return predicted_by(estimator, container) != y[rows]
 
     return is_wrong
 
@@ -288,12 +263,7 @@ def radii_of_trees(
 
     radii = Parallel(n_jobs=n_jobs)(of(row) for row in range(len(labels)))
     for row in np.flatnonzero([radius.is_tied for radius in radii]):
-        function, arguments, options = of(
-            row,
-            is_wrong=lambda point, row=row: is_wrong(
-                np.array([row]), point[None, :n].astype(view.dtype)
-            )[0],
-        )
+        function, arguments, options = of(row, is_wrong=_at_row(is_wrong, row, view))
         radii[row] = function(*arguments, **options)
     return radii
 

@@ -9,7 +9,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.multiclass import unique_labels
 
-from sk_adv._arrays import readable, to_numpy
+from sk_adv._arrays import predicted_by, readable, to_numpy
 from sk_adv.attacks._estimators import perturb
 from sk_adv.differentiable._as_module import classes_of
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
@@ -416,7 +416,7 @@ def _one_per_sample(values, name, n_samples):
 
 def _predict(estimator, X):
     """The predicted classes and their probabilities, or None without `predict_proba`."""
-    predicted = np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
+    predicted = predicted_by(estimator, X)
     if not hasattr(estimator, "predict_proba"):
         return predicted, None
     column = np.searchsorted(classes_of(estimator, X), predicted)

@@ -5,9 +5,8 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
 
-from sk_adv._arrays import check_samples_kind, dense_blocks, readable, to_numpy
+from sk_adv._arrays import blocks_of, check_samples_kind, readable, to_numpy
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
@@ -158,12 +157,11 @@ def certified_accuracy_score(
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
+    options = {"time_limit": time_limit, "n_jobs": n_jobs}
     if is_made_of_trees(estimator):
-        options = {"time_limit": time_limit, "n_jobs": n_jobs}
         certified = certified_trees(estimator, X, y, classes, perturbations, **options)
     else:
         check_certifiable(estimator, "certified_accuracy_score")
-        options = {"time_limit": time_limit, "n_jobs": n_jobs}
         certified = certified_samples(estimator, X, y, classes, perturbations, method, **options)
     return float(np.average(certified, weights=weight))
 
@@ -171,8 +169,7 @@ def certified_accuracy_score(
 def certified_trees(estimator, X, y, classes, perturbations, **options):
     """Which samples a search proves to be classified correctly, for a tree model."""
     certified = []
-    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
-    for rows, block in blocks:
+    for rows, block in blocks_of(X):
         found = searched(estimator, block, y[rows], classes, perturbations, **options)
         certified.append(found.status == "verified")
     return np.concatenate(certified)
@@ -264,8 +261,7 @@ def robustness_radius(
     radii = np.zeros(len(y))
     if is_made_of_trees(estimator):
         options = {"time_limit": time_limit, "n_jobs": n_jobs}
-        blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
-        for rows, block in blocks:
+        for rows, block in blocks_of(X):
             unit = unit_set(scale, norm, None, block)
             radii[rows] = _tree_radii(
                 estimator, block, y[rows], labels[rows].numpy(), unit, **options

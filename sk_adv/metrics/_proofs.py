@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import sparse
 
-from sk_adv._arrays import dense_blocks, readable, row_blocks, to_numpy, to_tensor
+from sk_adv._arrays import blocks_of, predicted_by, row_blocks, to_numpy, to_tensor
 from sk_adv._validation import name_of
 from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._forms import check_fixed_columns, numeric
@@ -38,7 +37,7 @@ def certified_samples(estimator, X, y, classes, perturbations, method="auto", **
         ) from error
     if not allowed.epsilon.any():
         # Nothing can change, so that the predictions decide, also where two classes are equal.
-        certified = np.asarray(_predicted_inside(estimator, X, y, perturbations) == y)
+        certified = _predicted_inside(estimator, X, y, perturbations) == y
     elif method == "exact":
         rows = np.flatnonzero(known & ~certified)
         rows = rows[~_is_broken(estimator, rows_of(X, rows), y[rows], perturbations)]
@@ -53,20 +52,15 @@ def _is_broken(estimator, X, y, perturbations):
     if not len(y):
         return np.zeros(0, dtype=bool)
     options = {"attack": "pgd", "attack_params": {"n_steps": 20}, "random_state": 0}
-    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
     return np.concatenate(
         [
-            _predicted(
+            predicted_by(
                 estimator, perturb(estimator, block, y[rows], epsilon=perturbations, **options)
             )
             != y[rows]
-            for rows, block in blocks
+            for rows, block in blocks_of(X)
         ]
     )
-
-
-def _predicted(estimator, X):
-    return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
 
 
 @dataclass(frozen=True)
@@ -131,15 +125,13 @@ def _copies(X, steps, allowed, dtype):
 def _predicted_inside(estimator, X, y, perturbations):
     """The predictions at X, brought into the bounds."""
     if perturbations.bounds is None:
-        return estimator.predict(readable(estimator, X))
+        return predicted_by(estimator, X)
     # Noise of radius 0 only clips, and draws from no global state.
     options = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
-    if not sparse.issparse(X):
-        return estimator.predict(readable(estimator, perturb(estimator, X, y, **options)))
     return np.concatenate(
         [
-            estimator.predict(perturb(estimator, block, y[rows], **options))
-            for rows, block in dense_blocks(X)
+            predicted_by(estimator, perturb(estimator, block, y[rows], **options))
+            for rows, block in blocks_of(X)
         ]
     )
 
@@ -150,8 +142,7 @@ def batches(estimator, X, perturbations):
     Yields the positions of the rows, the rows, the module in float64, the perturbation set, and
     the largest spacing around 1 of the numbers in which the model computes.
     """
-    blocks = dense_blocks(X) if sparse.issparse(X) else [(slice(0, None), X)]
-    for rows, block in blocks:
+    for rows, block in blocks_of(X):
         clean, module, allowed = _numbers(estimator, block, perturbations)
         spacing = _spacing([clean, *module.parameters(), *module.buffers()])
         module = module.double()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sk_adv._arrays import in_container_of, numeric_columns, readable, to_numpy
+from sk_adv._arrays import in_container_of, numeric_columns, predicted_by, to_numpy
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
@@ -241,7 +241,7 @@ def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, *
 
 
 def _predicted(estimator, X):
-    found = np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
+    found = predicted_by(estimator, X)
     if found.ndim != 1:
         raise ValueError(
             "A verdict needs one label per sample; the predictions of this "

@@ -24,7 +24,7 @@ def test_the_worst_case_over_a_box_is_that_of_every_cell(ensembles, family):
         X, y = X[:8], y[:8]
         verdict = verify_robustness(model, X, y, epsilon=epsilon, bounds=bounds)
         view = view_of_trees(model, X)
-        around = regions(view, PerturbationSet(epsilon, bounds=bounds), slice(None))
+        around = regions(view, PerturbationSet(epsilon, bounds=bounds))
         for i, (x, label) in enumerate(zip(X, y, strict=True)):
             points = ensembles.cells(model, *box(x, epsilon, bounds))
             wrong = (model.predict(points) != label).any()
