@@ -177,7 +177,7 @@ class Climb:
     Attributes
     ----------
     perturbation : torch.Tensor of the shape of the samples
-        Of each sample that with the largest value, among the broken ones if there are any.
+        The one with the largest value for each sample, among the broken ones if there are any.
     value : torch.Tensor of shape (n_samples,)
         The objective there.
     broken : torch.Tensor of bool of shape (n_samples,)

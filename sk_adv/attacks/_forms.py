@@ -126,11 +126,8 @@ def _predictions(estimator, X, attack, perturbations, classes):
 
 
 def _trees(estimator, X, attack, perturbations, classes):
-    X = to_numpy(X)
-    view = view_of_trees(estimator, X)
-    check_fixed_columns(view, perturbations)
+    X, view, allowed = trees_within(estimator, X, perturbations)
     warn_of_fixed_columns(view, perturbations)
-    allowed = perturbations.restricted_to(view.free)
 
     def attacked(rows, labels, *, targeted=False, **_):
         params = {"time_limit": 10.0, "n_jobs": None} | attack.params
@@ -167,6 +164,14 @@ def _trees(estimator, X, attack, perturbations, classes):
     return Form(values, None if view.free.all() else view.free, allowed, attacked)
 
 
+def trees_within(estimator, X, perturbations):
+    """X as arrays or a frame, its `TreeView`, and the perturbations of its free columns."""
+    X = to_numpy(X)
+    view = view_of_trees(estimator, X)
+    check_fixed_columns(view, perturbations)
+    return X, view, perturbations.restricted_to(view.free)
+
+
 def searched(estimator, X, y, classes, perturbations, *, warn=False, **options):
     """The verdicts on all samples of a tree model; those of unknown labels are falsified.
 
@@ -177,12 +182,9 @@ def searched(estimator, X, y, classes, perturbations, *, warn=False, **options):
     -------
     TreeSearch
     """
-    X = to_numpy(X)
-    view = view_of_trees(estimator, X)
-    check_fixed_columns(view, perturbations)
+    X, view, allowed = trees_within(estimator, X, perturbations)
     if warn:
         warn_of_fixed_columns(view, perturbations)
-    allowed = perturbations.restricted_to(view.free)
     labels = np.searchsorted(classes, y).clip(max=len(classes) - 1)
     found = _search(estimator, X, view, labels, classes, allowed, **options)
     status = np.where(np.isin(y, classes), found.status, "falsified")

@@ -129,8 +129,8 @@ class Objective:
     def is_broken(self, X: Tensor, logits: Tensor) -> Tensor:
         """Whether each sample is a success by its logits at X, and by the estimator's `predict`.
 
-        Of some estimators, such as `SVC`, the largest score and the prediction can differ. A module
-        that has a method `predicted` or `preferences` is therefore asked once more.
+        Some estimators, such as `SVC`, may predict another class than that of the largest score. A
+        module that has a method `predicted` or `preferences` is therefore asked once more.
         """
         broken = self.is_success(logits)
         if broken.any() and self._decides_otherwise():

@@ -211,7 +211,7 @@ class _Search:
         new, old = self._chosen(share), self._chosen(share)
         both = new | old
         length = euclidean_norm(self.scaled * both)
-        # What clipping at the bounds has left unused may be used too.
+        # The length that clipping at the bounds has left unused may be used too.
         room = (1 - euclidean_norm(self.scaled * ~both) ** 2).clamp(min=0).sqrt()
         direction = self._normal(self.scaled.shape) * new * (self.radii > 0)
         direction = direction + self.scaled * new / length.clamp(min=1e-12)

@@ -167,7 +167,7 @@ class Branching:
             low, high = step.low, step.high
             _, intercept = step.upper
             coef, alpha = coef.squeeze(1), alpha.squeeze(1)
-            # What the lines lose at most: above at 0, below at an end.
+            # The most that the lines lose: above at 0, below at an end.
             below = torch.maximum((1 - alpha) * high, -alpha * low) * (1 - step.negative_slope)
             loss = coef.clamp(max=0).abs() * intercept + coef.clamp(min=0) * below / 2
             scores.append(torch.where((low < 0) & (high > 0), loss, -torch.inf).flatten(1))
@@ -226,7 +226,7 @@ def branch(source: Source, direction: Tensor, *, time_limit: float, is_broken=No
     time_limit : float
         Seconds.
     is_broken : callable, default=None
-        Of perturbations (n_parts, n_features): the position of one at which the function is not
+        The position, among perturbations (n_parts, n_features), of one at which the function is not
         above 0, or None.
 
     Returns

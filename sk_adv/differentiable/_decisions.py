@@ -32,7 +32,7 @@ _MOST_UNITS = 400
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a search found.
+    """The result of a search.
 
     Attributes
     ----------

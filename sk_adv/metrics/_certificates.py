@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sk_adv._arrays import blocks_of, check_samples_kind, readable, to_numpy
+from sk_adv._arrays import blocks_of, check_samples_kind, readable
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
@@ -14,13 +14,12 @@ from sk_adv.attacks._estimators import (
     check_classifier,
     check_has_classes,
 )
-from sk_adv.attacks._forms import check_fixed_columns, searched
+from sk_adv.attacks._forms import searched, trees_within
 from sk_adv.attacks._trees import (
     check_n_jobs,
     check_time_limit,
     predicts_wrongly,
     radii_of_trees,
-    view_of_trees,
 )
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
@@ -286,13 +285,11 @@ def robustness_radius(
 
 
 def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):
-    X = to_numpy(X)
-    view = view_of_trees(estimator, X)
-    check_fixed_columns(view, unit)
+    X, view, allowed = trees_within(estimator, X, unit)
     found = radii_of_trees(
         view,
         labels,
-        unit.restricted_to(view.free),
+        allowed,
         is_wrong=predicts_wrongly(estimator, X, y, view.free),
         time_limit=time_limit,
         n_jobs=n_jobs,

@@ -65,7 +65,7 @@ def _is_broken(estimator, X, y, perturbations):
 
 @dataclass(frozen=True)
 class DecidedSamples:
-    """What a complete search found.
+    """The result of a complete search.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ STATUSES = ("verified", "falsified", "unknown")
 
 @dataclass(frozen=True, eq=False)
 class RobustnessVerdict:
-    """What `verify_robustness` found.
+    """The verdicts of `verify_robustness`.
 
     Parameters
     ----------
@@ -98,10 +98,10 @@ def verify_robustness(
 ) -> RobustnessVerdict:
     """Prove each sample robust, or break it, or say that neither is known.
 
-    What is strongest for the estimator is used: for linear models the closed form; for tree models
-    a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, the attack "auto"
-    (`sk_adv.attacks.auto`), and, where their units are (leaky) rectified or maxout, a search to the
-    end as well; for all other models that attack alone, without any proof.
+    The strongest means that the estimator allows are used: for linear models the closed form; for
+    tree models a search to the end (see `sk_adv.tree.as_trees`); for networks sound bounds, the
+    attack "auto" (`sk_adv.attacks.auto`), and, where their units are (leaky) rectified or maxout, a
+    search to the end as well; for all other models that attack alone, without any proof.
 
     Every counterexample lies in the perturbation set and in the bounds, and the estimator's own
     `predict` misclassifies it. A sample that is misclassified without a perturbation is falsified.

@@ -15,7 +15,7 @@ from sk_adv.tree._as_trees import (
     no_trees,
     parts_of_trees,
 )
-from sk_adv.tree._preprocessing import indexed
+from sk_adv.tree._preprocessing import carried_back, selection
 from sk_adv.tree._thresholds import as_compared_in_float32, last_true
 from sk_adv.tree._tree_sum import TreeSum, join
 
@@ -92,7 +92,8 @@ def _(model, dtype):
         # Members of a bag see the positions of the classes, and not their labels.
         position = np.asarray(member.classes_, dtype=int)
         trees = _with_all_classes(_as_probabilities(member, dtype), position, model.n_classes_)
-        members.append(indexed(trees, columns, model.n_features_in_))
+        seen = selection(columns, model.n_features_in_)
+        members.append(carried_back(trees, seen, dtype))
     return join(members, divisor=float(len(members)), preferred=tuple(range(model.n_classes_)))
 
 

@@ -48,6 +48,8 @@ class ColumnMap:
         Number of columns of the input.
     held : dict of int to str
         The columns that must not change, and the types of the transformers that read them.
+    keeps_numbers : bool
+        Whether the outputs are the numbers of their columns, so that thresholds stay as they are.
     """
 
     sources: np.ndarray
@@ -55,6 +57,7 @@ class ColumnMap:
     of_inputs: Callable
     n_columns: int
     held: dict = field(default_factory=dict)
+    keeps_numbers: bool = False
 
 
 class MixesColumnsError(TypeError):
@@ -302,7 +305,7 @@ def carried_back(trees: TreeSum, found: ColumnMap, dtype) -> TreeSum:
     is_carried = source >= 0
 
     threshold, missing_left = trees.threshold.copy(), trees.missing_left.copy()
-    if is_carried.any():
+    if is_carried.any() and not found.keeps_numbers:
         threshold[is_carried], missing_left[is_carried] = _in_inputs(
             trees.feature[is_carried],
             trees.threshold[is_carried],
@@ -366,30 +369,13 @@ def _in_inputs(feature, threshold, missing_left, found, dtype):
     return limits[inverse], np.where(is_missing, missing_left, at_missing <= threshold)
 
 
-def indexed(found: TreeSum, columns: np.ndarray, n_columns: int) -> TreeSum:
-    """Trees over some columns of X, such as a bagged member's, as trees over X itself."""
+def selection(columns: np.ndarray, n_columns: int) -> ColumnMap:
+    """The map to some columns of X, such as those that a member of a bag sees."""
     columns = np.asarray(columns)
-    if np.array_equal(columns, np.arange(n_columns)):
-        return found
-    part = ColumnMap(
+    return ColumnMap(
         columns,
         lambda numbers: numbers[:, columns],
         lambda X: _safe_indexing(X, columns, axis=1),
         n_columns,
+        keeps_numbers=True,
     )
-    is_raw = found.feature < found.n_columns
-    # The thresholds stay as they are.
-    feature = np.where(
-        is_raw,
-        columns[np.where(is_raw, found.feature, 0)],
-        found.feature - found.n_columns + n_columns,
-    )
-    held = tuple(
-        Held(
-            lambda X, old=old: old.compute(part.of_inputs(X)),
-            old.n_coordinates,
-            {int(columns[j]): name for j, name in old.columns.items()},
-        )
-        for old in found.held
-    )
-    return replace(found, feature=feature, n_columns=n_columns, held=held)

@@ -1,4 +1,4 @@
-"""What is left of reachable trees: splits and leaves, once subtrees of equal leaves are leaves."""
+"""The rest of reachable trees: splits and leaves, once subtrees of equal leaves are leaves."""
 
 import functools
 from dataclasses import dataclass

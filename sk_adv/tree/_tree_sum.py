@@ -50,19 +50,19 @@ class TreeSum:
     left, right : ndarray of shape (n_nodes,), int
         The children; -1 at a leaf.
     value : ndarray of shape (n_nodes, n_classes), float64
-        What a leaf adds to the scores.
+        The numbers that a leaf adds to the scores.
     base : ndarray of shape (n_classes,), float64
-        What each score starts from.
+        The number that each score starts from.
     n_columns : int
         Number of raw columns.
     divisor : float, default=1.0
-        What the sums are divided by, such as the number of trees of a forest.
+        The divisor of the sums, such as the number of trees of a forest.
     preferred : tuple of int, default=()
         The classes in the order in which the estimator predicts them where scores are equal.
     spacing : float, default=2.220446049250313e-16
         The distance from 1 to the next number in which the estimator adds up leaves.
     held : tuple of Held, default=()
-        What the trees see of columns that stay as they are, such as encoded categories.
+        The coordinates of columns that stay as they are, such as encoded categories.
 
     See Also
     --------

@@ -14,7 +14,7 @@ from sk_adv.tree._tree_sum import TreeSum
 
 @dataclass(frozen=True)
 class WorstCase:
-    """What is known of a sample's least margin over its rivals, y's score less the rival's.
+    """Bounds of a sample's least margin over its rivals, y's score less the rival's.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class _Search:
             if not slack and not excluded:
                 lower = max(lower, _lifted(trees, found.lower + gap))
             if found.cell is None:
-                # What lies within the slack is open.
+                # A sum within the slack is neither found nor excluded.
                 return lower, (found.is_empty and not slack) or lower > limit, cases
             case = self._case(found.cell)
             if case is not None:

@@ -51,7 +51,7 @@ class Problem:
 
 @dataclass
 class Answers:
-    """What a side says of each sample, and how long it took.
+    """The verdicts of a side on each sample, and the time that it took.
 
     Attributes
     ----------
