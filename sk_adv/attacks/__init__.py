@@ -14,7 +14,7 @@ from sk_adv.attacks._apgd import apgd
 from sk_adv.attacks._auto import auto
 from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._exact import exact
-from sk_adv.attacks._gradient import fgsm, pgd
+from sk_adv.attacks._gradient import fgsm, fgsm_rs, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._objective import log_odds_against
 from sk_adv.attacks._rotation import rotate_towards_gradient
@@ -26,6 +26,7 @@ __all__ = [
     "auto",
     "exact",
     "fgsm",
+    "fgsm_rs",
     "log_odds_against",
     "perturb",
     "pgd",

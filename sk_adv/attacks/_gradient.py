@@ -1,7 +1,8 @@
-"""Gradient attacks: the fast gradient sign method and projected gradient descent."""
+"""Gradient attacks: the fast gradient sign method, also from a random start, and PGD."""
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import torch
@@ -116,6 +117,117 @@ def fgsm(
 def _one_step(objective, clean, allowed):
     """η = ε sign(∇ₓ J(x, y)), or its counterpart in the Euclidean norm."""
     return allowed.step(objective.gradient(clean), clean)
+
+
+def fgsm_rs(
+    module: nn.Module,
+    X: ArrayLike | Tensor,
+    y: ArrayLike | Tensor,
+    epsilon: ArrayLike,
+    *,
+    norm: float = np.inf,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    step: float = 1.25,
+    random_state: int | np.random.RandomState | None = None,
+    targeted: bool = False,
+    batch_size: int | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] = log_odds_against,
+) -> np.ndarray | Tensor:
+    """Fast gradient sign method from a random start (FGSM-RS).
+
+    One step of 1.25 ε from a point that is drawn uniformly from the perturbation set, projected
+    back to it:
+
+        η = clip(x + Π(δ + 1.25 ε sign(∇ₓJ(x + δ, y)))) - x ,   δ uniform in ‖δ / ε‖ ≤ 1 ,
+
+    with Π and clip as in `pgd`. It is meant for training: networks that are trained on such copies
+    resist PGD nearly as those that are trained on copies by PGD, at the cost of FGSM. As a measure
+    it is too weak.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        As in `fgsm`.
+
+    X : array-like or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+        The clean data.
+
+    y : array-like or torch.Tensor of shape (n_samples,)
+        Class indices from 0 to n_classes - 1 to move away from.
+
+    epsilon : float or array-like of the shape of one sample
+        Radius in the units of X, as in `fgsm`.
+
+    norm : {numpy.inf, 2}, default=numpy.inf
+        The norm that bounds the perturbation.
+
+    bounds : tuple (low, high) or None, default=None
+        Valid range of X, to which the samples, starts and copies are clipped.
+
+    step : float, default=1.25
+        Radius of the step, in units of ε.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the random starts.
+
+    targeted : bool, default=False
+        Whether y holds the classes to move towards; the loss is then decreased.
+
+    batch_size : int or None, default=None
+        Number of samples per batch, as in `fgsm`.
+
+    loss : callable, default=log_odds_against
+        A function of logits and class indices that gives the loss J of each sample. The default
+        has the direction of the cross-entropy.
+
+    Returns
+    -------
+    ndarray or torch.Tensor of the shape of X
+        The adversarial copies, as in `fgsm`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is invalid.
+    TypeError
+        If X is sparse, or the module's output does not depend on X through torch operations.
+
+    References
+    ----------
+    Wong, Rice and Kolter, "Fast is better than free: Revisiting adversarial training", ICLR 2020,
+    section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_adv.attacks import fgsm_rs
+    >>> module = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = module.weight.data.copy_(torch.tensor([[0.0, 0.0], [1.0, -2.0]]))
+    >>> copies = fgsm_rs(module, [[1.0, 0.0]], [1], epsilon=0.5, random_state=0)
+    >>> bool((abs(copies - [[1.0, 0.0]]) <= 0.5).all())
+    True
+    """
+    if not (isinstance(step, Real) and 0 < step < np.inf):
+        raise ValueError(f"step must be a positive number, in units of epsilon; got {step!r}.")
+    ascend = partial(
+        _many_steps,
+        n_steps=1,
+        share=step,
+        random_start=True,
+        generator_on=seeded_generators(random_state),
+    )
+    return perturb_batches(
+        module,
+        X,
+        y,
+        epsilon,
+        ascend,
+        norm=norm,
+        bounds=bounds,
+        batch_size=batch_size,
+        loss=loss,
+        targeted=targeted,
+    )
 
 
 def pgd(
@@ -259,9 +371,14 @@ def random_perturbation(clean, allowed, generator_on):
     return allowed.clip(clean + drawn) - clean
 
 
-def _many_steps(objective, clean, allowed, *, n_steps, step_size, random_start, generator_on):
-    """η ← clip(x + Π(η + s sign(∇ₓJ(x + η, y)))) - x, `n_steps` times."""
-    small = allowed.scaled(2.5 / n_steps)
+def _many_steps(
+    objective, clean, allowed, *, n_steps, random_start, generator_on, share=None, step_size=None
+):
+    """η ← clip(x + Π(η + s sign(∇ₓJ(x + η, y)))) - x, `n_steps` times.
+
+    The size s of a step is `step_size`, or else the `share` of ε, by default 2.5 / `n_steps`.
+    """
+    small = allowed.scaled(2.5 / n_steps if share is None else share)
     if step_size is not None:
         radius = check_radius(step_size, clean.shape[1:], name="step_size")
         small = allowed.with_radius(torch.as_tensor(radius))

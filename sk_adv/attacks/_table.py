@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sk_adv.attacks._apgd import apgd
 from sk_adv.attacks._auto import auto
 from sk_adv.attacks._exact import exact
-from sk_adv.attacks._gradient import fgsm, pgd
+from sk_adv.attacks._gradient import fgsm, fgsm_rs, pgd
 from sk_adv.attacks._noise import sign_noise, uniform_noise
 from sk_adv.attacks._rotation import rotate_towards_gradient
 from sk_adv.attacks._square import square
@@ -76,6 +76,7 @@ ATTACKS = {
     "auto": Attack(auto, needs="any", takes_set=True, takes_trees=True),
     "exact": Attack(exact, is_exact=True, takes_set=True, takes_trees=True),
     "fgsm": Attack(fgsm, takes_set=True),
+    "fgsm_rs": Attack(fgsm_rs, takes_set=True),
     "pgd": Attack(pgd, takes_set=True),
     "rotate_towards_gradient": Attack(rotate_towards_gradient, takes_set=True),
     "sign_noise": Attack(sign_noise, needs="nothing", takes_set=True),

@@ -158,9 +158,11 @@ def _(module, region):
         ball = convolve(radius**2, weight**2, None).sqrt()
         ball = ball + convolve(region.in_shape(region.error), weight.abs(), None)
         reach = torch.minimum(reach, ball)
-    # The rounding of sums of products; see Enclosure.affine.
-    size = convolve(torch.maximum(-low, high), weight.abs(), None if bias is None else bias.abs())
-    reach = reach + (weight[0].numel() + 1) * region.rounding * size
+    if region.rounding:
+        # The rounding of sums of products; see Enclosure.affine.
+        size = torch.maximum(-low, high)
+        size = convolve(size, weight.abs(), None if bias is None else bias.abs())
+        reach = reach + (weight[0].numel() + 1) * region.rounding * size
     values = convolve(centre, weight, bias)
     return region.between(values - reach, values + reach)
 
@@ -220,7 +222,7 @@ def scale_and_shift(module: nn.Module, n_axes: int) -> tuple[torch.Tensor, ...]:
     if module.bias is not None:
         shift, size = shift + module.bias, size + module.bias.abs()
     shape = (-1, *[1] * (n_axes - 1))
-    return tuple(value.detach().reshape(shape) for value in (scale, shift, size))
+    return tuple(value.reshape(shape) for value in (scale, shift, size))
 
 
 @enclose.register(nn.BatchNorm1d)

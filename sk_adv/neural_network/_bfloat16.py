@@ -16,6 +16,7 @@ def may_be_explicit(net):
     module = getattr(net, "module_", None)
     return (
         net.precision == "bfloat16"
+        and (net.robust_loss == "adversarial" or net.alpha == 1)
         and device_of(net).type == "cpu"
         and type(module) is MaxoutNet
         and all(type(layer) is Maxout for layer in module.layers)
@@ -82,19 +83,20 @@ class ExplicitStep:
         X, y = unpack_data(batch)
         if not X.is_floating_point():
             X = X.float()
-        alpha, serves_both = net.alpha, net._reuses_clean_gradient
+        alpha, perturbations = net.mixture_now()
+        serves_both = alpha < 1 and net._reuses_clean_gradient
         n_samples, n_passes = len(X), 1 + (0 < alpha < 1)
         for layer in self.layers:
             layer.allocate(n_passes * n_samples)
         copies = None
         if alpha < 1 and not serves_both:
             with torch.enable_grad():
-                copies = net._craft(X, y)
+                copies = net._craft(X, y, perturbations=perturbations)
         loss, rows = 0, slice(0, n_samples)
         if alpha > 0:
             loss, slope = self._pass(X, y, alpha, rows, needs_input_gradient=serves_both)
             if serves_both:
-                copies = fgsm_copies(slope.to(X.dtype), X, net.perturbation_)
+                copies = fgsm_copies(slope.to(X.dtype), X, perturbations)
             rows = slice(n_samples, 2 * n_samples)
         if alpha < 1:
             loss = loss + self._pass(copies, y, 1 - alpha, rows)[0]

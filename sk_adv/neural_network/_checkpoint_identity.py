@@ -43,14 +43,16 @@ def rates_of(net):
 def identity_of(net, X, y):
     """The properties that must agree between a saved training and one that resumes it, as text."""
     parts = (*net._modules, *net._criteria, *net._optimizers, "module", "criterion", "optimizer")
-    names = (*parts, "alpha", "attack")
-    names += ("attack_params", "precision", "batch_size", "train_split", "classes")
+    names = (*parts, "alpha", "attack", "attack_params", "robust_loss", "box_share")
+    names += ("precision", "batch_size", "train_split", "classes")
     prefixes = (*(f"{name}__" for name in parts), "iterator_train__")
     rates = {f"{name}__lr" for name in net._optimizers}
     names += tuple(sorted(k for k in vars(net) if k.startswith(prefixes) and k not in rates))
     identity = {name: getattr(net, name, None) for name in names} | dict(net.identity_)
     perturbations = net.perturbation_.to("cpu", torch.float64)
     identity |= dict(zip(("epsilon", "norm", "bounds"), perturbations.values(), strict=True))
+    if net.warmup_ > 0 and net.alpha < 1:
+        identity |= {"epsilon_warmup": net.warmup_, "number of epochs of the warm-up": net.max_epochs}
     has_state = {name for name, _ in parts_with_state(net)}
     for name, callback in net.callbacks_:
         if name in has_state or isinstance(callback, Schedule):

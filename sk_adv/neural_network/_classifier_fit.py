@@ -105,6 +105,7 @@ def fit_further(model, X, y, classes, sample_weight):
         previous=previous,
         n_epochs=1,
         learning_rate="constant",
+        epsilon_warmup=0,
     )
     _store_training(model, net)
     return failure
@@ -131,7 +132,7 @@ def _train(
     previous,
     n_epochs,
     is_refit=False,
-    learning_rate=None,
+    **options,
 ):
     """Train a new net, or continue the training of a previous one.
 
@@ -155,7 +156,7 @@ def _train(
             perturbations=perturbations,
             n_epochs=n_epochs,
             callbacks=callbacks,
-            learning_rate=learning_rate,
+            **options,
         )
         net.identity_ = {
             "the class labels": model.classes_.tolist(),

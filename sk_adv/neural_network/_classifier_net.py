@@ -7,7 +7,7 @@ import torch
 
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._checkpoint import Checkpoint, refit_path
-from sk_adv.neural_network._early_stopping import Plateau, Validation
+from sk_adv.neural_network._early_stopping import Plateau, RobustEarlyStopping
 from sk_adv.neural_network._layers import MaxoutNet
 from sk_adv.neural_network._losses import (
     LogOddsCrossEntropy,
@@ -15,6 +15,7 @@ from sk_adv.neural_network._losses import (
     scaled_sigmoids,
 )
 from sk_adv.neural_network._net import AdversarialNet
+from sk_adv.neural_network._overfitting_guard import OverfittingGuard
 from sk_adv.neural_network._schedules import Progress, Schedule
 
 
@@ -38,6 +39,7 @@ def make_net(
     n_epochs,
     callbacks=(),
     learning_rate=None,
+    epsilon_warmup=None,
 ):
     """Make and initialise a net with the parameters and `classes_` of a classifier."""
     optimizer = {"optimizer": torch.optim.Adam}
@@ -63,8 +65,12 @@ def make_net(
         predict_nonlinearity="auto" if is_softmax else scaled_sigmoids,
         epsilon=perturbations,
         alpha=model.alpha,
+        robust_loss=model.robust_loss,
         attack=model.attack,
         attack_params=model.attack_params,
+        box_share=model.box_share,
+        epsilon_warmup=model.epsilon_warmup if epsilon_warmup is None else epsilon_warmup,
+        initialization="interval" if model.robust_loss == "certified" else None,
         precision=precision,
         **optimizer,
         # One pass over the memory of weights and moments instead of a dozen.
@@ -92,9 +98,11 @@ def make_callbacks(model, held_out, is_refit):
     stop = {"tol": model.tol, "n_iter_no_change": model.n_iter_no_change}
     callbacks = []
     if held_out is not None:
-        callbacks.append(("validation", Validation(held_out, model.monitor, **stop)))
+        stopping = RobustEarlyStopping(model.monitor, model.monitor_params, data=held_out, **stop)
+        callbacks.append(("validation", stopping))
     elif not is_refit:
         callbacks.append(("plateau", Plateau(**stop)))
+    callbacks.append(("guard", OverfittingGuard(data=held_out)))
     for k, callback in enumerate(model.callbacks or ()):
         if is_refit and isinstance(callback, Checkpoint):
             callback = copy.copy(callback)

@@ -14,7 +14,7 @@ _NO_GRADIENT = (
 )
 
 
-def craft(attack, module, X, y, perturbations, *, loss):
+def craft(attack, module, X, y, perturbations, *, loss, random_state=None):
     """Make copies by passes of the attack's own, with the module in evaluation mode.
 
     Parameters
@@ -26,6 +26,8 @@ def craft(attack, module, X, y, perturbations, *, loss):
     perturbations : PerturbationSet
     loss : callable
         A function of logits and class indices, which this library's attacks maximise.
+    random_state : int or None, default=None
+        Seed of the attack. None draws one by the generator of the training.
 
     Returns
     -------
@@ -33,10 +35,11 @@ def craft(attack, module, X, y, perturbations, *, loss):
     """
     # Ten steps are enough for training; scores use more.
     context = {"batch_size": len(X), "n_steps": 10, "loss": loss}
-    if attack.attack.is_random:
+    if attack.attack.is_random and random_state is None:
         # Drawn by the generator of the training, whose seed thus also seeds the attack.
         seed = torch.randint(2**31 - 1, (), generator=generator_on("cpu"), device="cpu")
-        context["random_state"] = int(seed)
+        random_state = int(seed)
+    context["random_state"] = random_state
     # The attacks of this library say so themselves.
     may_hide = attack.attack.needs == "module" and not attack.attack.takes_set
     with evaluating(module):

@@ -18,6 +18,8 @@ def may_be_captured(net, batches):
         and isinstance(batches.data.X, torch.Tensor)
         # Data that does not fit on the device stays in the host's memory.
         and batches.data.X.device.type == "cuda"
+        # The radius of a warm-up changes from batch to batch.
+        and (net.warmup_ == 0 or net.alpha == 1)
         # Other attacks read values back from the device, or draw random numbers on the host.
         and (net._reuses_clean_gradient or net.alpha == 1)
         and not net.compile

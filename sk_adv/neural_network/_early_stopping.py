@@ -1,14 +1,19 @@
 """Early stopping, on a plateau of the training loss or of the score on held-out samples."""
 
+from collections.abc import Callable
+
 import torch
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 
-from sk_adv.differentiable._networks import plain_module
-from sk_adv.neural_network._batches import TensorBatches
+from sk_adv.attacks._table import ATTACKS, resolve_attack
+from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._parts import logits_of, take_weights, weights_of
 
 # Number of samples per batch of the validation.
 _BATCH = 2048
+# What may be monitored beside the errors under attacks.
+FIGURES = ("adversarial_error", "certified_error", "clean_error", "loss")
 
 
 class Plateau(Callback):
@@ -31,7 +36,9 @@ class Plateau(Callback):
         self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, **kwargs):
-        """Count the epochs without progress, as in `MLPClassifier`."""
+        """Count the epochs without progress, as in `MLPClassifier`, from the end of the warm-up."""
+        if not net.is_warm_:
+            return
         loss = net.history[-1, "train_loss"]
         self.n_idle_ = self.n_idle_ + 1 if loss > self.best_loss_ - self.tol else 0
         self.best_loss_ = min(loss, self.best_loss_)
@@ -50,43 +57,102 @@ class Plateau(Callback):
         vars(self).update(state)
 
 
-class Validation(Callback):
-    """Score held-out samples after each epoch, keep the best weights, and stop on a plateau.
+class RobustEarlyStopping(Callback):
+    """Stop when a robust figure on held-out samples stops falling, and keep the best weights.
 
-    With few samples many epochs have equal errors. Ties are broken by the smaller loss.
+    After each epoch the net is measured on the held-out samples, at the full radius. The history
+    gets `valid_clean_error`, `valid_adversarial_error`, `valid_loss` and `validation_score`, which
+    is 1 - error, or -loss. With few samples many epochs have equal errors. Ties are broken by the
+    smaller loss J̄. Epochs of a warm-up of epsilon do not count.
 
     Parameters
     ----------
-    data : WeightedData
-        The held-out samples, on the net's device.
-    monitor : {"adversarial_error", "clean_error", "loss"}
-        The figure to minimise.
-    tol : float
+    monitor : str or callable, default="adversarial_error"
+        The figure to minimise: "adversarial_error", under the training attack ("fgsm" if that is
+        noise); "certified_error", by intervals, without regard to rounding; "clean_error"; "loss",
+        which is J̄; or an attack, such as "pgd" or "auto", for the error under it.
+
+    monitor_params : dict or None, default=None
+        Further arguments of that attack, such as `{"n_steps": 20}`. Attacks in steps take 10 by
+        default.
+
+    data : WeightedData or None, default=None
+        The held-out samples, on the net's device. None takes those of the net's `train_split`.
+
+    tol : float, default=1e-4
         Smallest improvement of the score that counts as progress.
-    n_iter_no_change : int
+
+    n_iter_no_change : int, default=10
         Training stops after more than this number of epochs without progress.
+
+    Attributes
+    ----------
+    best_epoch_ : int
+        The epoch, counted from 1, whose weights are kept; 0 if none was measured.
+
+    best_score_ : float
+        Its score.
+
+    Raises
+    ------
+    ValueError
+        If `monitor` is unknown, or there are no held-out samples.
+    TypeError
+        If `monitor_params` do not fit the attack.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sk_adv.neural_network import AdversarialNet, RobustEarlyStopping
+    >>> X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> net = AdversarialNet(
+    ...     torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)),
+    ...     epsilon=0.1,
+    ...     callbacks=[("stopping", RobustEarlyStopping("pgd", n_iter_no_change=3))],
+    ...     max_epochs=20,
+    ...     verbose=0,
+    ... )
+    >>> "valid_pgd_error" in net.fit(X, y).history[0]
+    True
     """
 
-    def __init__(self, data, monitor, tol, n_iter_no_change):
-        self.data = data
+    def __init__(
+        self,
+        monitor: str | Callable = "adversarial_error",
+        monitor_params: dict | None = None,
+        *,
+        data: WeightedData | None = None,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+    ):
         self.monitor = monitor
+        self.monitor_params = monitor_params
+        self.data = data
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
         """Reset the state."""
+        self.attack_ = resolve_monitor(self.monitor, self.monitor_params)
         self.best_score_, self.best_epoch_, self.best_weights_ = -torch.inf, len(net.history), None
         self.best_loss_, self.n_idle_ = torch.inf, 0
 
-    def on_epoch_end(self, net, **kwargs):
-        """Score the net. The score is 1 - error, or the negative loss if `monitor="loss"`."""
-        figures = self._measure(net)
+    def on_epoch_end(self, net, dataset_valid=None, **kwargs):
+        """Measure the net, and stop the training if the figure has not fallen for long."""
+        if self.data is None and dataset_valid is None:
+            raise ValueError(
+                "RobustEarlyStopping needs held-out samples: leave train_split on, or pass a "
+                "skorch.dataset.ValidSplit."
+            )
+        figures = self._measure(net, dataset_valid)
         for name, figure in figures.items():
             net.history.record(f"valid_{name}", figure)
-        figure = figures[self.monitor]
-        score = -figure if self.monitor == "loss" else 1 - figure
+        name = self.monitor if self.attack_ is None else f"{self.attack_.name}_error"
+        score = -figures[name] if name == "loss" else 1 - figures[name]
         net.history.record("validation_score", score)
-        if net.interrupt_.requested:
+        if net.interrupt_.requested or not net.is_warm_:
             # An interrupted epoch does not count.
             return
         loss = figures["loss"]
@@ -97,13 +163,17 @@ class Validation(Callback):
         if score > self.best_score_ or (is_tie and loss < self.best_loss_):
             self.best_score_, self.best_loss_ = score, loss
             self.best_epoch_ = len(net.history)
-            self.best_weights_ = {k: v.clone() for k, v in plain_module(net).state_dict().items()}
+            self.best_weights_ = weights_of(net)
         self.on_resume(net)
+
+    def on_train_end(self, net, **kwargs):
+        """Load the best weights."""
+        self.restore_best(net)
 
     def restore_best(self, net):
         """Load the weights of the best epoch into the net."""
         if self.best_weights_ is not None:
-            plain_module(net).load_state_dict(self.best_weights_)
+            take_weights(net, self.best_weights_)
 
     def state_dict(self):
         """The state, for a checkpoint."""
@@ -123,26 +193,67 @@ class Validation(Callback):
         """Stop at once if the resumed training had stopped."""
         net.stop_ = self.n_idle_ > self.n_iter_no_change
 
-    def _measure(self, net):
-        """Clean error, adversarial error and mixed loss on the held-out samples."""
-        net.module_.eval()
-        wrong, losses = torch.zeros(2, device=net.device), torch.zeros(2, device=net.device)
-        total = 0
-        for X, y in TensorBatches(self.data, _BATCH):
+    def _measure(self, net, dataset_valid=None):
+        """The errors and the loss J̄ on the held-out samples."""
+        net._set_training(False)
+        batches = (
+            TensorBatches(self.data, _BATCH)
+            if self.data is not None
+            else net.get_iterator(dataset_valid, training=False)
+        )
+        sums, loss, total, n_samples = {}, 0.0, 0.0, 0
+        for X, y in batches:
             # Data that does not fit on the device is stored on the host.
-            X, y = to_device((X, y), net.device)
-            labels, weight = y if isinstance(y, tuple) else (y, torch.ones_like(y))
-            copies = net._validation_copies(X, y)
-            for k, inputs in enumerate((X, copies)):
-                with torch.no_grad():
-                    logits, loss = net._loss(inputs, y)
-                wrong[k] += (weight * (logits.argmax(1) != labels)).sum()
-                losses[k] += len(X) * loss
+            X, y = to_device((net.as_samples(X), y), net.device)
+            labels, weight = y if isinstance(y, (tuple, list)) else (y, torch.ones(len(y)))
+            figures, loss_of_batch = self._figures(net, X, y)
+            for name, logits in figures.items():
+                wrong = logits_of(logits).argmax(1) != labels
+                sums[name] = sums.get(name, 0.0) + float((weight.to(wrong.device) * wrong).sum())
+            loss += len(X) * float(loss_of_batch)
             total += float(weight.sum())
-        clean, adversarial = (wrong / total).tolist()
-        mixed = net.alpha * losses[0] + (1 - net.alpha) * losses[1]
-        return {
-            "clean_error": clean,
-            "adversarial_error": adversarial,
-            "loss": float(mixed) / len(self.data),
-        }
+            n_samples += len(X)
+        errors = {name: value / total for name, value in sums.items()}
+        return errors | {"loss": loss / n_samples}
+
+    def _figures(self, net, X, y):
+        """The logits that decide each error, and the loss J̄ of a batch."""
+        copies = net._validation_copies(X, y)
+        figures = {}
+        if self.attack_ is not None:
+            attacked = net._craft(X, y, self.attack_, random_state=0)
+        with torch.no_grad():
+            figures["clean_error"], figures["adversarial_error"], loss = net.mixed_loss(
+                X, copies, y
+            )
+            if self.attack_ is not None:
+                figures[f"{self.attack_.name}_error"], _ = net._loss(attacked, y)
+            if self.monitor == "certified_error":
+                figures["certified_error"] = net._worst_logits(X, y, net.perturbation_)
+        return figures, loss
+
+
+def resolve_monitor(monitor, monitor_params=None):
+    """The attack under which the error is monitored; None for another figure.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If `monitor_params` do not fit the attack, or there is none.
+    """
+    is_figure = isinstance(monitor, str) and monitor in FIGURES
+    if not (is_figure or callable(monitor) or (isinstance(monitor, str) and monitor in ATTACKS)):
+        raise ValueError(
+            f"monitor must be one of {list(FIGURES)}, or an attack: one of {sorted(ATTACKS)} or a "
+            f"function; got {monitor!r}."
+        )
+    if not is_figure:
+        return resolve_attack(monitor, monitor_params)
+    if monitor_params:
+        raise TypeError(
+            f"monitor_params are those of an attack, but monitor={monitor!r} is none; got "
+            f"{monitor_params!r}."
+        )
+    return None

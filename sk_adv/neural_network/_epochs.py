@@ -57,6 +57,8 @@ class QuietNet(NeuralNetClassifier):
     sample_weight_ = None
     # The type that the module wants integers to be; None means as they are.
     integers_as_ = None
+    # The number of batches of an epoch, as far as it is known.
+    n_batches_ = 1
     # Whether the module computes in place in its input.
     changes_input_ = True
 
@@ -472,6 +474,7 @@ class QuietNet(NeuralNetClassifier):
         if not training or iterator is None:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
+        self.n_batches_ = _length_of(iterator)
         before = weights_of(self)
         is_heard = has_listeners(self)
         if is_heard:
@@ -580,6 +583,14 @@ class QuietNet(NeuralNetClassifier):
     def _learning_rate(self):
         optimizer, *_ = optimizers_of(self).values()
         return float(optimizer.param_groups[0]["lr"])
+
+
+def _length_of(iterator):
+    """The number of batches; 1 if the iterator does not tell."""
+    try:
+        return max(len(iterator), 1)
+    except TypeError:
+        return 1
 
 
 def _has_parameter(function, name="sample_weight"):

@@ -47,6 +47,29 @@ class SigmoidCrossEntropy(nn.Module):
         return _reduce(_softplus(-signs * logits).sum(1), self.reduction)
 
 
+def divergence(clean, logits, *, of_sigmoids=False):
+    """KL(p ‖ q) of each sample, for the class probabilities p, q of two rows of logits.
+
+    Parameters
+    ----------
+    clean, logits : torch.Tensor of shape (n_samples, n_classes)
+        The logits of p and of q.
+    of_sigmoids : bool, default=False
+        Whether the probabilities are independent sigmoids, whose divergences are summed, in place
+        of a softmax.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_samples,)
+    """
+    clean, logits = at_least_single(clean), at_least_single(logits)
+    if not of_sigmoids:
+        clean, logits = clean.log_softmax(1), logits.log_softmax(1)
+        return (clean.exp() * (clean - logits)).sum(1)
+    yes = clean.sigmoid() * (logsigmoid(clean) - logsigmoid(logits))
+    return (yes + (-clean).sigmoid() * (logsigmoid(-clean) - logsigmoid(-logits))).sum(1)
+
+
 def is_softmax_cross_entropy(criterion):
     """Whether a loss is the plain softmax cross-entropy, possibly compiled."""
     criterion = getattr(criterion, "_orig_mod", criterion)

@@ -16,6 +16,7 @@ from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._classifier_fit import fit_further, fit_network
+from sk_adv.neural_network._net_checks import ROBUST_LOSSES
 from sk_adv.neural_network._pickling import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
 from sk_adv.neural_network._schedules import SCHEDULES
@@ -24,14 +25,16 @@ from sk_adv.neural_network._schedules import SCHEDULES
 class AdversarialMaxoutClassifier(
     NetworkPredictions, TorchFreeState, ClassifierMixin, BaseEstimator
 ):
-    """Maxout network trained on clean samples and adversarial copies of them.
+    """Maxout network trained on clean samples and their worst perturbations.
 
     The training loss is
 
-        J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x + η, y) ,   η = ε sign(∇ₓ J(θ, x, y)) ,
+        J̄ = alpha J(θ, x, y) + (1-alpha) R(θ, x, y)
 
-    with J the cross-entropy of the softmax. The adversarial copies x + η are made anew for each
-    mini-batch, by `attack`.
+    with J the cross-entropy of the softmax and R a robust loss. By default that is the loss of
+    adversarial copies, which `attack` makes anew for each mini-batch,
+
+        R = J(θ, x + η, y) ,   η = ε sign(∇ₓ J(θ, x, y)) .
 
     Parameters
     ----------
@@ -56,13 +59,29 @@ class AdversarialMaxoutClassifier(
         Valid range of X, to which the copies are clipped. Each end is given like `epsilon`;
         None is no limit.
 
+    robust_loss : {"adversarial", "trades", "certified"}, default="adversarial"
+        The robust loss R. "adversarial": that of adversarial copies. "trades": the divergence
+        KL(p(x) ‖ p(x̃)) of the class probabilities at x and at copies that maximise it; the factor
+        β of TRADES is (1-alpha) / alpha. "certified": an upper bound of the loss within small
+        boxes around the copies, by intervals; see `box_share`.
+
     attack : str or callable, default="fgsm"
-        The attack that makes the copies: a name, such as "pgd", or a function; see
+        The attack that makes the copies: a name, such as "fgsm_rs" or "pgd", or a function; see
         `AdversarialNet`. "sign_noise" and "uniform_noise" are not adversarial; they serve as the
-        control experiment.
+        control experiment. "trades" needs an attack with a random start.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 7}` for "pgd".
+
+    box_share : float, default=1.0
+        The share λ in (0, 1] of ε that is the radius of the boxes of "certified". With 1 the box
+        is the whole perturbation set, and no copies are made. With less it lies inside of the set,
+        around x + (1-λ) η.
+
+    epsilon_warmup : float or "auto", default="auto"
+        Share of the epochs in which ε and the weight 1 - alpha of the robust loss rise, evenly
+        with each batch, from 0 to their values. "auto" is a half for "certified", which hardly
+        learns without, and else 0.
 
     input_dropout : float, default=0.0
         Share of the inputs that is dropped in training, in [0, 1).
@@ -107,9 +126,15 @@ class AdversarialMaxoutClassifier(
     n_iter_no_change : int, default=10
         Number of epochs without progress that are allowed.
 
-    monitor : {"adversarial_error", "clean_error", "loss"}, default="adversarial_error"
-        Figure to minimise on the held-out part: the error under the training attack (under "fgsm"
-        if that is noise), the clean error, or J̄. Ties between errors are broken by the smaller J̄.
+    monitor : str or callable, default="adversarial_error"
+        Figure to minimise on the held-out part: "adversarial_error", the error under the training
+        attack (under "fgsm" if that is noise); "certified_error", by intervals, without regard to
+        rounding; "clean_error"; "loss", which is J̄; or an attack, such as "pgd" or "auto", for the
+        error under it. Ties between errors are broken by the smaller J̄. Epochs of the warm-up do
+        not count.
+
+    monitor_params : dict or None, default=None
+        Further arguments of the attack in `monitor`. Attacks in steps take 10 by default.
 
     refit_full : bool, default=False
         Whether to train anew on all data for `best_iteration_` epochs after early stopping, as in
@@ -192,6 +217,8 @@ class AdversarialMaxoutClassifier(
     Ctrl-C ends the training after the current batch. A second Ctrl-C raises `KeyboardInterrupt` at
     once. The estimator is fitted in both cases.
 
+    `OverfittingGuard` warns of catastrophic overfitting to "fgsm" and "fgsm_rs".
+
     Predictions are computed in the precision of X. With float64 inputs they do not depend on how
     rows are batched.
 
@@ -201,6 +228,8 @@ class AdversarialMaxoutClassifier(
     section 6.
 
     Goodfellow, Warde-Farley, Mirza, Courville and Bengio, "Maxout Networks", ICML 2013.
+
+    `AdversarialNet` names the sources of the robust losses.
 
     Examples
     --------
@@ -220,8 +249,11 @@ class AdversarialMaxoutClassifier(
         "n_pieces": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="both")],
         "bounds": [tuple, list, None],
+        "robust_loss": [StrOptions(set(ROBUST_LOSSES))],
         "attack": [str, callable],
         "attack_params": [dict, None],
+        "box_share": [Interval(Real, 0, 1, closed="right")],
+        "epsilon_warmup": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "hidden_dropout": [Interval(Real, 0, 1, closed="left")],
         "max_norm": [Interval(Real, 0, None, closed="neither"), None],
@@ -236,7 +268,8 @@ class AdversarialMaxoutClassifier(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "monitor": [StrOptions({"adversarial_error", "clean_error", "loss"})],
+        "monitor": [str, callable],
+        "monitor_params": [dict, None],
         "refit_full": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "warm_start": ["boolean"],
@@ -258,8 +291,11 @@ class AdversarialMaxoutClassifier(
         alpha: float = 0.5,
         norm: float = np.inf,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
+        robust_loss: str = "adversarial",
         attack: str | Callable = "fgsm",
         attack_params: dict | None = None,
+        box_share: float = 1.0,
+        epsilon_warmup: float | str = "auto",
         input_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
         max_norm: float | None = None,
@@ -273,7 +309,8 @@ class AdversarialMaxoutClassifier(
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        monitor: str = "adversarial_error",
+        monitor: str | Callable = "adversarial_error",
+        monitor_params: dict | None = None,
         refit_full: bool = False,
         class_weight: dict | str | None = None,
         warm_start: bool = False,
@@ -291,8 +328,11 @@ class AdversarialMaxoutClassifier(
         self.alpha = alpha
         self.norm = norm
         self.bounds = bounds
+        self.robust_loss = robust_loss
         self.attack = attack
         self.attack_params = attack_params
+        self.box_share = box_share
+        self.epsilon_warmup = epsilon_warmup
         self.input_dropout = input_dropout
         self.hidden_dropout = hidden_dropout
         self.max_norm = max_norm
@@ -307,6 +347,7 @@ class AdversarialMaxoutClassifier(
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.monitor = monitor
+        self.monitor_params = monitor_params
         self.refit_full = refit_full
         self.class_weight = class_weight
         self.warm_start = warm_start

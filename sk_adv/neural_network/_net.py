@@ -1,6 +1,7 @@
 """AdversarialNet: a skorch classifier with an adversarial training step."""
 
 from contextlib import nullcontext
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -16,24 +17,43 @@ from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._networks import network, plain_module, refuse_other_predictions
+from sk_adv.differentiable._boxes import Box, worst_logits
+from sk_adv.differentiable._networks import network, plain, plain_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
-from sk_adv.neural_network._copies import craft, fgsm_copies
+from sk_adv.neural_network._copies import craft, evaluating, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._data_checks import no_single_array
 from sk_adv.neural_network._epochs import QuietNet
 from sk_adv.neural_network._listeners import is_overridden
-from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
+from sk_adv.neural_network._initialization import draw_interval_weights
+from sk_adv.neural_network._losses import (
+    LogOddsCrossEntropy,
+    SigmoidCrossEntropy,
+    divergence,
+    is_softmax_cross_entropy,
+)
 from sk_adv.neural_network._net_checks import (
+    check_robust_loss,
     explaining_dtypes,
     explaining_shapes,
     raise_if_no_loss,
     raise_if_out_of_range,
 )
-from sk_adv.neural_network._parts import device_of, modules_of
+from sk_adv.neural_network._parts import device_of, logits_of, modules_of
 
-# Parameters of the attack; a callback may change them in the midst of a training.
-_OF_ATTACK = ("alpha", "epsilon", "norm", "bounds", "attack", "attack_params", "precision")
+# Parameters of the loss; a callback may change them in the midst of a training.
+_OF_LOSS = (
+    "alpha",
+    "epsilon",
+    "norm",
+    "bounds",
+    "robust_loss",
+    "attack",
+    "attack_params",
+    "box_share",
+    "epsilon_warmup",
+    "precision",
+)
 
 
 class AdversarialNet(QuietNet):
@@ -41,7 +61,11 @@ class AdversarialNet(QuietNet):
 
     The training loss is
 
-        J̄ = alpha J(θ, x, y) + (1-alpha) J(θ, x̃, y) ,   x̃ = x + ε sign(∇ₓ J(θ, x, y)) ,
+        J̄ = alpha J(θ, x, y) + (1-alpha) R(θ, x, y)
+
+    with J the criterion and R a robust loss. By default that is the loss of adversarial copies,
+
+        R = J(θ, x̃, y) ,   x̃ = x + ε sign(∇ₓ J(θ, x, y)) ,
 
     where the copies x̃ are constants in the gradient on θ. All features of skorch are available:
     callbacks, `partial_fit`, learning-rate schedules, `module__...` parameters.
@@ -74,15 +98,35 @@ class AdversarialNet(QuietNet):
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
+    robust_loss : {"adversarial", "trades", "certified"}, default="adversarial"
+        The robust loss R. "adversarial": that of adversarial copies. "trades": the divergence
+        KL(p(x) ‖ p(x̃)) of the class probabilities at x and at copies that maximise it; the factor
+        β of TRADES is (1-alpha) / alpha. "certified": an upper bound of the loss within small
+        boxes around the copies, by intervals; see `box_share`.
+
     attack : str or callable, default="fgsm"
-        The attack that makes the copies: a name, such as "pgd", or "sign_noise" for the control
-        experiment with noise. A function is called as
+        The attack that makes the copies: a name, such as "fgsm_rs" or "pgd", or "sign_noise" for
+        the control experiment with noise. A function is called as
         `attack(module, X, y, epsilon, norm=norm, bounds=bounds, **attack_params)` and returns the
-        copies.
+        copies. "trades" needs one with a random start.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 7}` for "pgd". `random_state` and
         `batch_size` are set by the net. For attacks given by name, `loss` is the criterion.
+
+    box_share : float, default=1.0
+        The share λ in (0, 1] of ε that is the radius of the boxes of "certified". With 1 the box
+        is the whole perturbation set, and no copies are made. With less it lies inside of the set,
+        around x + (1-λ) (x̃ - x).
+
+    epsilon_warmup : float or "auto", default="auto"
+        Share of the epochs in which ε and the weight 1 - alpha of the robust loss rise, evenly
+        with each batch, from 0 to their values. "auto" is a half for "certified", which hardly
+        learns without, and else 0.
+
+    initialization : {"interval"} or None, default=None
+        "interval" draws new weights for all layers at which intervals neither grow nor shrink, as
+        "certified" needs them in deep networks. None keeps the module's own.
 
     precision : {"float32", "bfloat16", "float64"}, default="float32"
         Number format of the training. "bfloat16" runs forward passes under `torch.autocast`,
@@ -98,10 +142,14 @@ class AdversarialNet(QuietNet):
 
     Notes
     -----
-    *Cost.* With "fgsm" and alpha in (0, 1), one backward pass through the clean loss gives both
+    *Cost.* With "adversarial", "fgsm" and alpha in (0, 1), one backward pass through the clean loss gives both
     the gradient on the weights and the gradient on the input, from which the copies are made. A
     training step then costs two forward and two backward passes. With alpha = 1 no copies are
-    made; with alpha = 0 there is no clean gradient on the weights.
+    made; with alpha = 0 there is no clean gradient on the weights. "fgsm_rs" with alpha = 0 costs
+    two forward and two backward passes, "pgd" one more of each per step. The intervals of
+    "certified" cost two forward and two backward passes. They hold for the module in evaluation
+    mode, without dropout and with fixed batch statistics, but without regard to rounding:
+    `certified_accuracy_score` proves what holds.
 
     *Random layers and batch statistics.* Clean samples and copies pass through the module in
     training mode, one after the other: each pass draws its own dropout masks and updates running
@@ -125,6 +173,18 @@ class AdversarialNet(QuietNet):
     ----------
     Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
     section 6.
+
+    Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan, "Theoretically Principled Trade-off between
+    Robustness and Accuracy", ICML 2019, section 3.3 ("trades").
+
+    Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV 2019,
+    section 3 ("certified" and its schedule).
+
+    Müller, Eckert, Fischer and Vechev, "Certified Training: Small Boxes are All You Need", ICLR
+    2023, section 3 (`box_share`).
+
+    Shi, Wang, Zhang, Yi and Hsieh, "Fast Certified Robust Training with Short Warmup", NeurIPS
+    2021, section 3.2 (`initialization`).
 
     Examples
     --------
@@ -154,8 +214,12 @@ class AdversarialNet(QuietNet):
         alpha=0.5,
         norm=np.inf,
         bounds=None,
+        robust_loss="adversarial",
         attack="fgsm",
         attack_params=None,
+        box_share=1.0,
+        epsilon_warmup="auto",
+        initialization=None,
         precision="float32",
         **kwargs,
     ):
@@ -164,8 +228,12 @@ class AdversarialNet(QuietNet):
         self.alpha = alpha
         self.norm = norm
         self.bounds = bounds
+        self.robust_loss = robust_loss
         self.attack = attack
         self.attack_params = attack_params
+        self.box_share = box_share
+        self.epsilon_warmup = epsilon_warmup
+        self.initialization = initialization
         self.precision = precision
 
     def initialize_module(self):
@@ -177,6 +245,12 @@ class AdversarialNet(QuietNet):
             The net, with `module_`.
         """
         super().initialize_module()
+        if self.initialization == "interval":
+            draw_interval_weights(plain_module(self))
+        elif self.initialization is not None:
+            raise ValueError(
+                f"initialization must be 'interval' or None; got {self.initialization!r}."
+            )
         if self.precision == "float64":
             plain_module(self).double()
         return self
@@ -253,7 +327,7 @@ class AdversarialNet(QuietNet):
             self._prepare_attack()
 
     def _settings(self):
-        return [getattr(self, name) for name in _OF_ATTACK]
+        return [getattr(self, name) for name in _OF_LOSS]
 
     def _check_parts(self):
         criterion = getattr(self, "criterion_", None)
@@ -277,6 +351,7 @@ class AdversarialNet(QuietNet):
                 f"precision must be 'float32', 'bfloat16' or 'float64'; got {self.precision!r}."
             )
         self.attack_ = resolve_attack(self.attack, self.attack_params)
+        check_robust_loss(self)
         dtype = self.data_dtype
         _, present = module_device_and_dtype(self.as_one_module(), dtype)
         if dtype == torch.float64 and present != dtype:
@@ -332,30 +407,122 @@ class AdversarialNet(QuietNet):
         if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
         X, y = unpack_data(batch)
-        X, alpha = self.as_samples(to_device(X, self.device)), self.alpha
+        X = self.as_samples(to_device(X, self.device))
+        alpha, perturbations = self.mixture_now()
         if alpha < 1 and not isinstance(X, Tensor):
             raise TypeError(no_single_array(X))
-        serves_both = self._reuses_clean_gradient
+        serves_both = alpha < 1 and self._reuses_clean_gradient
         if serves_both:
             X = X.detach().requires_grad_(True)
-        elif alpha < 1:
-            copies = self._craft(X, y, **fit_params)
+        elif alpha < 1 and self._needs_copies:
+            copies = self._craft(X, y, perturbations=perturbations, **fit_params)
         loss, y_pred = 0, None
         if alpha > 0:
             # An operation in place can't change the leaf that collects the gradient.
             is_spared = serves_both and self.changes_input_
             y_pred, clean = self._loss(X.clone() if is_spared else X, y, **fit_params)
             loss = alpha * clean
+            # The divergence has a gradient through the clean output too.
+            if self.robust_loss == "trades" and alpha < 1:
+                output, _ = self._loss(copies, y, **fit_params)
+                loss = loss + (1 - alpha) * self._divergence(y_pred, output, y)
             loss.backward()
-        if serves_both:
-            copies = fgsm_copies(X.grad, X, self.perturbation_)
-        if alpha < 1:
-            output, adversarial = self._loss(copies, y, **fit_params)
-            adversarial = (1 - alpha) * adversarial
-            adversarial.backward()
-            loss = loss + adversarial
-            y_pred = output if y_pred is None else y_pred
-        return {"loss": loss, "y_pred": y_pred}
+        if alpha == 1 or self.robust_loss == "trades":
+            return {"loss": loss, "y_pred": y_pred}
+        if self.robust_loss == "certified":
+            centres = copies if self._needs_copies else X
+            output, robust = None, self._certified_loss(X, centres, y, perturbations)
+        else:
+            if serves_both:
+                copies = fgsm_copies(X.grad, X, perturbations)
+            output, robust = self._loss(copies, y, **fit_params)
+        robust = (1 - alpha) * robust
+        robust.backward()
+        return {"loss": loss + robust, "y_pred": output if y_pred is None else y_pred}
+
+    def mixture_now(self):
+        """The weight of the clean loss and the perturbation set of the batch that is trained now.
+
+        Returns
+        -------
+        alpha : float
+            `alpha`, or more than that in the warm-up.
+        perturbations : PerturbationSet
+            That of `epsilon`, or a smaller one in the warm-up.
+        """
+        share = self._share_now()
+        if share == 1:
+            return self.alpha, self.perturbation_
+        return 1 - share * (1 - self.alpha), self.perturbation_.scaled(share)
+
+    def _share_now(self):
+        """The share of epsilon and of the weight of the robust loss, by the warm-up's progress."""
+        warmup = self.warmup_
+        if warmup == 0 or not self.history:
+            return 1.0
+        n_batches = max(len(self.history[-1].get("batches", ())), 1)
+        # Batches of an iterator without a length count as those of an epoch's end.
+        epochs = len(self.history) - 1 + min(n_batches / self.n_batches_, 1)
+        return min(epochs / (warmup * max(self.max_epochs, 1)), 1.0)
+
+    @property
+    def warmup_(self):
+        """The share of the epochs in which epsilon rises."""
+        if self.epsilon_warmup == "auto":
+            return 0.5 if self.robust_loss == "certified" else 0.0
+        return self.epsilon_warmup
+
+    @property
+    def is_warm_(self):
+        """Whether epsilon has reached its value at the end of the last epoch."""
+        return len(self.history) >= self.warmup_ * self.max_epochs
+
+    @property
+    def _needs_copies(self):
+        """Whether the robust loss needs copies by the attack."""
+        return self.robust_loss != "certified" or self.box_share < 1
+
+    @property
+    def is_mixture_of_copies_(self):
+        """Whether the loss is the plain one of samples and copies, at its final radius."""
+        return (self.robust_loss == "adversarial" or self.alpha == 1) and self._share_now() == 1
+
+    def _divergence(self, clean, adversarial, y):
+        """The mean divergence of the probabilities of two outputs.
+
+        Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
+        ICML 2019, equation 5.
+        """
+        losses = divergence(
+            logits_of(clean), logits_of(adversarial), of_sigmoids=self._has_sigmoids
+        )
+        if isinstance(y, (tuple, list)):
+            losses = losses * to_device(y[1], self.device)
+        return losses.mean()
+
+    def _certified_loss(self, X, centres, y, perturbations):
+        """Mean of an upper bound of the loss in boxes inside of the perturbation sets.
+
+        Source: Müller et al., "Certified Training: Small Boxes are All You Need", ICLR 2023,
+        section 3; the whole set as in Gowal et al. (2019).
+        """
+        if self.box_share < 1:
+            centres = X + (1 - self.box_share) * (centres - X)
+            perturbations = perturbations.scaled(self.box_share)
+        return self.get_loss(self._worst_logits(centres, y, perturbations), y, X=X, training=True)
+
+    def _worst_logits(self, X, y, perturbations):
+        """Logits of the largest loss, by intervals, in evaluation mode."""
+        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
+        module = self.as_one_module()
+        with evaluating(module):
+            box = Box.of(X, perturbations)
+            return worst_logits(module, box, labels.long(), by_margins=not self._has_sigmoids)
+
+    @property
+    def _has_sigmoids(self):
+        """Whether the logits are those of one independent sigmoid per class."""
+        return isinstance(plain(getattr(self, "criterion_", None)), SigmoidCrossEntropy)
 
     def as_samples(self, X):
         """A batch in the type in which the module is shown it, in training and ever after.
@@ -380,7 +547,7 @@ class AdversarialNet(QuietNet):
     def _reuses_clean_gradient(self):
         """Whether the backward pass through the clean loss also gives the copies."""
         is_fast = self.attack_.attack.function is fgsm and not self.attack_.params
-        return is_fast and 0 < self.alpha < 1
+        return is_fast and 0 < self.alpha < 1 and self.robust_loss == "adversarial"
 
     def _validation_copies(self, X, y):
         """Copies by the training attack, or by "fgsm" if that attack is noise.
@@ -399,18 +566,59 @@ class AdversarialNet(QuietNet):
             The copies.
         """
         is_noise = self.attack_.attack.needs == "nothing"
-        return self._craft(X, y, resolve_attack("fgsm") if is_noise else self.attack_)
+        return self._craft(X, y, resolve_attack("fgsm") if is_noise else None)
 
-    def _craft(self, X, y, attack=None, **fit_params):
-        """Copies by an attack that maximises the criterion, in passes of its own."""
+    def mixed_loss(self, X, copies, y):
+        """The loss J̄ at the full radius, in the module's current mode, without training.
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (n_samples, ...)
+            Samples.
+
+        copies : torch.Tensor of the shape of X
+            Their copies by the training attack.
+
+        y : torch.Tensor of shape (n_samples,), or pair of such tensors
+            Class indices, or class indices and sample weights.
+
+        Returns
+        -------
+        clean, adversarial : torch.Tensor of shape (n_samples, n_classes)
+            The module's outputs for both.
+        loss : torch.Tensor of shape ()
+            The loss.
+        """
+        (clean, loss), (adversarial, robust) = self._loss(X, y), self._loss(copies, y)
+        if self.robust_loss == "trades":
+            robust = self._divergence(clean, adversarial, y)
+        elif self.robust_loss == "certified":
+            robust = self._certified_loss(X, copies, y, self.perturbation_)
+        return clean, adversarial, self.alpha * loss + (1 - self.alpha) * robust
+
+    def _craft(self, X, y, attack=None, perturbations=None, random_state=None, **fit_params):
+        """Copies by an attack that maximises the loss, in passes of its own.
+
+        Another attack than that of the training maximises the criterion.
+        """
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
-        criterion = getattr(self, "criterion_", None)
-        if is_softmax_cross_entropy(criterion):
-            loss = log_odds_against
-        else:
-            loss = self._loss_of_each if hasattr(criterion, "reduction") else self.get_loss
         module = self.as_one_module(**fit_params)
-        return craft(attack or self.attack_, module, X, labels, self.perturbation_, loss=loss)
+        if perturbations is None:
+            perturbations = self.perturbation_
+        loss = self._attacked(module, X, by_divergence=attack is None)
+        attack = self.attack_ if attack is None else attack
+        return craft(attack, module, X, labels, perturbations, loss=loss, random_state=random_state)
+
+    def _attacked(self, module, X, *, by_divergence):
+        """The loss that copies of a batch maximise: the criterion, or the divergence of TRADES."""
+        criterion = getattr(self, "criterion_", None)
+        if by_divergence and self.robust_loss == "trades":
+            with evaluating(module), torch.no_grad():
+                clean = logits_of(module(X))
+            return partial(_divergence_of_all, clean, of_sigmoids=self._has_sigmoids)
+        if is_softmax_cross_entropy(criterion):
+            return log_odds_against
+        return self._loss_of_each if hasattr(criterion, "reduction") else self.get_loss
 
     def _loss(self, X, y, **fit_params):
         """Output and mean loss of the module in its current mode."""
@@ -452,8 +660,7 @@ class AdversarialNet(QuietNet):
             return (weight * self._loss_of_each(y_pred, labels, *args, **kwargs)).mean()
         if isinstance(y_true, Tensor) and not y_true.is_floating_point():
             y_true = y_true.long()
-        # The first of several outputs holds the logits, as in skorch.
-        logits = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        logits = logits_of(y_pred)
         try:
             return super().get_loss(logits, y_true, *args, **kwargs)
         except (IndexError, RuntimeError) as error:
@@ -463,8 +670,7 @@ class AdversarialNet(QuietNet):
 
     def _loss_of_each(self, y_pred, labels, *args, **kwargs):
         """The loss of each sample, by the criterion without its mean, or sample by sample."""
-        logits = y_pred[0] if isinstance(y_pred, tuple) else y_pred
-        criterion = getattr(self, "criterion_", None)
+        logits, criterion = logits_of(y_pred), getattr(self, "criterion_", None)
         reduction = getattr(criterion, "reduction", None)
         if reduction is not None:
             criterion.reduction = "none"
@@ -539,6 +745,16 @@ class AdversarialNet(QuietNet):
             Entries of `classes_`, or class indices.
         """
         return to_numpy(super().predict(X))
+
+
+def _divergence_of_all(clean, logits, labels, *, of_sigmoids):
+    """The divergences of a whole batch, as a loss for an attack."""
+    if len(logits) != len(clean):
+        raise ValueError(
+            "robust_loss='trades' needs an attack that moves all samples of a batch together, such "
+            "as 'fgsm_rs', or 'pgd' with n_restarts=1."
+        )
+    return divergence(clean, logits, of_sigmoids=of_sigmoids)
 
 
 @as_module.register(AdversarialNet, refuse=refuse_other_predictions)

@@ -107,6 +107,35 @@ def check_counts(net):
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
 
+ROBUST_LOSSES = ("adversarial", "certified", "trades")
+
+
+def check_robust_loss(net):
+    """Raise `ValueError` unless the robust loss of a net, and what belongs to it, is valid."""
+    if net.robust_loss not in ROBUST_LOSSES:
+        raise ValueError(
+            f"robust_loss must be one of {list(ROBUST_LOSSES)}; got {net.robust_loss!r}."
+        )
+    if not (isinstance(net.box_share, Real) and 0 < net.box_share <= 1):
+        raise ValueError(f"box_share must lie in (0, 1]; got {net.box_share!r}.")
+    warmup = net.epsilon_warmup
+    if warmup != "auto" and not (isinstance(warmup, Real) and 0 <= warmup <= 1):
+        raise ValueError(f"epsilon_warmup must be 'auto' or lie in [0, 1]; got {warmup!r}.")
+    if net.robust_loss != "trades" or net.alpha == 1:
+        return
+    if net.alpha == 0:
+        raise ValueError(
+            "robust_loss='trades' needs alpha > 0, as the divergence alone teaches no class; got "
+            "alpha=0."
+        )
+    if net.attack_.attack.takes("loss") and not net.attack_.is_random:
+        raise ValueError(
+            "robust_loss='trades' needs an attack with a random start, because the divergence has "
+            "no gradient at the sample itself: pass attack='fgsm_rs' or attack='pgd'; got "
+            f"{net.attack_.name!r}."
+        )
+
+
 def raise_if_out_of_range(labels, logits, error):
     """Raise `ValueError` from `error` if it was caused by labels without a logit."""
     if not isinstance(labels, torch.Tensor) or logits.ndim != 2:

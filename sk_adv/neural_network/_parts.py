@@ -37,6 +37,11 @@ def take_weights(net, weights):
         part.load_state_dict(weights[name])
 
 
+def logits_of(output):
+    """The logits in a module's output, the first of several, as in skorch."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def device_of(net):
     """The device of a net; without one, that of its modules, which skorch leaves where they are."""
     if net.device is not None:

@@ -21,7 +21,10 @@ _NET_PARAMETERS = (
     "attack",
     "attack_params",
     "batch_size",
+    "box_share",
     "compile",
+    "epsilon_warmup",
+    "robust_loss",
 )
 _SET_PARAMETERS = ("epsilon", "norm", "bounds")
 _MODULE_PARAMETERS = (

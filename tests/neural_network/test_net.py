@@ -7,9 +7,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sk_adv.attacks import fgsm
-from sk_adv.neural_network import AdversarialNet
+from sk_adv.neural_network import AdversarialNet, RobustEarlyStopping
 from sk_adv.neural_network._batches import TensorBatches, WeightedData
-from sk_adv.neural_network._early_stopping import Validation
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, SigmoidCrossEntropy
 
 
@@ -228,7 +227,9 @@ def test_the_loss_of_an_epoch_weighs_the_batches_of_several_inputs_by_their_samp
 def test_held_out_copies_go_up_the_criterion(digits, small):
     X, y = torch.from_numpy(digits[0].astype(np.float32)), torch.from_numpy(digits[1])
     net = small(output_activation="sigmoid", epsilon=0.1).fit(X, y).net_
-    figures = Validation(WeightedData(X, y), "loss", 0.0, 1)._measure(net)
+    stopping = RobustEarlyStopping("loss", data=WeightedData(X, y))
+    stopping.on_train_begin(net)
+    figures = stopping._measure(net)
     copies = X + 0.1 * gradient_on(X, y, net.module_, SigmoidCrossEntropy()).sign()
     errors = (net.module_(copies).argmax(1) != y).float().mean()
     np.testing.assert_allclose(figures["adversarial_error"], float(errors), rtol=1e-6)

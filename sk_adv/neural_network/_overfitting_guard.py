@@ -1,0 +1,123 @@
+"""The guard against catastrophic overfitting of training by single steps."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from skorch.dataset import get_len
+from skorch.utils import to_device
+from torch.utils.data import Subset
+
+from sk_adv.attacks import fgsm, fgsm_rs
+from sk_adv.attacks._table import resolve_attack
+from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._parts import logits_of
+
+SINGLE_STEPS = (fgsm, fgsm_rs)
+_N_STEPS = 10
+# A pass of the guard through a sample costs about a third of a training step with one copy.
+_PASSES = (_N_STEPS + 2) / 3
+
+
+class OverfittingGuard(Callback):
+    """Warn when a network resists its training attack alone.
+
+    Networks that are trained on copies by a single step, of "fgsm" or "fgsm_rs", may lose all
+    resistance to PGD, often from one epoch to the next, while the error under the training attack
+    stays low: catastrophic overfitting. The guard compares both on some samples after an epoch. It
+    warns, once per training, when the accuracy under PGD is less than half of that under the
+    training attack, and by 0.3 at least. The history gets `guard_pgd_accuracy` and
+    `guard_attack_accuracy`.
+
+    Parameters
+    ----------
+    n_samples : int, default=256
+        Largest number of samples: of the held-out ones, or of the training samples if none are
+        held out.
+
+    share : float, default=0.05
+        Largest share of the time of the training; epochs are left out to keep to it.
+
+    data : WeightedData or None, default=None
+        The samples, on the net's device, in place of those.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If the network has overfitted.
+
+    References
+    ----------
+    Wong, Rice and Kolter, "Fast is better than free: Revisiting adversarial training", ICLR 2020,
+    section 5.4.
+
+    Examples
+    --------
+    >>> from sk_adv.neural_network import AdversarialNet, OverfittingGuard
+    >>> net = AdversarialNet(
+    ...     torch.nn.Linear(4, 2), attack="fgsm_rs", callbacks=[("guard", OverfittingGuard())]
+    ... )
+    """
+
+    def __init__(
+        self, n_samples: int = 256, *, share: float = 0.05, data: WeightedData | None = None
+    ):
+        self.n_samples = n_samples
+        self.share = share
+        self.data = data
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget an earlier warning."""
+        self.has_warned_ = False
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Measure the accuracy under PGD, and warn if it has collapsed."""
+        is_single = net.attack_.attack.function in SINGLE_STEPS
+        if not is_single or net.alpha == 1 or (net.robust_loss != "adversarial"):
+            return
+        held_out = dataset_valid if self.data is None else self.data
+        dataset = dataset_train if held_out is None else held_out
+        try:
+            n_samples, n_trained = min(self.n_samples, get_len(dataset)), get_len(dataset_train)
+        except (TypeError, ValueError, AttributeError):
+            # An iterable dataset can't be looked at twice.
+            return
+        every = int(np.ceil(_PASSES * n_samples / (self.share * n_trained)))
+        if len(net.history) % every:
+            return
+        pgd, attacked = self._accuracies(net, dataset, n_samples)
+        net.history.record("guard_pgd_accuracy", pgd)
+        net.history.record("guard_attack_accuracy", attacked)
+        if self.has_warned_ or not pgd <= min(attacked / 2, attacked - 0.3):
+            return
+        self.has_warned_ = True
+        best = max(row.get("guard_pgd_accuracy", 0.0) for row in net.history)
+        kind = "training" if held_out is None else "held-out"
+        warnings.warn(
+            f"Catastrophic overfitting: in epoch {len(net.history)} the accuracy on {n_samples} "
+            f"{kind} samples is {attacked:.2f} under the training attack {net.attack_.name!r}, but "
+            f"{pgd:.2f} under PGD (at best {best:.2f} so far). The network resists this attack "
+            "alone. Train with attack='pgd', lower epsilon, or keep the best epoch by early "
+            "stopping with monitor='pgd'.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _accuracies(self, net, dataset, n_samples):
+        """The accuracy on some samples under PGD, and under the training attack."""
+        rows = np.linspace(0, get_len(dataset) - 1, n_samples).astype(int)
+        pgd = resolve_attack("pgd", {"n_steps": _N_STEPS})
+        right, total = np.zeros(2), 0
+        net._set_training(False)
+        for X, y in net.get_iterator(Subset(dataset, rows), training=False):
+            X, y = to_device((net.as_samples(X), y), net.device)
+            labels = y[0] if isinstance(y, (tuple, list)) else y
+            for k, attack in enumerate((pgd, net.attack_)):
+                copies = net._craft(X, y, attack, random_state=0)
+                with torch.no_grad():
+                    logits, _ = net._loss(copies, y)
+                right[k] += int((logits_of(logits).argmax(1) == labels).sum())
+            total += len(X)
+        return (right / total).tolist()
