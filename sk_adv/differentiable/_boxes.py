@@ -38,10 +38,11 @@ class Box(Enclosure):
     def of(cls, X: Tensor, perturbations: PerturbationSet) -> "Box":
         """The perturbation sets of samples, in the dtype and on the device of both.
 
-        A Euclidean ball is kept as such up to the first layer. `bounds` shorten the sides of a
-        max-norm's box; a ball's are left out.
+        Samples outside of `bounds` are first brought into them. A Euclidean ball is kept as such up
+        to the first layer. `bounds` shorten the sides of a box, but do not cut a ball.
         """
-        epsilon, norm, bounds = perturbations.values()
+        _, norm, bounds = perturbations.values()
+        X = perturbations.clip(X)
         if norm == np.inf and bounds is not None:
             return cls.between_ends(*perturbations.box(X))
         shape = None if X.ndim == 2 else tuple(X.shape[1:])
@@ -73,9 +74,7 @@ class Box(Enclosure):
         return self.between_ends(low, high)
 
 
-def worst_logits(
-    module: nn.Module, box: Box, labels: Tensor, *, by_margins: bool = True
-) -> Tensor:
+def worst_logits(module: nn.Module, box: Box, labels: Tensor, *, by_margins: bool = True) -> Tensor:
     """Logits at which the loss is at least as large as anywhere in a box.
 
     Parameters
@@ -106,7 +105,7 @@ def worst_logits(
     *layers, last = layers_of(decision_module(module))
     for layer in layers:
         box = enclose(layer, box)
-    if by_margins and type(last) is nn.Linear and box.shape is None and box.radius.ndim == 2:
+    if by_margins and type(last) is nn.Linear and box.shape is None:
         return _largest_margins(box, last.weight, last.bias, labels)
     low, high = enclose(last, box).limits()
     own = torch.nn.functional.one_hot(labels, low.shape[1]).bool()
@@ -124,8 +123,12 @@ def _largest_margins(box, weight, bias, labels):
     values = linear(box.centre, weight, bias)
     gaps = values - values.gather(1, labels[:, None])
     n_classes, n_values = weight.shape
-    if n_classes**2 > 2 * len(labels):
+    has_radii_of_its_own = box.radius.ndim == 2
+    if has_radii_of_its_own and n_classes**2 > 2 * len(labels):
         return gaps + ((weight - weight[labels][:, None]).abs() @ box.radius[:, :, None]).squeeze(2)
-    pairs = (weight[:, None] - weight).abs().reshape(-1, n_values)
-    reach = linear(box.radius, pairs).unflatten(1, (n_classes, n_classes))
+    pairs = (weight[:, None] - weight).reshape(-1, n_values)
+    if not has_radii_of_its_own:
+        reach = dual_norm(pairs, box.radius, box.norm).unflatten(0, (n_classes, n_classes))
+        return gaps + reach[labels]
+    reach = linear(box.radius, pairs.abs()).unflatten(1, (n_classes, n_classes))
     return gaps + reach[torch.arange(len(labels), device=labels.device), labels]

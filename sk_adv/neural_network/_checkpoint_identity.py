@@ -52,7 +52,10 @@ def identity_of(net, X, y):
     perturbations = net.perturbation_.to("cpu", torch.float64)
     identity |= dict(zip(("epsilon", "norm", "bounds"), perturbations.values(), strict=True))
     if net.warmup_ > 0 and net.alpha < 1:
-        identity |= {"epsilon_warmup": net.warmup_, "number of epochs of the warm-up": net.max_epochs}
+        identity |= {
+            "epsilon_warmup": net.warmup_,
+            "number of epochs of the warm-up": net.max_epochs,
+        }
     has_state = {name for name, _ in parts_with_state(net)}
     for name, callback in net.callbacks_:
         if name in has_state or isinstance(callback, Schedule):

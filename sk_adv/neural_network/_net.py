@@ -24,8 +24,8 @@ from sk_adv.neural_network._copies import craft, evaluating, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._data_checks import no_single_array
 from sk_adv.neural_network._epochs import QuietNet
-from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._initialization import draw_interval_weights
+from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import (
     LogOddsCrossEntropy,
     SigmoidCrossEntropy,
@@ -142,11 +142,11 @@ class AdversarialNet(QuietNet):
 
     Notes
     -----
-    *Cost.* With "adversarial", "fgsm" and alpha in (0, 1), one backward pass through the clean loss gives both
-    the gradient on the weights and the gradient on the input, from which the copies are made. A
-    training step then costs two forward and two backward passes. With alpha = 1 no copies are
-    made; with alpha = 0 there is no clean gradient on the weights. "fgsm_rs" with alpha = 0 costs
-    two forward and two backward passes, "pgd" one more of each per step. The intervals of
+    *Cost.* With "adversarial", "fgsm" and alpha in (0, 1), one backward pass through the clean loss
+    gives both the gradient on the weights and the gradient on the input, from which the copies are
+    made. A training step then costs two forward and two backward passes. With alpha = 1 no copies
+    are made; with alpha = 0 there is no clean gradient on the weights. "fgsm_rs" with alpha = 0
+    costs two forward and two backward passes, "pgd" one more of each per step. The intervals of
     "certified" cost two forward and two backward passes. They hold for the module in evaluation
     mode, without dropout and with fixed batch statistics, but without regard to rounding:
     `certified_accuracy_score` proves what holds.
@@ -507,7 +507,8 @@ class AdversarialNet(QuietNet):
         section 3; the whole set as in Gowal et al. (2019).
         """
         if self.box_share < 1:
-            centres = X + (1 - self.box_share) * (centres - X)
+            inside = perturbations.clip(X)
+            centres = inside + (1 - self.box_share) * (centres - inside)
             perturbations = perturbations.scaled(self.box_share)
         return self.get_loss(self._worst_logits(centres, y, perturbations), y, X=X, training=True)
 

@@ -10,10 +10,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sk_adv.attacks import fgsm, log_odds_against, perturb, pgd, rotate_towards_gradient
+from sk_adv.attacks import fgsm, fgsm_rs, log_odds_against, perturb, pgd, rotate_towards_gradient
 from sk_adv.metrics import adversarial_accuracy_score
 
 NORMS = [np.inf, 2]
+
+
+class FunctionModule(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, X):
+        return self.function(X)
 
 
 def cross_entropy(module, X, y):
@@ -70,7 +79,7 @@ def test_fgsm_is_exact_where_probabilities_round_to_one_in_float32(norm, linear_
     np.testing.assert_allclose(copies, [-0.5 * direction], rtol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("attack", [fgsm, fgsm_rs, pgd])
 @pytest.mark.parametrize("norm", NORMS)
 def test_copies_stay_within_radius_and_bounds(network, data, attack, norm, radius_used):
     X, y = data
