@@ -333,7 +333,7 @@ def test_certified_training_certifies_what_ordinary_training_does_not(digits, sm
         )
         for params in ({"alpha": 1}, {"robust_loss": "certified"})
     ]
-    assert scores[0] < 0.3 and scores[1] > 0.6
+    assert scores[0] < 0.3 and scores[1] > 0.5
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
