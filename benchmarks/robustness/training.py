@@ -41,9 +41,10 @@ Written by `python benchmarks/robustness/training.py`. Two layers of 512 rectifi
 MNIST's 60,000 digits with pixels in [0, 1], without augmentation, on one thread; means over the
 seeds, and their range. "clamp" is a first step of the network that cuts each pixel to the middle
 of its range, [c, 1 - c]: where a pixel is ink or paper, a small change is then none at all. "clean"
-and "certified" are accuracies on all 10,000 test digits, by `certified_accuracy_score` with
-`method="auto"`; "auto" is the accuracy on the first 1,000 of them under `attack="auto"`, the
-strongest that we have. The truth lies between "certified" and "auto". Minutes and epochs are of
+is the accuracy on all 10,000 test digits. "certified" is the share of them that
+`certified_accuracy_score` proves with `method="auto"`, but of the first 1,000 where the training
+does not aim at it. "PGD" and "auto" are accuracies on these 1,000 under 40 steps of PGD and under
+`attack="auto"`, the strongest attack that we have. The truth lies between "certified" and "auto". Minutes and epochs are of
 processor time, which other work on the machine hardly changes; "plain epochs" is the time of an
 epoch over that of an epoch of ordinary training of the same network in the same process."""
 
@@ -65,21 +66,23 @@ class Digits(nn.Sequential):
 
 CERTIFIED = {"robust_loss": "certified", "initialization": "interval", "alpha": 0.0}
 SMALL_BOXES = {**CERTIFIED, "attack": "fgsm_rs", "box_share": 0.4}
+LARGE_BOXES = SMALL_BOXES | {"box_share": 0.8}
 PGD = {"attack": "pgd", "attack_params": {"n_steps": 7}, "alpha": 0.0}
 SINGLE = {"attack": "fgsm_rs", "alpha": 0.0}
-TRADES = {"robust_loss": "trades", "attack": "pgd", "attack_params": {"n_steps": 7}, "alpha": 1 / 7}
+TRADES = PGD | {"robust_loss": "trades", "alpha": 1 / 7}
 # Radius and name of a training: clamp, epochs, settings.
 TRAININGS = {
     "0.1, plain": (0.0, 10, {"alpha": 1.0}),
-    "0.1, single step": (0.0, 15, SINGLE),
-    "0.1, PGD": (0.0, 15, PGD),
-    "0.1, certified": (0.0, 30, CERTIFIED | {"alpha": 0.5}),
-    "0.1, single step, clamp 0.2": (0.2, 15, SINGLE),
-    "0.1, PGD, clamp 0.2": (0.2, 15, PGD),
-    "0.1, TRADES, clamp 0.2": (0.2, 15, TRADES),
-    "0.1, certified, small boxes, clamp 0.2": (0.2, 30, SMALL_BOXES),
-    "0.3, PGD, clamp 0.3": (0.3, 15, PGD),
-    "0.3, certified, small boxes, clamp 0.3": (0.3, 40, SMALL_BOXES),
+    "0.1, single step": (0.0, 10, SINGLE),
+    "0.1, PGD": (0.0, 10, PGD),
+    "0.1, certified, whole set": (0.0, 30, CERTIFIED | {"alpha": 0.5}),
+    "0.1, certified, boxes of 0.4": (0.0, 30, SMALL_BOXES),
+    "0.1, single step, clamp 0.2": (0.2, 10, SINGLE),
+    "0.1, PGD, clamp 0.2": (0.2, 10, PGD),
+    "0.1, TRADES, clamp 0.2": (0.2, 10, TRADES),
+    "0.1, certified, boxes of 0.4, clamp 0.2": (0.2, 30, SMALL_BOXES),
+    "0.3, single step, clamp 0.3": (0.3, 10, SINGLE),
+    "0.3, certified, boxes of 0.8, clamp 0.3": (0.3, 40, LARGE_BOXES),
 }
 
 
@@ -131,13 +134,14 @@ def measured(name, seed, data):
     trained = net(name, seed)
     seconds = seconds_of(trained, X, y)
     allowed = {"epsilon": trained.epsilon, "bounds": BOUNDS}
+    rows = slice(None if trained.robust_loss == "certified" else N_ATTACKED)
     found = {
         "name": name,
         "seed": seed,
         "minutes": seconds / 60,
         "plain epochs": seconds / trained.max_epochs / plain,
         "clean": trained.score(X_test, y_test),
-        "certified": certified_accuracy_score(trained, X_test, y_test, **allowed),
+        "certified": certified_accuracy_score(trained, X_test[rows], y_test[rows], **allowed),
     }
     X_test, y_test = X_test[:N_ATTACKED], y_test[:N_ATTACKED]
     for attack in ("pgd", "auto"):

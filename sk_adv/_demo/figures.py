@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sk_adv._demo.models import Digits, Model, Settings, pgd_params
 from sk_adv.inspection import AdversarialExamplesDisplay, FilterDisplay, RobustnessCurveDisplay
 
-BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
+BLUE, ORANGE, GREEN, PURPLE = "tab:blue", "tab:orange", "tab:green", "tab:purple"
 
 
 def draw_weights(path: Path, models: list[Model]) -> None:
@@ -61,7 +61,7 @@ def draw_curves(
         )
         for model, color in zip(linear, (BLUE, ORANGE, GREEN), strict=True)
     ]
-    for model, color in zip(networks, (BLUE, GREEN), strict=True):
+    for model, color in zip(networks, (BLUE, ORANGE, GREEN, PURPLE), strict=True):
         for attack, style, params in (("fgsm", "--", None), ("pgd", "-", pgd_params(settings))):
             RobustnessCurveDisplay.from_estimator(
                 model.estimator,

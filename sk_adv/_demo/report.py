@@ -12,6 +12,7 @@ body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; color: #1d
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .6rem; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; }
 p { max-width: 46rem; }
+.conclusion { font-size: 1.2rem; font-weight: 600; }
 .lead { font-size: 1.08rem; color: #445; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
@@ -113,6 +114,7 @@ def write_report(
     path: Path,
     *,
     title: str,
+    conclusion: str,
     lead: str,
     table: Table,
     notes: list[str],
@@ -128,6 +130,9 @@ def write_report(
 
     title : str
         The heading.
+
+    conclusion : str
+        What the results say, in one sentence.
 
     lead : str
         A summary of the experiment, in a few sentences.
@@ -152,7 +157,8 @@ def write_report(
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n'
+        f'<h1>{escape(title)}</h1>\n<p class="conclusion">{escape(conclusion)}</p>\n'
+        f'<p class="lead">{escape(lead)}</p>\n'
         f"<h2>Results</h2>\n{table.html()}\n"
         + "\n".join(f"<p>{escape(note)}</p>" for note in notes)
         + "\n"

@@ -2,13 +2,15 @@
 
 (a) 3 versus 7: logistic regression with scikit-learn's defaults, with an L1 penalty, and trained
     against the worst case. The last two are tuned by cross-validation under attack.
-(b) Ten classes: a maxout network, trained plainly and adversarially.
+(b) Ten classes: a maxout network, trained plainly and on FGSM copies, and networks that are trained
+    to hold: against the strongest attack, and for certificates.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -27,12 +29,14 @@ from sk_adv._demo.models import (
     fit_logistic_regression,
     load_digits,
     measure,
+    train_against_attacks,
+    train_for_certificates,
     train_network,
     tune_adversarial,
     tune_l1,
 )
 from sk_adv._demo.report import write_report
-from sk_adv._demo.words import describe, lead, make_table, notes, pictures
+from sk_adv._demo.words import conclude, describe, lead, make_table, notes, pictures
 
 
 def run(output: Path, settings: Settings) -> dict[str, Result]:
@@ -52,7 +56,7 @@ def run(output: Path, settings: Settings) -> dict[str, Result]:
         The results by model name.
     """
     started = time.perf_counter()
-    n_stages = 1 + 5 + 5 + 5  # load, train, attack, draw
+    n_stages = 1 + 7 + 7 + 5  # load, train, attack, draw
     bar_format = "{desc:<50} {bar:30} {elapsed}"
     with one_thread(), tqdm(total=n_stages, bar_format=bar_format, leave=False) as bar:
         with stage(bar, "Loading 5,000 digits"):
@@ -67,10 +71,15 @@ def run(output: Path, settings: Settings) -> dict[str, Result]:
             adversarial_linear = tune_adversarial(two, settings)
         with stage(bar, "Training a maxout network plainly"):
             plain_network = train_network("Maxout, plain", ten, 1.0, settings)
-        with stage(bar, "Training a maxout network adversarially"):
-            adversarial_network = train_network("Maxout, adversarial", ten, 0.5, settings)
+        with stage(bar, "Training a maxout network on FGSM copies"):
+            fgsm_network = train_network("Maxout, on FGSM copies", ten, 0.5, settings)
+        with stage(bar, "Training a network to resist attacks"):
+            resisting = train_against_attacks(ten, settings)
+        with stage(bar, "Training a network for certificates"):
+            certified = train_for_certificates(ten, settings)
         linear = [plain_linear, l1_linear, adversarial_linear]
-        networks = [plain_network, adversarial_network]
+        maxout = [plain_network, fgsm_network]
+        networks = [*maxout, resisting, certified]
 
         results = {}
         for model in linear + networks:
@@ -82,25 +91,28 @@ def run(output: Path, settings: Settings) -> dict[str, Result]:
         with stage(bar, "Drawing weights"):
             draw_weights(output / "weights.png", linear)
         with stage(bar, "Drawing filters"):
-            draw_filters(output / "filters.png", networks)
+            draw_filters(output / "filters.png", maxout)
         with stage(bar, "Drawing adversarial digits"):
             draw_examples(output / "digits_3_7.png", [plain_linear, adversarial_linear], settings)
-            draw_examples(output / "digits.png", networks, settings)
+            draw_examples(output / "digits.png", [plain_network, resisting], settings)
         with stage(bar, "Drawing the overview"):
             draw_overview(output / "overview.png", plain_linear, curves, settings)
 
-    table = make_table(linear + networks, results)
+    table = make_table(linear + networks, results, settings)
+    conclusion = conclude(networks, results, settings)
     seconds = time.perf_counter() - started
     report = output / "report.html"
     write_report(
         report,
         title="Training, attacking and defending on real digits",
+        conclusion=conclusion,
         lead=lead(ten, settings),
         table=table,
         notes=notes(two, settings),
         pictures=pictures(output, settings),
         settings=describe(settings, linear + networks, seconds),
     )
+    print(f"{fill(conclusion, 100)}\n")
     print(f"Attacks at ε = {settings.epsilon:g} (max-norm, pixels from 0 to 1, not clipped)\n")
     print(table.text())
     print(f"\nThe report: {report.resolve()}")

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sk_adv.attacks._apgd import adaptive_steps
+from sk_adv.attacks._clamps import through_clamps
 from sk_adv.attacks._engine import check_count, perturb_batches, seeded_generators
 from sk_adv.attacks._exact import is_linear, worst_of_linear
 from sk_adv.attacks._gradient import random_perturbation
@@ -46,7 +47,9 @@ def auto(
        turn, the likeliest first. The climb on the log-odds takes in all samples, and does not stop
        at those that are broken, so that losses and confidences are attacked as well as the
        accuracy.
-    2. The same from random points of the perturbation set, with `n_steps` steps.
+    2. The same from random points of the perturbation set, with `n_steps` steps. Behind clamps, of
+       `torch.nn.Hardtanh` and scalers with `clip=True`, the gradient is taken as if nothing were
+       clamped, since it would be 0 where they hold.
     3. `square`, with `n_queries` queries, for modules whose gradients lead nowhere. It is all that
        is done if there are no gradients.
 
@@ -125,6 +128,9 @@ def auto(
     Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
     Parameter-free Attacks", ICML 2020, sections 4 to 6.
 
+    Athalye, Carlini and Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018,
+    section 4.1, for gradients through clamps.
+
     Gowal, Uesato, Qin, Huang, Mann and Kohli, "An Alternative Surrogate Loss for PGD-based
     Adversarial Testing", arXiv 1910.09338, 2019, for the margin against each rival.
 
@@ -187,11 +193,12 @@ class _Search:
             self.objective, self.clean, self.allowed, start, n_first, stops_early=False
         )
         self.perturbation, self.broken, self.has_gradient = found.perturbation, found.broken, True
-        margins = self._margins(n_rivals)
-        for objective in margins:
+        for objective in self._margins(self.objective, n_rivals):
             self._climb(objective, n_first, is_random=False)
-        for objective in (self.objective, *margins):
-            self._climb(objective, n_steps, is_random=True)
+        twin = through_clamps(self.objective.module)
+        objective = self.objective if twin is None else self.objective.of_module(twin)
+        for one in (objective, *self._margins(objective, n_rivals)):
+            self._climb(one, n_steps, is_random=True)
 
     def by_queries(self, n_queries):
         """Random search, by all that is known if there was a gradient, else as in `square`."""
@@ -200,18 +207,18 @@ class _Search:
         elif n_queries:
             self._replace(MarginObjective(self.objective), n_queries, is_kept=True)
 
-    def _margins(self, n_rivals):
+    def _margins(self, objective, n_rivals):
         """The objectives of all rivals at once, and of the likeliest in turn."""
-        largest = MarginObjective(self.objective)
+        largest = MarginObjective(objective)
         with torch.no_grad():
-            logits = self.objective.logits(self.clean)
+            logits = objective.logits(self.clean)
         n_classes = logits.shape[1]
-        if self.objective.targeted or n_classes == 2:
+        if objective.targeted or n_classes == 2:
             return [largest]
-        others = logits.scatter(1, self.objective.labels.unsqueeze(1), -torch.inf)
+        others = logits.scatter(1, objective.labels.unsqueeze(1), -torch.inf)
         ranked = others.sort(dim=1, descending=True, stable=True).indices
         rivals = ranked[:, : min(n_rivals, n_classes - 1)]
-        return [largest, *(MarginObjective(self.objective, rival) for rival in rivals.T)]
+        return [largest, *(MarginObjective(objective, rival) for rival in rivals.T)]
 
     def _climb(self, objective, n_steps, *, is_random):
         rest = self._unbroken()

@@ -101,6 +101,12 @@ class Objective:
             self.module, self.labels[rows], self.loss, self.targeted, missing, self.n_classes
         )
 
+    def of_module(self, module: nn.Module) -> "Objective":
+        """The same objective of another module."""
+        return Objective(
+            module, self.labels, self.loss, self.targeted, self.missing, self.n_classes
+        )
+
     def logits(self, X: Tensor) -> Tensor:
         """The module's logits at X."""
         # A copy, as the module's first operation may be in place.
