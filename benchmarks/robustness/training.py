@@ -44,9 +44,10 @@ of its range, [c, 1 - c]: where a pixel is ink or paper, a small change is then 
 is the accuracy on all 10,000 test digits. "certified" is the share of them that
 `certified_accuracy_score` proves with `method="auto"`, but of the first 1,000 where the training
 does not aim at it. "PGD" and "auto" are accuracies on these 1,000 under 40 steps of PGD and under
-`attack="auto"`, the strongest attack that we have. The truth lies between "certified" and "auto". Minutes and epochs are of
-processor time, which other work on the machine hardly changes; "plain epochs" is the time of an
-epoch over that of an epoch of ordinary training of the same network in the same process."""
+`attack="auto"`, the strongest attack that we have. The truth lies between "certified" and "auto".
+Minutes and epochs are of processor time, which other work on the machine hardly changes; "plain
+epochs" is the time of an epoch over that of an epoch of ordinary training of the same network in
+the same process."""
 
 
 class Digits(nn.Sequential):

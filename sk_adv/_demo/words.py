@@ -172,9 +172,9 @@ def describe(settings: Settings, models: list[Model], seconds: float) -> dict[st
         "Maxout networks": f"hidden layers of {listed(settings.hidden_layer_sizes)} units with "
         f"{settings.n_pieces} pieces, hidden dropout {settings.hidden_dropout:g}, "
         f"{settings.max_iter} epochs, copies at epsilon={settings.epsilon:g}",
-        "Networks that hold": f"pixels clamped to [{settings.clamp:g}, {1 - settings.clamp:g}], two "
-        f"layers of {settings.n_units} rectified units, {settings.n_epochs} epochs of Adam with a "
-        "cosine schedule",
+        "Networks that hold": f"pixels clamped to [{settings.clamp:g}, {1 - settings.clamp:g}], "
+        f"two layers of {settings.n_units} rectified units, {settings.n_epochs} epochs of Adam "
+        "with a cosine schedule",
         "Versions": f"Python {platform.python_version()}, {versions}",
         "Machine": f"{platform.machine()}, one thread",
         "Time in all": f"{seconds:.0f} s",
