@@ -193,11 +193,12 @@ class _Search:
             self.objective, self.clean, self.allowed, start, n_first, stops_early=False
         )
         self.perturbation, self.broken, self.has_gradient = found.perturbation, found.broken, True
-        for objective in self._margins(self.objective, n_rivals):
-            self._climb(objective, n_first, is_random=False)
+        rivals = self._rivals(n_rivals)
+        for rival in rivals:
+            self._climb(MarginObjective(self.objective, rival), n_first, is_random=False)
         twin = through_clamps(self.objective.module)
         objective = self.objective if twin is None else self.objective.of_module(twin)
-        for one in (objective, *self._margins(objective, n_rivals)):
+        for one in (objective, *(MarginObjective(objective, rival) for rival in rivals)):
             self._climb(one, n_steps, is_random=True)
 
     def by_queries(self, n_queries):
@@ -207,18 +208,16 @@ class _Search:
         elif n_queries:
             self._replace(MarginObjective(self.objective), n_queries, is_kept=True)
 
-    def _margins(self, objective, n_rivals):
-        """The objectives of all rivals at once, and of the likeliest in turn."""
-        largest = MarginObjective(objective)
+    def _rivals(self, n_rivals):
+        """The rivals of each sample: None, which stands for all at once, then the likeliest."""
         with torch.no_grad():
-            logits = objective.logits(self.clean)
+            logits = self.objective.logits(self.clean)
         n_classes = logits.shape[1]
-        if objective.targeted or n_classes == 2:
-            return [largest]
-        others = logits.scatter(1, objective.labels.unsqueeze(1), -torch.inf)
+        if self.objective.targeted or n_classes == 2:
+            return [None]
+        others = logits.scatter(1, self.objective.labels.unsqueeze(1), -torch.inf)
         ranked = others.sort(dim=1, descending=True, stable=True).indices
-        rivals = ranked[:, : min(n_rivals, n_classes - 1)]
-        return [largest, *(MarginObjective(objective, rival) for rival in rivals.T)]
+        return [None, *ranked[:, : min(n_rivals, n_classes - 1)].T]
 
     def _climb(self, objective, n_steps, *, is_random):
         rest = self._unbroken()
