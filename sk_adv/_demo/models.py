@@ -245,6 +245,7 @@ def clamped_network(settings: Settings, **params) -> AdversarialNet:
         train_split=None,
         max_epochs=settings.n_epochs,
         callbacks=[("cosine", cosine)],
+        callbacks__print_log=None,
         verbose=0,
         **params,
     )

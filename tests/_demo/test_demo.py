@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +16,7 @@ import sk_adv.__main__ as command_line
 from sk_adv._demo import run as demo_run
 from sk_adv._demo.models import Digits, Model, Result, Settings, load_digits, measure
 from sk_adv._demo.report import Table
-from sk_adv._demo.words import make_table, notes, pictures
+from sk_adv._demo.words import conclude, make_table, notes, pictures
 from sk_adv.attacks._table import ATTACKS
 from sk_adv.metrics import adversarial_accuracy_score, adversarial_confidence
 
@@ -29,6 +29,9 @@ SMALL = Settings(
     alphas=(0.0,),
     hidden_layer_sizes=(20,),
     max_iter=4,
+    n_measured=40,
+    n_units=20,
+    n_epochs=6,
     curve_epsilons=(0.0, 0.25),
     n_curve_digits=20,
 )
@@ -45,7 +48,9 @@ MODELS = [
     "L1 logistic regression, tuned",
     "Adversarial logistic regression, tuned",
     "Maxout, plain",
-    "Maxout, adversarial",
+    "Maxout, on FGSM copies",
+    "Trained to resist attacks",
+    "Trained for certificates",
 ]
 
 
@@ -73,8 +78,10 @@ def test_every_model_is_measured(demo):
     _, results, _, _ = demo
     assert list(results) == MODELS
     for result in results.values():
-        assert 0 <= result.clean_error <= result.fgsm_error <= 1
-        assert 0 <= result.pgd_error <= 1
+        # From the weakest to what no attack can exceed.
+        errors = [result.clean_error, result.pgd_error, result.strongest_error, result.uncertified]
+        assert errors[0] >= 0 and errors == sorted(errors) and errors[-1] <= 1
+        assert result.fgsm_error <= result.strongest_error
 
 
 def test_the_plain_linear_model_falls_and_the_adversarial_one_stands_better(demo):
@@ -86,16 +93,13 @@ def test_the_plain_linear_model_falls_and_the_adversarial_one_stands_better(demo
 
 def test_one_table_is_printed_with_a_row_for_each_model(demo):
     _, results, printed, _ = demo
-    titles = ["Clean error", "FGSM error", "Confidence on errors", "PGD error", "Training time"]
+    titles = ["Clean error", "FGSM error", "Confidence on errors", "PGD error"]
+    titles += ["Strongest attack", "Certified error", "Training time"]
     assert all(printed.count(title) == 1 for title in titles)
     for name, result in results.items():
         (row,) = re.findall(rf"^  {re.escape(name)}  .*$", printed, flags=re.MULTILINE)
         shares = [float(share) / 100 for share in re.findall(r"([\d.]+)%", row)]
-        np.testing.assert_allclose(
-            shares,
-            [result.clean_error, result.fgsm_error, result.confidence, result.pgd_error],
-            atol=5.1e-4,
-        )
+        np.testing.assert_allclose(shares, astuple(result), atol=5.1e-4)
 
 
 def test_the_folder_is_named_and_holds_all_figures(demo):
@@ -167,6 +171,26 @@ def test_fixed_words_claim_nothing_that_a_seed_could_refute(tmp_path):
         assert not outcome.search(text), text
 
 
+def test_the_conclusion_names_the_networks_that_hold_best():
+    digits = Digits("Task", *(np.zeros(1) for _ in range(4)))
+    networks = [Model(name, digits, None, 1.0, "") for name in ("A", "B", "C")]
+
+    def results(*shares):
+        rows = (Result(0.0, 0.0, 0.0, 0.0, *share) for share in shares)
+        return dict(zip("ABC", rows, strict=True))
+
+    found = conclude(networks, results((1.0, 1.0), (0.2, 0.8), (0.3, 0.4)), SMALL)
+    assert found == (
+        "At ε = 0.25 the strongest attack makes 100% of “A” wrong, but only 20% of “B”; of “C” it "
+        "is proved that no attack makes more than 40% wrong."
+    )
+    found = conclude(networks, results((1.0, 1.0), (0.6, 0.9), (0.7, 0.9)), SMALL)
+    assert found == (
+        "At ε = 0.25 no network holds: the strongest attack makes 60% even of “B” wrong; of “B” it "
+        "is proved that no attack makes more than 90% wrong."
+    )
+
+
 @pytest.fixture(scope="module")
 def small_model():
     """A linear model that an attack of ε = 0.25 fools on some samples, but not on all."""
@@ -189,9 +213,10 @@ def test_measured_numbers_are_the_librarys_scores(small_model):
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, attack="fgsm"),
         adversarial_confidence(*test, epsilon=SMALL.epsilon, attack="fgsm"),
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, **pgd),
+        # Of a linear model the strongest attack and the proof are exact.
+        *2 * [1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, attack="exact")],
     ]
-    measured = [result.clean_error, result.fgsm_error, result.confidence, result.pgd_error]
-    np.testing.assert_allclose(measured, scores)
+    np.testing.assert_allclose(astuple(result), scores)
     assert 0 < result.clean_error < result.fgsm_error < 1
 
 
@@ -205,7 +230,7 @@ def test_each_attack_is_made_once(small_model, monkeypatch):
 
         monkeypatch.setitem(ATTACKS, name, replace(attack, function=counted))
     measure(small_model, SMALL)
-    assert sorted(made) == ["fgsm", "pgd"]
+    assert sorted(made) == ["auto", "fgsm", "pgd"]
 
 
 def test_without_errors_there_is_no_confidence(small_model):
@@ -249,8 +274,8 @@ def test_table_aligns_its_columns_and_escapes_its_cells():
 
 def test_confidence_without_errors_is_shown_as_a_dash():
     digits = Digits("Task", *(np.zeros(1) for _ in range(4)))
-    result = Result(clean_error=0.0, fgsm_error=0.0, confidence=float("nan"), pgd_error=0.0)
-    table = make_table([Model("perfect", digits, None, 1.0, "")], {"perfect": result})
+    result = Result(0.0, 0.0, float("nan"), 0.0, 0.0, 0.0)
+    table = make_table([Model("perfect", digits, None, 1.0, "")], {"perfect": result}, SMALL)
     assert "–" in table.text()
     assert "nan" not in table.text()
 
