@@ -171,7 +171,7 @@ MAXOUT = {
     "bounds": bounds,
     "batch_size": _one([5, 100], [0, -1, "a", 2.5, None]),
     "max_iter": _one([1, 2], [0, -1, 1.5, "a", None]),
-    "learning_rate": _one([0.01, 0.1], [0, -1, np.nan, np.inf, "a", None, 1e300]),
+    "learning_rate": _one(["constant", "cosine", "exponential"], [0.1, np.nan, "a", None]),
     "learning_rate_init": _one([0.01, 0.1], [0, -1, np.nan, np.inf, "a", None, 1e300]),
     "momentum": _one([0.5], [-1, 2, np.nan, "a"]),
     "early_stopping": _one([False, True], ["a", None]),
