@@ -86,7 +86,9 @@ def test_scores_reports_and_curves(net, linear, images):
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd", "sign_noise", "rotate_towards_gradient"])
+@pytest.mark.parametrize(
+    "attack", ["fgsm", "fgsm_rs", "pgd", "apgd", "sign_noise", "rotate_towards_gradient"]
+)
 def test_copies_have_the_shape_of_the_samples_and_keep_to_the_radius(
     attack, as_tensor, net, images
 ):

@@ -59,9 +59,10 @@ def perturb(
         that a dict does not name stay unperturbed.
 
     attack : str or callable, default="fgsm"
-        Name of an attack: "fgsm", "pgd", "apgd", "square", "uniform_noise", "sign_noise",
-        "rotate_towards_gradient", "exact" for linear models and trees, or "auto", the strongest
-        that the estimator allows; or a function with the signature of `sk_adv.attacks.fgsm`.
+        Name of an attack: "fgsm", "fgsm_rs", "pgd", "apgd", "square", "uniform_noise",
+        "sign_noise", "rotate_towards_gradient", "exact" for linear models and trees, or "auto", the
+        strongest that the estimator allows; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".

@@ -10,7 +10,6 @@ from torch.nn.functional import linear
 from sk_adv._perturbations import PerturbationSet, dual_norm
 from sk_adv.differentiable._enclosure import Enclosure
 from sk_adv.differentiable._intervals import enclose
-from sk_adv.differentiable._linear import decision_module
 from sk_adv.differentiable._relaxations import layers_of
 
 
@@ -41,6 +40,7 @@ class Box(Enclosure):
         Samples outside of `bounds` are first brought into them. A Euclidean ball is kept as such up
         to the first layer. `bounds` shorten the sides of a box, but do not cut a ball.
         """
+        perturbations = perturbations.to(X.device, X.dtype)
         _, norm, bounds = perturbations.values()
         X = perturbations.clip(X)
         if norm == np.inf and bounds is not None:
@@ -102,16 +102,32 @@ def worst_logits(module: nn.Module, box: Box, labels: Tensor, *, by_margins: boo
     Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV
     2019, sections 3 and 4.
     """
-    *layers, last = layers_of(decision_module(module))
+    *layers, last = layers_of(module)
+    if layers and by_margins and type(last) is nn.LogSoftmax:
+        # It shifts all logits of a sample alike.
+        *layers, last = layers
     for layer in layers:
         box = enclose(layer, box)
     if by_margins and type(last) is nn.Linear and box.shape is None:
         return _largest_margins(box, last.weight, last.bias, labels)
     low, high = enclose(last, box).limits()
+    _check_labels(labels, low.shape[1])
     own = torch.nn.functional.one_hot(labels, low.shape[1]).bool()
     if not by_margins:
         return torch.where(own, low, high)
     return torch.where(own, 0.0, high - low.gather(1, labels[:, None]))
+
+
+def _check_labels(labels, n_classes):
+    """Raise `ValueError` if a label has no logit; on a GPU, torch itself says so."""
+    if labels.device.type != "cpu" or not len(labels):
+        return
+    if labels.min() < 0 or labels.max() >= n_classes:
+        wrong = labels[(labels < 0) | (labels >= n_classes)]
+        raise ValueError(
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
+            f"{n_classes} logits; got {wrong.unique().tolist()}."
+        )
 
 
 def _largest_margins(box, weight, bias, labels):
@@ -121,6 +137,7 @@ def _largest_margins(box, weight, bias, labels):
     of each sample.
     """
     values = linear(box.centre, weight, bias)
+    _check_labels(labels, len(weight))
     gaps = values - values.gather(1, labels[:, None])
     n_classes, n_values = weight.shape
     has_radii_of_its_own = box.radius.ndim == 2

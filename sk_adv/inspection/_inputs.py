@@ -45,7 +45,8 @@ def check_names(names, n, *, per):
 
 def legend_name(attack):
     """The name of an attack as a legend shows it."""
-    return {"apgd": "APGD", "fgsm": "FGSM", "pgd": "PGD"}.get(attack, attack.replace("_", " "))
+    acronyms = {"apgd": "APGD", "fgsm": "FGSM", "fgsm_rs": "FGSM-RS", "pgd": "PGD"}
+    return acronyms.get(attack, attack.replace("_", " "))
 
 
 def error_rates(y_true, predictions, sample_weight, leading):

@@ -65,9 +65,10 @@ def adversarial_accuracy_score(
 
     attack : str or callable, default="auto"
         Name of an attack: "auto", the strongest that the model allows, and the most expensive (see
-        `sk_adv.attacks.auto`); "fgsm", the cheapest by gradients; "pgd", "apgd", "square",
-        "uniform_noise", "sign_noise", "rotate_towards_gradient", or "exact", the worst case for
-        linear models and trees; or a function with the signature of `sk_adv.attacks.fgsm`.
+        `sk_adv.attacks.auto`); "fgsm", the cheapest by gradients; "fgsm_rs", "pgd", "apgd",
+        "square", "uniform_noise", "sign_noise", "rotate_towards_gradient", or "exact", the worst
+        case for linear models and trees; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".
@@ -242,9 +243,10 @@ def adversarial_confidence(
 
     attack : str or callable, default="auto"
         Name of an attack: "auto", the strongest that the model allows, and the most expensive (see
-        `sk_adv.attacks.auto`); "fgsm", the cheapest by gradients; "pgd", "apgd", "square",
-        "uniform_noise", "sign_noise", "rotate_towards_gradient", or "exact", the worst case for
-        linear models and trees; or a function with the signature of `sk_adv.attacks.fgsm`.
+        `sk_adv.attacks.auto`); "fgsm", the cheapest by gradients; "fgsm_rs", "pgd", "apgd",
+        "square", "uniform_noise", "sign_noise", "rotate_towards_gradient", or "exact", the worst
+        case for linear models and trees; or a function with the signature of
+        `sk_adv.attacks.fgsm`.
 
     attack_params : dict or None, default=None
         Further arguments of the attack, such as `{"n_steps": 20}` for "pgd".

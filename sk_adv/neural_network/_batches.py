@@ -42,6 +42,25 @@ class WeightedData(torch.utils.data.Dataset):
         return X, y if self.weight is None else (y, self.weight[rows])
 
 
+def some_of(dataset, rows):
+    """Some samples of a dataset, in a form that `as_weighted_data` knows."""
+    if isinstance(dataset, WeightedSamples):
+        return WeightedSamples(some_of(dataset.dataset, rows), dataset.weight[rows])
+    if isinstance(dataset, Subset):
+        return Subset(dataset.dataset, np.asarray(dataset.indices)[rows])
+    return Subset(dataset, rows)
+
+
+def check_held_out(data):
+    """Raise `TypeError` unless held-out samples are None or a dataset with a length."""
+    if data is None or (isinstance(data, torch.utils.data.Dataset) and hasattr(data, "__len__")):
+        return
+    raise TypeError(
+        "data must be a torch.utils.data.Dataset of samples and class indices with a length, or "
+        f"None for the samples that train_split holds out; got {type(data).__name__}."
+    )
+
+
 class WeightedSamples(torch.utils.data.Dataset):
     """A dataset of pairs (X, y), with weights: of pairs (X, (y, weight)).
 

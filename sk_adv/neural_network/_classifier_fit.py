@@ -17,6 +17,7 @@ from sk_adv.neural_network._classifier_net import (
     make_callbacks,
     make_net,
 )
+from sk_adv.neural_network._early_stopping import resolve_monitor
 from sk_adv.neural_network._epochs import explaining_out_of_memory
 
 
@@ -29,6 +30,7 @@ def fit_network(model, X, y, sample_weight):
         The error that ended the training early, if any. The classifier is fitted nevertheless.
     """
     _check_sizes(model.hidden_layer_sizes)
+    resolve_monitor(model.monitor, model.monitor_params)
     if model.refit_full and not model.early_stopping:
         raise ValueError(
             "refit_full=True needs the number of epochs that early stopping finds best: set "
@@ -72,6 +74,7 @@ def fit_network(model, X, y, sample_weight):
 def fit_further(model, X, y, classes, sample_weight):
     """Train a classifier for one more epoch; the return value is that of `fit_network`."""
     _check_sizes(model.hidden_layer_sizes)
+    resolve_monitor(model.monitor, model.monitor_params)
     if model.class_weight == "balanced":
         raise ValueError(
             'partial_fit can\'t use class_weight="balanced", since the class frequencies of a '

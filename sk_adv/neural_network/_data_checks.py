@@ -72,7 +72,8 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
         )
     # skorch takes lists, dicts and frames for several inputs, which a net of one array lacks.
     is_other = prefix == "iterator_valid" and getattr(net, "sample_shape_", None) is not None
-    if not has_length or is_other:
+    is_rows = isinstance(X, (list, tuple)) and any(isinstance(part, tuple) for part in X)
+    if not has_length or is_other or is_rows:
         raise TypeError(
             "X must be a single array or tensor, or a Dataset; "
             f"got a {type(X).__name__}. For a data frame or a list pass "

@@ -1,17 +1,24 @@
 """Early stopping, on a plateau of the training loss or of the score on held-out samples."""
 
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.utils import to_device
+from torch.utils.data import Dataset
 
 from sk_adv.attacks._table import ATTACKS, resolve_attack
-from sk_adv.neural_network._batches import TensorBatches, WeightedData
+from sk_adv.neural_network._batches import TensorBatches, WeightedData, check_held_out
 from sk_adv.neural_network._parts import logits_of, take_weights, weights_of
 
 # Number of samples per batch of the validation.
 _BATCH = 2048
+_NO_SAMPLES = (
+    "RobustEarlyStopping needs held-out samples of positive weight: leave train_split on, or pass "
+    "a skorch.dataset.ValidSplit."
+)
 # What may be monitored beside the errors under attacks.
 FIGURES = ("adversarial_error", "certified_error", "clean_error", "loss")
 
@@ -76,8 +83,8 @@ class RobustEarlyStopping(Callback):
         Further arguments of that attack, such as `{"n_steps": 20}`. Attacks in steps take 10 by
         default.
 
-    data : WeightedData or None, default=None
-        The held-out samples, on the net's device. None takes those of the net's `train_split`.
+    data : torch.utils.data.Dataset or None, default=None
+        The held-out samples, with class indices. None takes those of the net's `train_split`.
 
     tol : float, default=1e-4
         Smallest improvement of the score that counts as progress.
@@ -96,9 +103,9 @@ class RobustEarlyStopping(Callback):
     Raises
     ------
     ValueError
-        If `monitor` is unknown, or there are no held-out samples.
+        If `monitor` is unknown, a number is out of its range, or there are no held-out samples.
     TypeError
-        If `monitor_params` do not fit the attack.
+        If `monitor_params` do not fit the attack, or a parameter is of another type.
 
     Examples
     --------
@@ -123,7 +130,7 @@ class RobustEarlyStopping(Callback):
         monitor: str | Callable = "adversarial_error",
         monitor_params: dict | None = None,
         *,
-        data: WeightedData | None = None,
+        data: Dataset | None = None,
         tol: float = 1e-4,
         n_iter_no_change: int = 10,
     ):
@@ -134,7 +141,13 @@ class RobustEarlyStopping(Callback):
         self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
-        """Reset the state."""
+        """Check the parameters, and reset the state."""
+        if not (isinstance(self.tol, Real) and self.tol == self.tol):
+            raise ValueError(f"tol must be a number; got {self.tol!r}.")
+        check_scalar(self.n_iter_no_change, "n_iter_no_change", Integral, min_val=1)
+        check_held_out(self.data)
+        if self.data is None and not net.train_split:
+            raise ValueError(_NO_SAMPLES)
         self.attack_ = resolve_monitor(self.monitor, self.monitor_params)
         self.best_score_, self.best_epoch_, self.best_weights_ = -torch.inf, len(net.history), None
         self.best_loss_, self.n_idle_ = torch.inf, 0
@@ -142,10 +155,7 @@ class RobustEarlyStopping(Callback):
     def on_epoch_end(self, net, dataset_valid=None, **kwargs):
         """Measure the net, and stop the training if the figure has not fallen for long."""
         if self.data is None and dataset_valid is None:
-            raise ValueError(
-                "RobustEarlyStopping needs held-out samples: leave train_split on, or pass a "
-                "skorch.dataset.ValidSplit."
-            )
+            raise ValueError(_NO_SAMPLES)
         figures = self._measure(net, dataset_valid)
         for name, figure in figures.items():
             net.history.record(f"valid_{name}", figure)
@@ -196,11 +206,11 @@ class RobustEarlyStopping(Callback):
     def _measure(self, net, dataset_valid=None):
         """The errors and the loss J̄ on the held-out samples."""
         net._set_training(False)
-        batches = (
-            TensorBatches(self.data, _BATCH)
-            if self.data is not None
-            else net.get_iterator(dataset_valid, training=False)
-        )
+        data = dataset_valid if self.data is None else self.data
+        if isinstance(data, WeightedData):
+            batches = TensorBatches(data, _BATCH)
+        else:
+            batches = net.get_iterator(data, training=False)
         sums, loss, total, n_samples = {}, 0.0, 0.0, 0
         for X, y in batches:
             # Data that does not fit on the device is stored on the host.
@@ -213,6 +223,8 @@ class RobustEarlyStopping(Callback):
             loss += len(X) * float(loss_of_batch)
             total += float(weight.sum())
             n_samples += len(X)
+        if not total > 0:
+            raise ValueError(_NO_SAMPLES)
         errors = {name: value / total for name, value in sums.items()}
         return errors | {"loss": loss / n_samples}
 

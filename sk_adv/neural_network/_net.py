@@ -245,7 +245,7 @@ class AdversarialNet(QuietNet):
             The net, with `module_`.
         """
         super().initialize_module()
-        if self.initialization == "interval":
+        if isinstance(self.initialization, str) and self.initialization == "interval":
             draw_interval_weights(plain_module(self))
         elif self.initialization is not None:
             raise ValueError(
@@ -401,8 +401,8 @@ class AdversarialNet(QuietNet):
         Returns
         -------
         dict
-            The `loss` J̄, and the module's output `y_pred` on the clean batch, or on the copies if
-            alpha is 0.
+            The `loss` J̄, and the module's output `y_pred` on the clean batch, or, if alpha is 0,
+            on the copies, or the worst logits by intervals.
         """
         if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
@@ -431,7 +431,7 @@ class AdversarialNet(QuietNet):
             return {"loss": loss, "y_pred": y_pred}
         if self.robust_loss == "certified":
             centres = copies if self._needs_copies else X
-            output, robust = None, self._certified_loss(X, centres, y, perturbations)
+            output, robust = self._certified_loss(X, centres, y, perturbations)
         else:
             if serves_both:
                 copies = fgsm_copies(X.grad, X, perturbations)
@@ -482,11 +482,6 @@ class AdversarialNet(QuietNet):
         """Whether the robust loss needs copies by the attack."""
         return self.robust_loss != "certified" or self.box_share < 1
 
-    @property
-    def is_mixture_of_copies_(self):
-        """Whether the loss is the plain one of samples and copies, at its final radius."""
-        return (self.robust_loss == "adversarial" or self.alpha == 1) and self._share_now() == 1
-
     def _divergence(self, clean, adversarial, y):
         """The mean divergence of the probabilities of two outputs.
 
@@ -501,7 +496,7 @@ class AdversarialNet(QuietNet):
         return losses.mean()
 
     def _certified_loss(self, X, centres, y, perturbations):
-        """Mean of an upper bound of the loss in boxes inside of the perturbation sets.
+        """Worst logits in boxes inside of the perturbation sets, and the mean loss at them.
 
         Source: Müller et al., "Certified Training: Small Boxes are All You Need", ICLR 2023,
         section 3; the whole set as in Gowal et al. (2019).
@@ -510,7 +505,8 @@ class AdversarialNet(QuietNet):
             inside = perturbations.clip(X)
             centres = inside + (1 - self.box_share) * (centres - inside)
             perturbations = perturbations.scaled(self.box_share)
-        return self.get_loss(self._worst_logits(centres, y, perturbations), y, X=X, training=True)
+        worst = self._worst_logits(centres, y, perturbations)
+        return worst, self.get_loss(worst, y, X=X, training=True)
 
     def _worst_logits(self, X, y, perturbations):
         """Logits of the largest loss, by intervals, in evaluation mode."""
@@ -591,10 +587,12 @@ class AdversarialNet(QuietNet):
             The loss.
         """
         (clean, loss), (adversarial, robust) = self._loss(X, y), self._loss(copies, y)
+        if self.alpha == 1:
+            return clean, adversarial, loss
         if self.robust_loss == "trades":
             robust = self._divergence(clean, adversarial, y)
         elif self.robust_loss == "certified":
-            robust = self._certified_loss(X, copies, y, self.perturbation_)
+            _, robust = self._certified_loss(X, copies, y, self.perturbation_)
         return clean, adversarial, self.alpha * loss + (1 - self.alpha) * robust
 
     def _craft(self, X, y, attack=None, perturbations=None, random_state=None, **fit_params):

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_adv._arrays import to_tensor
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.attacks._objective import check_labels, checked_logits
+from sk_adv.differentiable._networks import plain
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
 from sk_adv.neural_network._data_checks import (
@@ -112,15 +113,24 @@ ROBUST_LOSSES = ("adversarial", "certified", "trades")
 
 def check_robust_loss(net):
     """Raise `ValueError` unless the robust loss of a net, and what belongs to it, is valid."""
-    if net.robust_loss not in ROBUST_LOSSES:
+    if not (isinstance(net.robust_loss, str) and net.robust_loss in ROBUST_LOSSES):
         raise ValueError(
             f"robust_loss must be one of {list(ROBUST_LOSSES)}; got {net.robust_loss!r}."
         )
     if not (isinstance(net.box_share, Real) and 0 < net.box_share <= 1):
         raise ValueError(f"box_share must lie in (0, 1]; got {net.box_share!r}.")
     warmup = net.epsilon_warmup
-    if warmup != "auto" and not (isinstance(warmup, Real) and 0 <= warmup <= 1):
+    is_auto = isinstance(warmup, str) and warmup == "auto"
+    if not (is_auto or (isinstance(warmup, Real) and 0 <= warmup <= 1)):
         raise ValueError(f"epsilon_warmup must be 'auto' or lie in [0, 1]; got {warmup!r}.")
+    if net.robust_loss == "certified" and net.alpha < 1:
+        smoothing = getattr(plain(getattr(net, "criterion_", None)), "label_smoothing", 0)
+        if smoothing > 0:
+            raise ValueError(
+                "robust_loss='certified' needs a loss that never falls as the logit of another "
+                f"class rises, unlike the one with criterion__label_smoothing={smoothing}: leave "
+                "it at 0."
+            )
     if net.robust_loss != "trades" or net.alpha == 1:
         return
     if net.alpha == 0:

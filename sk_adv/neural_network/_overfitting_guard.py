@@ -1,18 +1,20 @@
 """The guard against catastrophic overfitting of training by single steps."""
 
 import warnings
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_scalar
 from skorch.callbacks import Callback
 from skorch.dataset import get_len
 from skorch.utils import to_device
-from torch.utils.data import Subset
+from torch.utils.data import Dataset
 
 from sk_adv.attacks import fgsm, fgsm_rs
 from sk_adv.attacks._table import resolve_attack
-from sk_adv.neural_network._batches import WeightedData
+from sk_adv.neural_network._batches import check_held_out, some_of
 from sk_adv.neural_network._parts import logits_of
 
 SINGLE_STEPS = (fgsm, fgsm_rs)
@@ -40,13 +42,20 @@ class OverfittingGuard(Callback):
     share : float, default=0.05
         Largest share of the time of the training; epochs are left out to keep to it.
 
-    data : WeightedData or None, default=None
-        The samples, on the net's device, in place of those.
+    data : torch.utils.data.Dataset or None, default=None
+        The samples, with class indices, in place of those.
 
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
         If the network has overfitted.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    TypeError
+        If a parameter is of another type.
 
     References
     ----------
@@ -61,15 +70,17 @@ class OverfittingGuard(Callback):
     ... )
     """
 
-    def __init__(
-        self, n_samples: int = 256, *, share: float = 0.05, data: WeightedData | None = None
-    ):
+    def __init__(self, n_samples: int = 256, *, share: float = 0.05, data: Dataset | None = None):
         self.n_samples = n_samples
         self.share = share
         self.data = data
 
     def on_train_begin(self, net, **kwargs):
-        """Forget an earlier warning."""
+        """Check the parameters, and forget an earlier warning."""
+        check_scalar(self.n_samples, "n_samples", Integral, min_val=1)
+        if not (isinstance(self.share, Real) and self.share > 0):
+            raise ValueError(f"share must be a positive number; got {self.share!r}.")
+        check_held_out(self.data)
         self.has_warned_ = False
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
@@ -84,8 +95,8 @@ class OverfittingGuard(Callback):
         except (TypeError, ValueError, AttributeError):
             # An iterable dataset can't be looked at twice.
             return
-        every = int(np.ceil(_PASSES * n_samples / (self.share * n_trained)))
-        if len(net.history) % every:
+        every = _PASSES * n_samples / (self.share * n_trained) if n_samples else np.inf
+        if every > len(net.history) or len(net.history) % max(int(np.ceil(every)), 1):
             return
         pgd, attacked = self._accuracies(net, dataset, n_samples)
         net.history.record("guard_pgd_accuracy", pgd)
@@ -111,7 +122,7 @@ class OverfittingGuard(Callback):
         pgd = resolve_attack("pgd", {"n_steps": _N_STEPS})
         right, total = np.zeros(2), 0
         net._set_training(False)
-        for X, y in net.get_iterator(Subset(dataset, rows), training=False):
+        for X, y in net.get_iterator(some_of(dataset, rows), training=False):
             X, y = to_device((net.as_samples(X), y), net.device)
             labels = y[0] if isinstance(y, (tuple, list)) else y
             for k, attack in enumerate((pgd, net.attack_)):

@@ -38,6 +38,11 @@ _INNER = {
         "neural_network.Maxout": ("constrain_weights", "forward", "extra_repr"),
         "neural_network.MaxoutNet": ("constrain_weights", "forward", "probabilities"),
         "neural_network.Checkpoint": ("on_epoch_end", "on_train_begin", "restore"),
+        "neural_network.OverfittingGuard": ("on_epoch_end", "on_train_begin"),
+        "neural_network.RobustEarlyStopping": (
+            *("load_state_dict", "on_epoch_end", "on_resume", "on_train_begin", "on_train_end"),
+            *("restore_best", "state_dict"),
+        ),
         "differentiable.Chain": ("forward",),
         "differentiable.Enclosure": ("affine", "around", "limits"),
     },
@@ -48,6 +53,9 @@ _INNER = {
         "differentiable.Enclosure": (
             *("between", "in_shape", "is_led_by", "of", "rivals", "values"),
         ),
+    },
+    "of a batch on the net's device, called by fit and by RobustEarlyStopping": {
+        "neural_network.AdversarialNet": ("mixed_loss", "mixture_now"),
     },
     "a hook of skorch, called by fit or predict": {
         "neural_network.AdversarialNet": (
@@ -266,12 +274,16 @@ def _on_module(function, is_random=False, has_direction=True):
             kwargs["targeted"] = draw.of(True, False)
         if function is attacks.pgd:
             kwargs["n_steps"] = draw.usual_or_odd([1, 3], [0, 1.5, "a", None])
+        if function is attacks.fgsm_rs and draw.chance(0.3):
+            odd = [0, -1, np.nan, np.inf, "a", None, [1.0], 1e300, 1e-300, True, np.array([1, 2])]
+            kwargs["step"] = draw.usual_or_odd([1.25, 1, np.float32(0.5)], odd)
         return Call(function, *args, draws=draws, **kwargs)
 
     return draw_call
 
 
 door("attacks.fgsm", 2)(_on_module(attacks.fgsm))
+door("attacks.fgsm_rs", 1)(_on_module(attacks.fgsm_rs, is_random=True))
 door("attacks.pgd", 2)(_on_module(attacks.pgd, is_random=True))
 door("attacks.exact", 1.5)(_on_module(attacks.exact))
 door("attacks.rotate_towards_gradient", 1)(_on_module(attacks.rotate_towards_gradient))

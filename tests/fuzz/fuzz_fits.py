@@ -3,7 +3,17 @@
 import numpy as np
 from fuzz_doors import door, radii, scale
 from fuzz_models import fitted, surrogate
-from fuzz_values import attack, bounds, device, epsilon, labels, norm, samples, weights
+from fuzz_values import (
+    attack,
+    bounds,
+    device,
+    epsilon,
+    labels,
+    norm,
+    samples,
+    shift,
+    weights,
+)
 from fuzz_watch import Call
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -130,6 +140,28 @@ for _room, _class, _name in (
             door(f"{_room}.{_class}.{_method}", 0.7)(_answers(_name, _method, _allows))
 
 
+ROBUST = {
+    "robust_loss": _one(
+        ["adversarial", "trades", "trades", "certified", "certified"],
+        ["zz", None, 3, ["trades"], np.array(["trades", "certified"]), b"trades"],
+    ),
+    "box_share": _one([1.0, 0.3, 1], [0, -1, 2, np.nan, "a", None, [0.5], 1e-300, np.ones(2)]),
+    "epsilon_warmup": _one(
+        ["auto", 0, 0.5, 1], [-1, 2, np.nan, "zz", None, [0.5], np.ones(2), 1e-300, True]
+    ),
+}
+MONITOR = {
+    "monitor": _one(
+        ["adversarial_error", "certified_error", "clean_error", "loss", "pgd", "fgsm_rs", shift],
+        ["zz", None, 3, ["pgd"], "exact", "auto", "sign_noise", np.abs, b"pgd"],
+    ),
+    "monitor_params": _one(
+        [None, None, {}, {"n_steps": 2}],
+        [{"zz": 1}, 3, [1], {"n_steps": 0}, {"loss": None}, {"n_restarts": 2, "n_steps": 1}],
+    ),
+}
+# Any attack with a random start serves every robust loss.
+RANDOM_START = {"attack": lambda draw: draw.of("fgsm_rs", "pgd")}
 MAXOUT = {
     "hidden_layer_sizes": _one([(4,), [3, 2]], [(), (0,), "a", None, 4, (2.5,), (-1,)]),
     "n_pieces": _one([1, 2], [0, -1, 1.5, "a", None]),
@@ -139,7 +171,7 @@ MAXOUT = {
     "bounds": bounds,
     "batch_size": _one([5, 100], [0, -1, "a", 2.5, None]),
     "max_iter": _one([1, 2], [0, -1, 1.5, "a", None]),
-    "learning_rate": _one([0.01, 0.1], [0, -1, np.nan, np.inf, "a", None, 1e300]),
+    "learning_rate": _one(["constant", "cosine", "exponential"], [0.1, np.nan, "a", None]),
     "learning_rate_init": _one([0.01, 0.1], [0, -1, np.nan, np.inf, "a", None, 1e300]),
     "momentum": _one([0.5], [-1, 2, np.nan, "a"]),
     "early_stopping": _one([False, True], ["a", None]),
@@ -149,7 +181,7 @@ MAXOUT = {
     "max_norm": _one([None, 1.0], [0, -1, np.nan, "a", 1e-300]),
     "class_weight": class_weight,
     "precision": _one(["float32", "float64", "bfloat16"], ["float16", None, 32]),
-    "attack": _one(["fgsm", "sign_noise"], ["zz", None, 3, "exact"]),
+    "attack": _one(["fgsm", "fgsm_rs", "sign_noise"], ["zz", None, 3, "exact"]),
     "random_state": lambda draw: draw.seed()[0],
     "warm_start": LINEAR["warm_start"],
     "device": lambda draw: device(draw, "auto"),
@@ -160,6 +192,10 @@ def _maxout(draw):
     known = neural_network.AdversarialMaxoutClassifier().get_params()
     params = {"hidden_layer_sizes": (3,), "n_pieces": 2, "max_iter": 1, "random_state": 0}
     params |= {k: v for k, v in _params(draw, MAXOUT, 0.15).items() if k in known}
+    if draw.chance(0.5):
+        params |= _params(draw, RANDOM_START, 0.7) | _params(draw, ROBUST, 0.6)
+    if draw.chance(0.3):
+        params |= {"early_stopping": True, "validation_fraction": 0.3} | _params(draw, MONITOR, 0.7)
     return neural_network.AdversarialMaxoutClassifier(**params)
 
 

@@ -5,10 +5,11 @@ import os
 import numpy as np
 import torch
 from fuzz_doors import door
-from fuzz_fits import LINEAR, MAXOUT, _one, _params
+from fuzz_fits import LINEAR, MAXOUT, MONITOR, RANDOM_START, ROBUST, _one, _params
 from fuzz_models import fitted
 from fuzz_values import (
     FOLDER,
+    INDICES,
     NORMAL,
     bounds,
     device,
@@ -20,6 +21,7 @@ from fuzz_values import (
     weights,
 )
 from fuzz_watch import Call
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from sk_adv import neural_network
@@ -32,7 +34,7 @@ def _nets(draw):
         "norm": norm,
         "bounds": bounds,
         "precision": MAXOUT["precision"],
-        "attack": _one(["fgsm", "pgd", "sign_noise", shift], ["zz", None, 3, "exact"]),
+        "attack": _one(["fgsm", "fgsm_rs", "pgd", "sign_noise", shift], ["zz", None, 3, "exact"]),
         "batch_size": _one([5, -1], [0, "a", 2.5, None]),
         "max_epochs": _one([1, 2], [0, -1, "a", 1.5]),
         "lr": _one([0.01], [0, np.nan, 1e300, "a", -1]),
@@ -57,6 +59,9 @@ def _nets(draw):
         neural_network.MaxoutNet(3, 3, (2,), 2),
     ]
     params = {"max_epochs": 1, "verbose": 0, "train_split": None} | _params(draw, choices, 0.15)
+    if draw.chance(0.5):
+        params |= _params(draw, RANDOM_START, 0.7) | _params(draw, ROBUST, 0.6)
+        params |= _params(draw, {"initialization": _one([None, "interval"], ["zz", 3, True])})
     if draw.chance(0.1):
         params.pop("train_split")
     return neural_network.AdversarialNet(draw.usual_or_odd(modules, odd), **params)
@@ -139,6 +144,44 @@ def _(draw):
         return net.fit(NORMAL.astype(np.float32), np.arange(len(NORMAL)) % 2)
 
     return Call(train, path, every, resume, draws=("torch", "numpy"))
+
+
+def _watched(draw, callback, **params):
+    """A training of a net with a callback, on held-out samples or on all."""
+    params["train_split"] = draw.of(None, *3 * [ValidSplit(2)])
+    params |= {"attack": draw.of("fgsm_rs", "fgsm_rs", "fgsm", "pgd")} | _params(draw, ROBUST, 0.2)
+    X, y, n = _single(draw)
+    if draw.chance(0.6):
+        X, y, n = NORMAL.astype(np.float32), INDICES[3], len(NORMAL)
+    weight = weights(draw, n) if draw.chance(0.2) else None
+
+    def train(callback, X, y, weight, **params):
+        torch.manual_seed(0)
+        net = neural_network.AdversarialNet(
+            nn.Linear(3, 3), max_epochs=2, verbose=0, callbacks=[("own", callback)], **params
+        )
+        return net.fit(X, y, **({} if weight is None else {"sample_weight": weight}))
+
+    return Call(train, callback, X, y, weight, draws=("torch", "numpy"), **params)
+
+
+@door("neural_network.RobustEarlyStopping", 1)
+def _(draw):
+    params = _params(draw, MONITOR, 0.7)
+    params["tol"] = draw.usual_or_odd([1e-4, 0], [-1, np.nan, "a", None, np.inf, -np.inf])
+    params["n_iter_no_change"] = draw.usual_or_odd([10, 1], [0, -1, 2.5, "a", None])
+    params["data"] = draw.usual_or_odd([None], [3, "a", NORMAL])
+    return _watched(draw, neural_network.RobustEarlyStopping(**params))
+
+
+@door("neural_network.OverfittingGuard", 1)
+def _(draw):
+    params = {
+        "n_samples": draw.usual_or_odd([256, 4], [0, -1, 2.5, "a", None]),
+        "share": draw.usual_or_odd([100.0, 0.05, 1], [0, -1, np.nan, "a", None, np.inf, 1e-320]),
+        "data": draw.usual_or_odd([None], [3, "a", NORMAL]),
+    }
+    return _watched(draw, neural_network.OverfittingGuard(**params))
 
 
 @door("neural_network.Maxout", 0.3)

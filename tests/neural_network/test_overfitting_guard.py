@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import IterableDataset
 
@@ -120,3 +121,39 @@ def test_a_stream_of_samples_is_not_looked_at_twice():
     )
     net.fit(Stream(), None)
     assert "guard_pgd_accuracy" not in net.history[-1]
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"n_samples": 0}, ValueError, "n_samples"),
+        ({"share": 0}, ValueError, "share must be a positive number"),
+        ({"share": np.nan}, ValueError, "share must be a positive number"),
+        ({"data": "a"}, TypeError, "data must be a torch.utils.data.Dataset"),
+    ],
+)
+def test_wrong_parameters_are_named(params, error, message, digits):
+    X, y = digits
+    net = AdversarialNet(nn.Linear(64, 10), callbacks=[OverfittingGuard(**params)], verbose=0)
+    with pytest.raises(error, match=message):
+        net.fit(X.astype(np.float32), y)
+
+
+@pytest.mark.parametrize("share", [1e-320, np.inf])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_memory_map_of_doubles_is_measured_in_the_precision_of_the_net(
+    share, weighted, digits, tmp_path
+):
+    X, y = digits
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    weight = {"sample_weight": np.ones(len(y))} if weighted else {}
+    for train_split in (None, ValidSplit(5)):
+        net = AdversarialNet(
+            nn.Linear(64, 10),
+            callbacks=[OverfittingGuard(share=share)],
+            train_split=train_split,
+            max_epochs=1,
+            verbose=0,
+        ).fit(mapped, y, **weight)
+        assert ("guard_pgd_accuracy" in net.history[-1]) == (share == np.inf)

@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sk_adv.attacks import pgd
 from sk_adv.metrics import adversarial_accuracy_score, certified_accuracy_score
@@ -144,9 +145,49 @@ def test_auto_may_be_monitored(digits, small):
         ({"monitor": "pgd", "monitor_params": {"zz": 3}}, TypeError, "attack_params"),
     ],
 )
-def test_wrong_monitors_are_named(params, error, message, digits, small):
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_wrong_monitors_are_named(params, error, message, early_stopping, digits, small):
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(error, match=message):
+            getattr(small(early_stopping=early_stopping, **params), method)(*digits)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"tol": np.nan}, ValueError, "tol must be a number"),
+        ({"tol": "a"}, ValueError, "tol must be a number"),
+        ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change"),
+        ({"data": "a"}, TypeError, "data must be a torch.utils.data.Dataset"),
+    ],
+)
+def test_wrong_parameters_are_named_before_the_first_epoch(params, error, message):
+    net = AdversarialNet(nn.Linear(6, 2), callbacks=[RobustEarlyStopping(**params)], verbose=0)
     with pytest.raises(error, match=message):
-        small(early_stopping=True, **params).fit(*digits)
+        net.fit(*data())
+    assert not net.history
+
+
+def test_held_out_samples_may_be_a_dataset_of_its_own():
+    X, y = data()
+    other = TensorDataset(torch.from_numpy(X[:50]), torch.from_numpy(y[:50]))
+    torch.manual_seed(0)
+    net = AdversarialNet(
+        nn.Linear(6, 2),
+        callbacks=[RobustEarlyStopping("clean_error", data=other)],
+        train_split=None,
+        max_epochs=1,
+        verbose=0,
+    ).fit(X[50:], y[50:])
+    assert net.history[0]["validation_score"] == pytest.approx(net.score(X[:50], y[:50]))
+
+
+def test_held_out_samples_of_no_weight_are_refused():
+    X, y = data()
+    empty = TensorDataset(torch.from_numpy(X[:0]), torch.from_numpy(y[:0]))
+    net = AdversarialNet(nn.Linear(6, 2), callbacks=[RobustEarlyStopping(data=empty)], verbose=0)
+    with pytest.raises(ValueError, match="held-out samples of positive weight"):
+        net.fit(X, y)
 
 
 def test_a_net_without_held_out_samples_is_told_so():

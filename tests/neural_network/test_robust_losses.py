@@ -164,6 +164,15 @@ def test_trades_refuses_what_can_not_work():
         ({"robust_loss": "certified", "box_share": 0.0}, r"box_share must lie in \(0, 1\]"),
         ({"robust_loss": "certified", "epsilon_warmup": 2}, "epsilon_warmup must be 'auto'"),
         ({"robust_loss": "certified", "initialization": "zz"}, "initialization must be"),
+        ({"robust_loss": np.array(["trades", "zz"])}, "robust_loss must be one of"),
+        (
+            {"robust_loss": "certified", "epsilon_warmup": np.ones(2)},
+            "epsilon_warmup must be 'auto'",
+        ),
+        (
+            {"robust_loss": "certified", "criterion__label_smoothing": 0.1},
+            "never falls as the logit of another class rises",
+        ),
     ],
 )
 def test_wrong_parameters_are_named(params, message):
@@ -183,6 +192,75 @@ def test_a_module_without_bounds_is_named():
     net = AdversarialNet(Own, robust_loss="certified", epsilon=0.1, verbose=0)
     with pytest.raises(TypeError, match="no bounds on the outputs of the module Own"):
         net.fit(np.zeros((20, 4), np.float32), np.arange(20) % 3)
+
+
+def test_a_log_softmax_at_the_end_changes_nothing():
+    """Only a step that leaves differences of logits as they are may be left out."""
+    net, X, y, _ = net_and_batch("certified", alpha=0.0)
+    margins = corner_margins(net.module_, X, y, torch.full_like(X, EPSILON))
+    for last, is_taken in ((nn.LogSoftmax(1), True), (nn.LogSigmoid(), False)):
+        other = AdversarialNet(
+            nn.Sequential(*net.module_, last),
+            robust_loss="certified",
+            alpha=0.0,
+            epsilon=EPSILON,
+            precision="float64",
+        ).initialize()
+        loss = other.train_step_single((X, y))["loss"]
+        equal = torch.isclose(loss, cross_entropy(margins, y))
+        assert bool(equal) == is_taken
+        # The bound holds for the loss that the criterion gives.
+        copies = X + EPSILON * torch.randn_like(X).sign()
+        assert loss >= cross_entropy(other.module_(copies), y)
+
+
+def test_labels_without_a_logit_are_named():
+    net, X, y, _ = net_and_batch("certified", alpha=0.0)
+    for wrong in (7, -1):
+        with pytest.raises(ValueError, match=rf"from 0 to 2.*got \[{wrong}\]"):
+            net.train_step_single((X, torch.full_like(y, wrong)))
+
+
+def test_the_output_of_a_step_is_that_of_the_clean_samples_or_the_worst_logits():
+    net, X, y, _ = net_and_batch("certified", alpha=0.5)
+    found = net.train_step_single((X, y))["y_pred"]
+    torch.testing.assert_close(found, net.module_(X))
+    net, X, y, _ = net_and_batch("certified", alpha=0.0)
+    found = net.train_step_single((X, y))["y_pred"]
+    margins = corner_margins(net.module_, X, y, torch.full_like(X, EPSILON))
+    # The margin of the own class is 0.
+    torch.testing.assert_close(found, margins.scatter(1, y[:, None], 0.0))
+
+
+def test_without_a_robust_part_the_loss_needs_no_bounds():
+    module = nn.Sequential(nn.Linear(4, 2), nn.GELU())
+    net = AdversarialNet(module, robust_loss="certified", alpha=1, verbose=0).initialize()
+    X, y = (torch.as_tensor(values) for values in data())
+    _, _, loss = net.mixed_loss(X, X, y)
+    torch.testing.assert_close(loss, cross_entropy(net.module_(X), y))
+
+
+@pytest.mark.parametrize("robust_loss", ["adversarial", "trades", "certified"])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("is_double", [False, True])
+def test_images_with_a_radius_per_channel_are_trained_on(robust_loss, norm, is_double):
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+    module = nn.Sequential(*convolutions, nn.Linear(16, 2))
+    X = np.random.default_rng(0).normal(size=(60, 2, 6, 6))
+    y = (X[:, 0].mean((1, 2)) > 0).astype(np.int64)
+    net = AdversarialNet(
+        module.double() if is_double else module,
+        robust_loss=robust_loss,
+        attack="fgsm_rs",
+        epsilon=np.array([0.1, 0.0]).reshape(2, 1, 1),
+        norm=norm,
+        bounds=(-2 * np.ones((2, 1, 1)), 2 * np.ones((2, 1, 1))),
+        box_share=0.7,
+        max_epochs=2,
+        verbose=0,
+    ).fit(X if is_double else X.astype(np.float32), y)
+    assert np.isfinite(net.history[:, "train_loss"]).all()
 
 
 class Radii(Callback):
@@ -278,6 +356,17 @@ def test_intervals_keep_their_width_through_fresh_layers(pieces):
             widths.append(float((high - low).mean()))
     assert max(widths) / min(widths) < 1.6
     assert 0.6 < widths[0] / 2e-2 < 1.6
+
+
+def test_interval_weights_reach_layers_whose_weight_is_computed():
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(400, 400))
+    net = AdversarialNet(module, initialization="interval", verbose=0).initialize()
+    deviation = float(net.module_.weight.std())
+    assert deviation == pytest.approx((2 * np.pi) ** 0.5 / 400, rel=0.02)
+    lazy = AdversarialNet(nn.LazyLinear(3), initialization="interval", verbose=0)
+    with pytest.raises(ValueError, match="number of inputs of each layer"):
+        lazy.initialize()
 
 
 ROBUST = [
