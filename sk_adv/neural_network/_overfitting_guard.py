@@ -40,7 +40,7 @@ class OverfittingGuard(Callback):
         held out.
 
     share : float, default=0.05
-        Largest share of the time of the training; epochs are left out to keep to it.
+        Largest share of the time of the training; epochs but the last are left out to keep to it.
 
     data : torch.utils.data.Dataset or None, default=None
         The samples, with class indices, in place of those.
@@ -95,8 +95,10 @@ class OverfittingGuard(Callback):
         except (TypeError, ValueError, AttributeError):
             # An iterable dataset can't be looked at twice.
             return
-        every = _PASSES * n_samples / (self.share * n_trained) if n_samples else np.inf
-        if every > len(net.history) or len(net.history) % max(int(np.ceil(every)), 1):
+        if not n_samples:
+            return
+        every = min(_PASSES * n_samples / (self.share * n_trained), net.max_epochs)
+        if len(net.history) % max(int(np.ceil(every)), 1) and len(net.history) != net.max_epochs:
             return
         pgd, attacked = self._accuracies(net, dataset, n_samples)
         net.history.record("guard_pgd_accuracy", pgd)
