@@ -50,6 +50,10 @@ epochs" is the time of an epoch over that of an epoch of ordinary training of th
 the same process."""
 
 
+# The user guide includes the page from here on.
+TABLE_BEGINS = "<!-- table -->"
+
+
 class Digits(nn.Sequential):
     """Two layers of rectified units, behind a clamp of the pixels to [clamp, 1 - clamp]."""
 
@@ -162,9 +166,8 @@ def page(figures):
             rows.append(_row(name, of_name))
     libraries = ("torch", "scikit-learn", "skorch")
     versions = ", ".join(f"{library} {version(library)}" for library in libraries)
-    return "\n".join(
-        [PREFACE, "", f"{os.cpu_count()} cores, one thread. {versions}.", "", *rows, ""]
-    )
+    machine = f"{os.cpu_count()} cores, one thread. {versions}."
+    return "\n".join([PREFACE, "", machine, "", TABLE_BEGINS, "", *rows, ""])
 
 
 def _row(name, figures):

@@ -82,7 +82,7 @@ for name, network in networks.items():
         "certified": certified_accuracy_score(network, X_test, y_test, **allowed),
     }
 table = pd.DataFrame(rows).T
-table.round(3)
+print(table.round(3))
 
 # %%
 # A picture of it
