@@ -21,6 +21,8 @@ SINGLE_STEPS = (fgsm, fgsm_rs)
 _N_STEPS = 10
 # A pass of the guard through a sample costs about a third of a training step with one copy.
 _PASSES = (_N_STEPS + 2) / 3
+# Of fewer samples the accuracies say too little.
+_FEWEST = 50
 
 
 class OverfittingGuard(Callback):
@@ -40,7 +42,8 @@ class OverfittingGuard(Callback):
         held out.
 
     share : float, default=0.05
-        Largest share of the time of the training; epochs but the last are left out to keep to it.
+        Largest share of the time of the training. Epochs are left out to keep to it, and in the
+        last one fewer samples may be taken, but at least 50.
 
     data : torch.utils.data.Dataset or None, default=None
         The samples, with class indices, in place of those.
@@ -81,7 +84,7 @@ class OverfittingGuard(Callback):
         if not (isinstance(self.share, Real) and self.share > 0):
             raise ValueError(f"share must be a positive number; got {self.share!r}.")
         check_held_out(self.data)
-        self.has_warned_ = False
+        self.has_warned_, self.n_before_ = False, len(net.history)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Measure the accuracy under PGD, and warn if it has collapsed."""
@@ -95,10 +98,12 @@ class OverfittingGuard(Callback):
         except (TypeError, ValueError, AttributeError):
             # An iterable dataset can't be looked at twice.
             return
+        n_affordable = self.share * n_trained * self._epochs_since(net) / _PASSES
+        if n_affordable < n_samples:
+            # At the end a smaller number may do.
+            is_end = len(net.history) == self.n_before_ + net.max_epochs
+            n_samples = int(n_affordable) if is_end and n_affordable >= _FEWEST else 0
         if not n_samples:
-            return
-        every = min(_PASSES * n_samples / (self.share * n_trained), net.max_epochs)
-        if len(net.history) % max(int(np.ceil(every)), 1) and len(net.history) != net.max_epochs:
             return
         pgd, attacked = self._accuracies(net, dataset, n_samples)
         net.history.record("guard_pgd_accuracy", pgd)
@@ -117,6 +122,11 @@ class OverfittingGuard(Callback):
             ConvergenceWarning,
             stacklevel=2,
         )
+
+    def _epochs_since(self, net):
+        """The number of epochs since both accuracies were measured."""
+        measured = (k for k, row in enumerate(reversed(net.history)) if "guard_pgd_accuracy" in row)
+        return next(measured, len(net.history))
 
     def _accuracies(self, net, dataset, n_samples):
         """The accuracy on some samples under PGD, and under the training attack."""
