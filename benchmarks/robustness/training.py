@@ -161,8 +161,8 @@ def measured(name, seed, data):
 def page(figures):
     """The results as Markdown."""
     rows = [
-        "| training at ε | epochs | minutes | plain epochs | clean | PGD, of 1,000 | auto, of 1,000 "
-        "| certified, of 1,000 | certified, of all |",
+        "| training at ε | epochs | minutes | plain epochs | clean | PGD, of 1,000 "
+        "| auto, of 1,000 | certified, of 1,000 | certified, of all |",
         "| :-- |" + " --: |" * 8,
     ]
     for name in TRAININGS:
