@@ -33,8 +33,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 # ``epsilon=0.2``. The noise moves each pixel by ε up or down at random and does not depend on the
 # network: it is the control experiment. The fast gradient sign method (FGSM) moves each by ε along
 # the sign of the gradient. Projected gradient descent (PGD) does so in several small steps from a
-# random start. The last network sees FGSM copies alone (``alpha=0``). The guard in the training warns
-# of two of them: they withstand FGSM, and little else.
+# random start. The last network sees FGSM copies alone (``alpha=0``). The guard in the training
+# warns of two of them: they withstand FGSM, and little else.
 
 from sk_adv import AdversarialMaxoutClassifier
 
