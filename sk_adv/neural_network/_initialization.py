@@ -34,7 +34,7 @@ def draw_interval_weights(module: nn.Module) -> None:
     References
     ----------
     Shi, Wang, Zhang, Yi and Hsieh, "Fast Certified Robust Training with Short Warmup", NeurIPS
-    2021, section 3.2; the constant for maxout is ours, derived in the same way.
+    2021, section 3; the constant for maxout is ours, derived in the same way.
     """
     for layer in module.modules():
         if is_lazy(getattr(layer, "weight", None)):

@@ -175,7 +175,7 @@ class AdversarialNet(QuietNet):
     section 6.
 
     Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan, "Theoretically Principled Trade-off between
-    Robustness and Accuracy", ICML 2019, section 3.3 ("trades").
+    Robustness and Accuracy", ICML 2019, section 3 ("trades").
 
     Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV 2019,
     section 3 ("certified" and its schedule).
@@ -184,7 +184,7 @@ class AdversarialNet(QuietNet):
     2023, section 3 (`box_share`).
 
     Shi, Wang, Zhang, Yi and Hsieh, "Fast Certified Robust Training with Short Warmup", NeurIPS
-    2021, section 3.2 (`initialization`).
+    2021, section 3 (`initialization`).
 
     Examples
     --------
@@ -486,7 +486,7 @@ class AdversarialNet(QuietNet):
         """The mean divergence of the probabilities of two outputs.
 
         Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
-        ICML 2019, equation 5.
+        ICML 2019, section 3.
         """
         losses = divergence(
             logits_of(clean), logits_of(adversarial), of_sigmoids=self._has_sigmoids

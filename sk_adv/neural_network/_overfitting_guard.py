@@ -63,7 +63,7 @@ class OverfittingGuard(Callback):
     References
     ----------
     Wong, Rice and Kolter, "Fast is better than free: Revisiting adversarial training", ICLR 2020,
-    section 5.4.
+    section 5.
 
     Examples
     --------
