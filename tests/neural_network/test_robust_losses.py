@@ -42,7 +42,7 @@ def gradients(module, loss):
 
 def check_step(net, batch, loss):
     """Compare the loss and the gradient of a training step with a loss written out."""
-    found = net.train_step_single(batch)["loss"]
+    found = net.train_step_single(batch)["loss"].detach()
     torch.testing.assert_close(found, loss)
     for parameter, expected in zip(
         net.module_.parameters(), gradients(net.module_, loss), strict=True
@@ -105,7 +105,7 @@ def test_trades_adds_the_divergence_that_scipy_gives(weighted, criterion):
         "trades", weighted=weighted, attack=attack, alpha=0.25, **params
     )
     batch = X, (y, weight) if weighted else y
-    found = net.train_step_single(batch)["loss"]
+    found = net.train_step_single(batch)["loss"].detach()
     clean, shifted = (
         net.module_(values).detach().numpy()
         for values in (X, attack(None, X, y, 0.2, norm=0, bounds=0))
