@@ -241,7 +241,10 @@ class RobustEarlyStopping(Callback):
             if self.attack_ is not None:
                 figures[f"{self.attack_.name}_error"], _ = net._loss(attacked, y)
             if self.monitor == "certified_error":
-                figures["certified_error"] = net._worst_logits(X, y, net.perturbation_)
+                # Predictions compare logits, whatever the loss does.
+                figures["certified_error"] = net._worst_logits(
+                    X, y, net.perturbation_, by_margins=True
+                )
         return figures, loss
 
 

@@ -1,5 +1,6 @@
 """Robust losses against formulas written out, autograd, and skorch's and scikit-learn's tools."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -69,6 +70,44 @@ def test_certified_is_the_loss_at_the_ends_of_intervals(weighted):
         losses = [weight * loss for loss in losses]
     expected = 0.3 * losses[0].mean() + 0.7 * losses[1].mean()
     check_step(net, (X, (y, weight) if weighted else y), expected)
+
+
+class OneAgainstTheRest(nn.Module):
+    """A loss of the logits themselves, not of their differences."""
+
+    def forward(self, logits, y):
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, nn.functional.one_hot(y, logits.shape[1]).to(logits.dtype)
+        )
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [nn.CrossEntropyLoss, nn.MultiMarginLoss, SigmoidCrossEntropy, OneAgainstTheRest],
+)
+def test_certified_is_an_upper_bound_for_losses_of_all_kinds(criterion):
+    net, X, y, _ = net_and_batch("certified", alpha=0.0, criterion=criterion)
+    with torch.no_grad():
+        # Far from 0, logits count for more than their differences.
+        net.module_[2].bias += 5
+        corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4))).double()
+        losses = [net.criterion_(net.module_(X + EPSILON * corner), y) for corner in corners]
+    bound = net.train_step_single((X, y))["loss"]
+    assert max(losses) <= bound <= max(losses) + 0.5
+
+
+def test_a_loss_that_is_computed_by_the_net_is_bounded_too():
+    class Own(AdversarialNet):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return OneAgainstTheRest()(y_pred, y_true)
+
+    module = net_and_batch("certified", alpha=0.0)[0].module_
+    _, X, y, _ = net_and_batch("certified")
+    own = Own(module, robust_loss="certified", epsilon=EPSILON, alpha=0.0, precision="float64")
+    with torch.no_grad():
+        module[2].bias += 5
+        loss = OneAgainstTheRest()(module(X), y)
+    assert own.initialize().train_step_single((X, y))["loss"] >= loss
 
 
 def test_small_boxes_lie_between_the_copies_and_the_samples():
