@@ -18,6 +18,7 @@ from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._boxes import Box, worst_logits
+from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.differentiable._networks import network, plain, plain_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._copies import craft, evaluating, fgsm_copies
@@ -516,9 +517,15 @@ class AdversarialNet(QuietNet):
         """Logits of the largest loss, by intervals, in evaluation mode; see `worst_logits`."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
         module = self.as_one_module()
+        box = Box.of(X, perturbations)
         with evaluating(module):
-            box = Box.of(X, perturbations)
-            return worst_logits(module, box, labels.long(), by_margins=by_margins)
+            try:
+                return worst_logits(module, box, labels.long(), by_margins=by_margins)
+            except NoBoundsError as error:
+                raise NoBoundsError(
+                    "robust_loss='certified' and monitor='certified_error' need bounds for every "
+                    f"layer. {error}"
+                ) from error
 
     @property
     def _has_sigmoids(self):

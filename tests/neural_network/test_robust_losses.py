@@ -229,8 +229,19 @@ def test_a_module_without_bounds_is_named():
             return self.layer(X).sin()
 
     net = AdversarialNet(Own, robust_loss="certified", epsilon=0.1, verbose=0)
-    with pytest.raises(TypeError, match="no bounds on the outputs of the module Own"):
+    message = "^robust_loss='certified' and .* no bounds on the outputs of the module Own"
+    with pytest.raises(TypeError, match=message):
         net.fit(np.zeros((20, 4), np.float32), np.arange(20) % 3)
+
+
+def test_a_warm_start_counts_the_epochs_before_it(digits, small):
+    radii = Radii()
+    model = small(alpha=1, max_iter=2, epsilon=0.4, warm_start=True).fit(*digits)
+    changes = {"alpha": 0.5, "robust_loss": "certified", "callbacks": [radii]}
+    model.set_params(**changes, max_iter=8, epsilon_warmup=0.5).fit(*digits)
+    # The third of the four epochs of the warm-up is the first here.
+    share = np.minimum((2 * 6 + np.arange(1, 8 * 6 + 1)) / (4 * 6), 1)
+    np.testing.assert_allclose(radii.radii_, 0.4 * share, rtol=1e-6)
 
 
 def test_a_log_softmax_at_the_end_changes_nothing():
