@@ -48,8 +48,9 @@ def auto(
        at those that are broken, so that losses and confidences are attacked as well as the
        accuracy.
     2. The same from random points of the perturbation set, with `n_steps` steps. Behind clamps, of
-       `torch.nn.Hardtanh` and scalers with `clip=True`, the gradient is taken as if nothing were
-       clamped, since it would be 0 where they hold.
+       `torch.nn.Hardtanh` and scalers with `clip=True`, the log-odds and the margin against all
+       rivals are climbed first; then all again, with the gradient as if nothing were clamped, since
+       it would be 0 where they hold.
     3. `square`, with `n_queries` queries, for modules whose gradients lead nowhere. It is all that
        is done if there are no gradients.
 
@@ -197,7 +198,12 @@ class _Search:
         for rival in rivals:
             self._climb(MarginObjective(self.objective, rival), n_first, is_random=False)
         twin = through_clamps(self.objective.module)
-        objective = self.objective if twin is None else self.objective.of_module(twin)
+        objective = self.objective
+        if twin is not None:
+            # Clamps may also be the activations of hidden units, whose own gradient is the better.
+            for one in (objective, MarginObjective(objective)):
+                self._climb(one, n_steps, is_random=True)
+            objective = objective.of_module(twin)
         for one in (objective, *(MarginObjective(objective, rival) for rival in rivals)):
             self._climb(one, n_steps, is_random=True)
 

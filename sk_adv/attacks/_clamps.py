@@ -20,13 +20,19 @@ class _Straight(torch.autograd.Function):
         return gradient, None
 
 
-def _of_hardtanh(module, inputs, output):
-    return _Straight.apply(inputs[0], output)
+def _of_hardtanh(module, inputs, named, output):
+    return _Straight.apply(_first(inputs, named), output)
 
 
-def _of_affine(module, inputs, output):
-    unclamped = (inputs[0] - module.center) * module.scale + module.shift
+def _of_affine(module, inputs, named, output):
+    unclamped = (_first(inputs, named) - module.center) * module.scale + module.shift
     return _Straight.apply(unclamped, output.to(unclamped.dtype)).to(output.dtype)
+
+
+def _first(inputs, named):
+    """The one argument of a clamp, by position or by name."""
+    (values,) = (*inputs, *named.values())
+    return values
 
 
 def through_clamps(module: nn.Module) -> nn.Module | None:
@@ -60,7 +66,7 @@ def through_clamps(module: nn.Module) -> nn.Module | None:
     for part in twin.modules():
         rule = _rule_of(part)
         if rule is not None:
-            part.register_forward_hook(rule)
+            part.register_forward_hook(rule, with_kwargs=True)
     return twin
 
 

@@ -241,7 +241,10 @@ class RobustEarlyStopping(Callback):
             if self.attack_ is not None:
                 figures[f"{self.attack_.name}_error"], _ = net._loss(attacked, y)
             if self.monitor == "certified_error":
-                figures["certified_error"] = net._worst_logits(X, y, net.perturbation_)
+                # Predictions compare logits, whatever the loss does.
+                figures["certified_error"] = net._worst_logits(
+                    X, y, net.perturbation_, by_margins=True
+                )
         return figures, loss
 
 
@@ -262,7 +265,12 @@ def resolve_monitor(monitor, monitor_params=None):
             f"function; got {monitor!r}."
         )
     if not is_figure:
-        return resolve_attack(monitor, monitor_params)
+        try:
+            return resolve_attack(monitor, monitor_params)
+        except TypeError as error:
+            raise TypeError(
+                f"monitor={monitor!r} can't take monitor_params={monitor_params!r}: {error}"
+            ) from error
     if monitor_params:
         raise TypeError(
             f"monitor_params are those of an attack, but monitor={monitor!r} is none; got "

@@ -70,6 +70,14 @@ def divergence(clean, logits, *, of_sigmoids=False):
     return (yes + (-clean).sigmoid() * (logsigmoid(-clean) - logsigmoid(-logits))).sum(1)
 
 
+def compares_logits(criterion):
+    """Whether a loss is known to depend on the differences of a sample's logits only."""
+    kind = type(getattr(criterion, "_orig_mod", criterion))
+    known = (nn.CrossEntropyLoss, LogOddsCrossEntropy, nn.MultiMarginLoss)
+    # A subclass that computes something else is another loss.
+    return getattr(kind, "forward", None) in [base.forward for base in known]
+
+
 def is_softmax_cross_entropy(criterion):
     """Whether a loss is the plain softmax cross-entropy, possibly compiled."""
     criterion = getattr(criterion, "_orig_mod", criterion)

@@ -18,6 +18,7 @@ from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._boxes import Box, worst_logits
+from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.differentiable._networks import network, plain, plain_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
 from sk_adv.neural_network._copies import craft, evaluating, fgsm_copies
@@ -29,6 +30,7 @@ from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import (
     LogOddsCrossEntropy,
     SigmoidCrossEntropy,
+    compares_logits,
     divergence,
     is_softmax_cross_entropy,
 )
@@ -505,16 +507,25 @@ class AdversarialNet(QuietNet):
             inside = perturbations.clip(X)
             centres = inside + (1 - self.box_share) * (centres - inside)
             perturbations = perturbations.scaled(self.box_share)
-        worst = self._worst_logits(centres, y, perturbations)
+        # The ends of the logits themselves serve any loss that does not fall with those of others.
+        by_margins = compares_logits(getattr(self, "criterion_", None))
+        by_margins = by_margins and not is_overridden(self, "get_loss")
+        worst = self._worst_logits(centres, y, perturbations, by_margins=by_margins)
         return worst, self.get_loss(worst, y, X=X, training=True)
 
-    def _worst_logits(self, X, y, perturbations):
-        """Logits of the largest loss, by intervals, in evaluation mode."""
+    def _worst_logits(self, X, y, perturbations, *, by_margins):
+        """Logits of the largest loss, by intervals, in evaluation mode; see `worst_logits`."""
         labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
         module = self.as_one_module()
+        box = Box.of(X, perturbations)
         with evaluating(module):
-            box = Box.of(X, perturbations)
-            return worst_logits(module, box, labels.long(), by_margins=not self._has_sigmoids)
+            try:
+                return worst_logits(module, box, labels.long(), by_margins=by_margins)
+            except NoBoundsError as error:
+                raise NoBoundsError(
+                    "robust_loss='certified' and monitor='certified_error' need bounds for every "
+                    f"layer. {error}"
+                ) from error
 
     @property
     def _has_sigmoids(self):

@@ -53,6 +53,23 @@ def test_gradients_behind_a_clamp_are_found(clamp):
     assert (module(pgd(module, X, y, 1.0, **params)).argmax(1) == 0).all()
 
 
+def test_an_activation_of_hidden_units_keeps_its_own_gradient():
+    class Distance(nn.Module):
+        """Two logits of how far features are from 0; near it all hidden units are off."""
+
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU6()
+
+        def forward(self, X):
+            far = (self.act(X - 0.3) + self.act(-X - 0.3)).sum(1)
+            return torch.stack([torch.zeros_like(far), far - 0.4 * N_FEATURES], dim=1)
+
+    X = torch.zeros(4, N_FEATURES, dtype=torch.float64)
+    found = auto(Distance(), X, [0] * 4, 1.0, n_queries=0, random_state=0)
+    assert (Distance()(found).argmax(1) == 1).all()
+
+
 def test_a_scaler_that_clips_hides_nothing():
     rng = np.random.default_rng(0)
     X = rng.uniform(size=(200, N_FEATURES))
@@ -80,6 +97,20 @@ def test_the_twin_computes_the_same_and_the_module_stays_as_it_is():
     (found,) = torch.autograd.grad(twin(X).sum(), X)
     (expected,) = torch.autograd.grad(module[2](module[0](X)).sum(), X)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_clamp_may_be_given_its_input_by_name():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clamp, self.last = nn.Hardtanh(0.2, 0.8), nn.Linear(6, 3)
+
+        def forward(self, X):
+            return self.last(self.clamp(input=X))
+
+    module, X = Named(), torch.zeros(2, 6, requires_grad=True)
+    (found,) = torch.autograd.grad(through_clamps(module)(X).sum(), X)
+    torch.testing.assert_close(found, module.last.weight.sum(0).expand(2, 6))
 
 
 def test_modules_without_a_clamp_that_hides_have_no_twin():

@@ -142,7 +142,7 @@ def test_auto_may_be_monitored(digits, small):
     [
         ({"monitor": "zz"}, ValueError, "monitor must be one of"),
         ({"monitor": "loss", "monitor_params": {"n_steps": 3}}, TypeError, "those of an attack"),
-        ({"monitor": "pgd", "monitor_params": {"zz": 3}}, TypeError, "attack_params"),
+        ({"monitor": "pgd", "monitor_params": {"zz": 3}}, TypeError, "can't take monitor_params="),
     ],
 )
 @pytest.mark.parametrize("early_stopping", [False, True])

@@ -1,5 +1,6 @@
 """Robust losses against formulas written out, autograd, and skorch's and scikit-learn's tools."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -69,6 +70,44 @@ def test_certified_is_the_loss_at_the_ends_of_intervals(weighted):
         losses = [weight * loss for loss in losses]
     expected = 0.3 * losses[0].mean() + 0.7 * losses[1].mean()
     check_step(net, (X, (y, weight) if weighted else y), expected)
+
+
+class OneAgainstTheRest(nn.Module):
+    """A loss of the logits themselves, not of their differences."""
+
+    def forward(self, logits, y):
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, nn.functional.one_hot(y, logits.shape[1]).to(logits.dtype)
+        )
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [nn.CrossEntropyLoss, nn.MultiMarginLoss, SigmoidCrossEntropy, OneAgainstTheRest],
+)
+def test_certified_is_an_upper_bound_for_losses_of_all_kinds(criterion):
+    net, X, y, _ = net_and_batch("certified", alpha=0.0, criterion=criterion)
+    with torch.no_grad():
+        # Far from 0, logits count for more than their differences.
+        net.module_[2].bias += 5
+        corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4))).double()
+        losses = [net.criterion_(net.module_(X + EPSILON * corner), y) for corner in corners]
+    bound = net.train_step_single((X, y))["loss"]
+    assert max(losses) <= bound <= max(losses) + 0.5
+
+
+def test_a_loss_that_is_computed_by_the_net_is_bounded_too():
+    class Own(AdversarialNet):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return OneAgainstTheRest()(y_pred, y_true)
+
+    module = net_and_batch("certified", alpha=0.0)[0].module_
+    _, X, y, _ = net_and_batch("certified")
+    own = Own(module, robust_loss="certified", epsilon=EPSILON, alpha=0.0, precision="float64")
+    with torch.no_grad():
+        module[2].bias += 5
+        loss = OneAgainstTheRest()(module(X), y)
+    assert own.initialize().train_step_single((X, y))["loss"] >= loss
 
 
 def test_small_boxes_lie_between_the_copies_and_the_samples():
@@ -190,8 +229,19 @@ def test_a_module_without_bounds_is_named():
             return self.layer(X).sin()
 
     net = AdversarialNet(Own, robust_loss="certified", epsilon=0.1, verbose=0)
-    with pytest.raises(TypeError, match="no bounds on the outputs of the module Own"):
+    message = "^robust_loss='certified' and .* no bounds on the outputs of the module Own"
+    with pytest.raises(TypeError, match=message):
         net.fit(np.zeros((20, 4), np.float32), np.arange(20) % 3)
+
+
+def test_a_warm_start_counts_the_epochs_before_it(digits, small):
+    radii = Radii()
+    model = small(alpha=1, max_iter=2, epsilon=0.4, warm_start=True).fit(*digits)
+    changes = {"alpha": 0.5, "robust_loss": "certified", "callbacks": [radii]}
+    model.set_params(**changes, max_iter=8, epsilon_warmup=0.5).fit(*digits)
+    # The third of the four epochs of the warm-up is the first here.
+    share = np.minimum((2 * 6 + np.arange(1, 8 * 6 + 1)) / (4 * 6), 1)
+    np.testing.assert_allclose(radii.radii_, 0.4 * share, rtol=1e-6)
 
 
 def test_a_log_softmax_at_the_end_changes_nothing():
