@@ -64,7 +64,11 @@ def fit_network(model, X, y, sample_weight):
         is_whole = model.best_iteration_ and failure is None and not net.interrupt_.requested
         if model.refit_full and is_whole:
             n_epochs = model.best_iteration_ - (len(previous.history) if previous else 0)
-            refitted, failure = _train(model, data, n_epochs=n_epochs, is_refit=True, **how)
+            # As many epochs of warm-up as before.
+            warmup = min(net.warmup_ * net.max_epochs / n_epochs, 1)
+            refitted, failure = _train(
+                model, data, n_epochs=n_epochs, is_refit=True, epsilon_warmup=warmup, **how
+            )
             # If the second training was interrupted, the first network is kept.
             if failure is None and not refitted.interrupt_.requested:
                 model.net_ = refitted

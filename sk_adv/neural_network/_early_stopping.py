@@ -68,9 +68,9 @@ class RobustEarlyStopping(Callback):
     """Stop when a robust figure on held-out samples stops falling, and keep the best weights.
 
     After each epoch the net is measured on the held-out samples, at the full radius. The history
-    gets `valid_clean_error`, `valid_adversarial_error`, `valid_loss` and `validation_score`, which
-    is 1 - error, or -loss. With few samples many epochs have equal errors. Ties are broken by the
-    smaller loss J̄. Epochs of a warm-up of epsilon do not count.
+    gets `valid_clean_error`, `valid_adversarial_error`, `valid_mixed_loss` and `validation_score`,
+    which is 1 - error, or -loss. With few samples many epochs have equal errors. Ties are broken by
+    the smaller loss J̄. Epochs of a warm-up of epsilon do not count.
 
     Parameters
     ----------
@@ -158,8 +158,9 @@ class RobustEarlyStopping(Callback):
             raise ValueError(_NO_SAMPLES)
         figures = self._measure(net, dataset_valid)
         for name, figure in figures.items():
-            net.history.record(f"valid_{name}", figure)
-        name = self.monitor if self.attack_ is None else f"{self.attack_.name}_error"
+            # skorch has a valid_loss of its own, of the clean samples.
+            net.history.record("valid_mixed_loss" if name == "loss" else f"valid_{name}", figure)
+        name = self.monitor if self.attack_ is None else _name_of_error(self.attack_)
         score = -figures[name] if name == "loss" else 1 - figures[name]
         net.history.record("validation_score", score)
         if net.interrupt_.requested or not net.is_warm_:
@@ -239,13 +240,19 @@ class RobustEarlyStopping(Callback):
                 X, copies, y
             )
             if self.attack_ is not None:
-                figures[f"{self.attack_.name}_error"], _ = net._loss(attacked, y)
+                figures[_name_of_error(self.attack_)], _ = net._loss(attacked, y)
             if self.monitor == "certified_error":
                 # Predictions compare logits, whatever the loss does.
                 figures["certified_error"] = net._worst_logits(
                     X, y, net.perturbation_, by_margins=True
                 )
         return figures, loss
+
+
+def _name_of_error(attack):
+    """The name of the error under a monitored attack, other than those of the other figures."""
+    name = f"{attack.name}_error"
+    return f"monitored_{name}" if name in FIGURES else name
 
 
 def resolve_monitor(monitor, monitor_params=None):

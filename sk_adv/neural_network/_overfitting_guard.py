@@ -101,7 +101,7 @@ class OverfittingGuard(Callback):
         n_affordable = self.share * n_trained * self._epochs_since(net) / _PASSES
         if n_affordable < n_samples:
             # At the end a smaller number may do.
-            is_end = len(net.history) == self.n_before_ + net.max_epochs
+            is_end = net.stop_ or len(net.history) == self.n_before_ + net.max_epochs
             n_samples = int(n_affordable) if is_end and n_affordable >= _FEWEST else 0
         if not n_samples:
             return

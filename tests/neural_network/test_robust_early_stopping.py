@@ -126,7 +126,11 @@ def test_a_function_may_be_monitored(digits, small):
     def shift(module, X, y, epsilon, *, norm, bounds):
         return X + epsilon
 
-    for monitor, name in ((shift, "shift"), (pgd, "pgd")):
+    def clean(module, X, y, epsilon, *, norm, bounds):
+        return X + epsilon
+
+    names = {shift: "shift", pgd: "pgd", clean: "monitored_clean"}
+    for monitor, name in names.items():
         model = small(early_stopping=True, monitor=monitor, max_iter=2).fit(*digits)
         assert f"valid_{name}_error" in model.net_.history[0]
 
@@ -211,3 +215,28 @@ def test_a_grid_search_sets_the_monitor():
     search = GridSearchCV(net, grid, cv=2, error_score="raise").fit(X, y)
     assert len(search.cv_results_["params"]) == 2
     assert clone(AdversarialMaxoutClassifier(monitor="pgd")).monitor == "pgd"
+
+
+def test_a_second_training_on_all_samples_has_as_long_a_warm_up(digits, small):
+    class Radii(Callback):
+        def on_train_begin(self, net, **kwargs):
+            seen.append([])
+
+        def on_epoch_end(self, net, **kwargs):
+            seen[-1].append(float(net.mixture_now()[1].epsilon))
+
+    seen = []
+    model = small(
+        robust_loss="certified",
+        epsilon=0.1,
+        early_stopping=True,
+        monitor="loss",
+        refit_full=True,
+        max_iter=12,
+        n_iter_no_change=3,
+        learning_rate_init=0.05,
+        callbacks=[Radii()],
+    ).fit(*digits)
+    search, refit = seen
+    assert model.best_iteration_ == len(refit)
+    np.testing.assert_allclose(refit, search[: len(refit)], rtol=1e-6)
