@@ -178,7 +178,7 @@ def test_of_equal_errors_the_smaller_loss_is_best_and_lets_training_go_on(digits
     params = {"epsilon": 0.5, "early_stopping": True, "n_iter_no_change": 2, "max_iter": 9}
     model = small(**params).fit(*digits)
     history = model.net_.history
-    errors, losses = (history[:, f"valid_{name}"] for name in ("adversarial_error", "loss"))
+    errors, losses = (history[:, f"valid_{name}"] for name in ("adversarial_error", "mixed_loss"))
     assert errors[:5] == [1.0] * 5 and model.n_iter_ == 9
     best = min(range(9), key=lambda epoch: (errors[epoch], losses[epoch]))
     assert model.best_iteration_ == best + 1
