@@ -141,7 +141,23 @@ class RobustEarlyStopping(Callback):
         self.n_iter_no_change = n_iter_no_change
 
     def on_train_begin(self, net, **kwargs):
-        """Check the parameters, and reset the state."""
+        """Check the parameters, and reset the state.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+
+        **kwargs : dict
+            Not used.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or there are no held-out samples.
+        TypeError
+            If a parameter is of another type.
+        """
         if not (isinstance(self.tol, Real) and self.tol == self.tol):
             raise ValueError(f"tol must be a number; got {self.tol!r}.")
         check_scalar(self.n_iter_no_change, "n_iter_no_change", Integral, min_val=1)
@@ -153,7 +169,24 @@ class RobustEarlyStopping(Callback):
         self.best_loss_, self.n_idle_ = torch.inf, 0
 
     def on_epoch_end(self, net, dataset_valid=None, **kwargs):
-        """Measure the net, and stop the training if the figure has not fallen for long."""
+        """Measure the net, and stop the training if the figure has not fallen for long.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+
+        dataset_valid : torch.utils.data.Dataset or None, default=None
+            The held-out samples.
+
+        **kwargs : dict
+            Not used.
+
+        Raises
+        ------
+        ValueError
+            If there are no held-out samples.
+        """
         if self.data is None and dataset_valid is None:
             raise ValueError(_NO_SAMPLES)
         figures = self._measure(net, dataset_valid)
@@ -178,16 +211,37 @@ class RobustEarlyStopping(Callback):
         self.on_resume(net)
 
     def on_train_end(self, net, **kwargs):
-        """Load the best weights."""
+        """Load the best weights.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+
+        **kwargs : dict
+            Not used.
+        """
         self.restore_best(net)
 
     def restore_best(self, net):
-        """Load the weights of the best epoch into the net."""
+        """Load the weights of the best epoch into the net.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+        """
         if self.best_weights_ is not None:
             take_weights(net, self.best_weights_)
 
     def state_dict(self):
-        """The state, for a checkpoint."""
+        """The state, for a checkpoint.
+
+        Returns
+        -------
+        dict
+            The best figures and weights so far, and the count of epochs without progress.
+        """
         return {
             "best_score_": self.best_score_,
             "best_loss_": self.best_loss_,
@@ -197,11 +251,23 @@ class RobustEarlyStopping(Callback):
         }
 
     def load_state_dict(self, state):
-        """Restore the state from a checkpoint."""
+        """Restore the state from a checkpoint.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned.
+        """
         vars(self).update(state)
 
     def on_resume(self, net):
-        """Stop at once if the resumed training had stopped."""
+        """Stop at once if the resumed training had stopped.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+        """
         net.stop_ = self.n_idle_ > self.n_iter_no_change
 
     def _measure(self, net, dataset_valid=None):

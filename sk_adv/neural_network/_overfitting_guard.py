@@ -48,17 +48,17 @@ class OverfittingGuard(Callback):
     data : torch.utils.data.Dataset or None, default=None
         The samples, with class indices, in place of those.
 
-    Warns
-    -----
-    sklearn.exceptions.ConvergenceWarning
-        If the network has overfitted.
-
     Raises
     ------
     ValueError
         If a parameter is out of its range.
     TypeError
         If a parameter is of another type.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If the network has overfitted.
 
     References
     ----------
@@ -79,7 +79,23 @@ class OverfittingGuard(Callback):
         self.data = data
 
     def on_train_begin(self, net, **kwargs):
-        """Check the parameters, and forget an earlier warning."""
+        """Check the parameters, and forget an earlier warning.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+
+        **kwargs : dict
+            Not used.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range.
+        TypeError
+            If a parameter is of another type.
+        """
         check_scalar(self.n_samples, "n_samples", Integral, min_val=1)
         if not (isinstance(self.share, Real) and self.share > 0):
             raise ValueError(f"share must be a positive number; got {self.share!r}.")
@@ -87,7 +103,22 @@ class OverfittingGuard(Callback):
         self.has_warned_, self.n_before_ = False, len(net.history)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Measure the accuracy under PGD, and warn if it has collapsed."""
+        """Measure the accuracy under PGD, and warn if it has collapsed.
+
+        Parameters
+        ----------
+        net : AdversarialNet
+            The net.
+
+        dataset_train : torch.utils.data.Dataset, default=None
+            The samples of the training.
+
+        dataset_valid : torch.utils.data.Dataset or None, default=None
+            The held-out samples.
+
+        **kwargs : dict
+            Not used.
+        """
         is_single = net.attack_.attack.function in SINGLE_STEPS
         if not is_single or net.alpha == 1 or (net.robust_loss != "adversarial"):
             return
