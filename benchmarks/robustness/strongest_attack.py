@@ -16,7 +16,6 @@ AutoAttack comes from `pip install --no-deps pyautoattack==0.2.0`.
 
 import argparse
 import importlib.metadata
-import json
 import os
 import time
 import warnings
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import sides
 import torch
+from figures import Figures
 from pairs import EPSILONS, MODELS, N_SAMPLES, PAIRS, trained
 
 RESULTS = Path(__file__).parent / "results"
@@ -130,24 +130,13 @@ def main():
         for data, model, epsilon in PAIRS
         if data in options.data and model in options.models and epsilon in options.epsilons
     ]
-    options.output.mkdir(parents=True, exist_ok=True)
-    for data, model, epsilon in chosen:
-        key = f"{data}, {model}, {epsilon:g}"
-        if options.missing and key in _read(options.output):
+    figures = Figures(options.output, "strongest_attack", page, _in_order)
+    for pair in chosen:
+        key = _name(*pair)
+        if options.missing and key in figures.read():
             continue
-        figure = measured(data, model, epsilon, options.cache)
-        # Read again: another run may have added to it.
-        figures = _read(options.output) | {key: figure}
-        ordered = {
-            name: figures[name]
-            for name in (f"{data}, {model}, {epsilon:g}" for data, model, epsilon in PAIRS)
-            if name in figures
-        }
-        text = json.dumps(ordered, indent=1) + "\n"
-        (options.output / "strongest_attack.json").write_text(text, encoding="utf-8")
-        (options.output / "strongest_attack.md").write_text(
-            page(list(ordered.values())), encoding="utf-8"
-        )
+        figure = measured(*pair, options.cache)
+        figures.add(key, figure)
         gap = 100 * (figure["auto"] - figure["square"])
         print(
             f"{key}: auto {figure['auto']:.3f}, AutoAttack {figure['square']:.3f} ({gap:+.1f}), "
@@ -156,9 +145,12 @@ def main():
         )
 
 
-def _read(folder):
-    path = folder / "strongest_attack.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _name(data, model, epsilon):
+    return f"{data}, {model}, {epsilon:g}"
+
+
+def _in_order(names):
+    return [name for name in (_name(*pair) for pair in PAIRS) if name in names]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ written anew from all of them. MNIST is read from the file that `SK_ADV_MNIST` n
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figures
 from skorch.callbacks import LRScheduler
 from torch import nn
 
@@ -203,27 +203,16 @@ def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     data = digits(held_out=options.held_out)
+    figures = Figures(options.output, "training", page, sorted)
     for seed in options.seeds:
         for name in options.only:
-            if options.missing and f"{name}, seed {seed}" in _read(options.output):
+            key = f"{name}, seed {seed}"
+            if options.missing and key in figures.read():
                 continue
             figure = measured(name, seed, data)
             print(figure, flush=True)
-            if options.held_out:
-                continue
-            options.output.mkdir(parents=True, exist_ok=True)
-            # Read again: another run may have added to it.
-            figures = _read(options.output) | {f"{name}, seed {seed}": figure}
-            text = json.dumps(dict(sorted(figures.items())), indent=1) + "\n"
-            (options.output / "training.json").write_text(text, encoding="utf-8")
-            (options.output / "training.md").write_text(
-                page(list(figures.values())), encoding="utf-8"
-            )
-
-
-def _read(folder):
-    path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            if not options.held_out:
+                figures.add(key, figure)
 
 
 if __name__ == "__main__":
