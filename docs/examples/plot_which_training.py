@@ -62,8 +62,8 @@ for name, params in trainings.items():
     networks[name], seconds[name] = fitted(**params)
 
 # %%
-# What they promise
-# -----------------
+# Three numbers for each
+# ----------------------
 # The accuracy under *any* attack lies between the last two columns: the strongest attack that we
 # have leaves so many digits right, and so many are proved.
 

@@ -132,7 +132,7 @@ def write_report(
         The heading.
 
     conclusion : str
-        What the results say, in one sentence.
+        The main result, in one sentence.
 
     lead : str
         A summary of the experiment, in a few sentences.

@@ -19,7 +19,7 @@ _NO_SAMPLES = (
     "RobustEarlyStopping needs held-out samples of positive weight: leave train_split on, or pass "
     "a skorch.dataset.ValidSplit."
 )
-# What may be monitored beside the errors under attacks.
+# Figures that may be monitored, beside the errors under attacks.
 FIGURES = ("adversarial_error", "certified_error", "clean_error", "loss")
 
 

@@ -21,7 +21,7 @@ SINGLE_STEPS = (fgsm, fgsm_rs)
 _N_STEPS = 10
 # A pass of the guard through a sample costs about a third of a training step with one copy.
 _PASSES = (_N_STEPS + 2) / 3
-# Of fewer samples the accuracies say too little.
+# Accuracies on fewer samples say too little.
 _FEWEST = 50
 
 

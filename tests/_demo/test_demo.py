@@ -213,7 +213,7 @@ def test_measured_numbers_are_the_librarys_scores(small_model):
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, attack="fgsm"),
         adversarial_confidence(*test, epsilon=SMALL.epsilon, attack="fgsm"),
         1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, **pgd),
-        # Of a linear model the strongest attack and the proof are exact.
+        # The strongest attack and the proof are exact for a linear model.
         *2 * [1 - adversarial_accuracy_score(*test, epsilon=SMALL.epsilon, attack="exact")],
     ]
     np.testing.assert_allclose(astuple(result), scores)

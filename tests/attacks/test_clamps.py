@@ -49,7 +49,7 @@ def test_gradients_behind_a_clamp_are_found(clamp):
     params = {"bounds": (0, 1), "random_state": 0}
     found = auto(module, X, y, 1.0, n_queries=0, **params)
     assert (module(found).argmax(1) == 1).all()
-    # Of random starts most features lie where the clamp has no gradient.
+    # Most features of a random start lie where the clamp has no gradient.
     assert (module(pgd(module, X, y, 1.0, **params)).argmax(1) == 0).all()
 
 
