@@ -1,10 +1,9 @@
 """Gradients that pass through clamps, behind which a module's own gradient is hidden."""
 
-import copy
-
 import torch
 from torch import nn
 
+from sk_adv.differentiable._networks import copied
 from sk_adv.differentiable._transformers import Affine
 
 
@@ -59,9 +58,9 @@ def through_clamps(module: nn.Module) -> nn.Module | None:
     if not any(_rule_of(part) for part in module.modules()):
         return None
     try:
-        twin = copy.deepcopy(module)
-    except (RuntimeError, TypeError, NotImplementedError):
-        # Some modules can't be copied, such as those that hold tensors on a graph.
+        twin = copied(module)
+    except (RuntimeError, TypeError):
+        # Some modules can't be copied, such as those that hold a lock or an open file.
         return None
     for part in twin.modules():
         rule = _rule_of(part)
