@@ -12,6 +12,16 @@ from sklearn.utils.validation import _check_sample_weight
 from sk_adv._arrays import to_numpy
 
 
+def check_class_indices(labels, n_classes):
+    """Raise `ValueError` if one of the class indices, a tensor, has no logit."""
+    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    if len(wrong):
+        raise ValueError(
+            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
+            f"{n_classes} logits; got {wrong.unique().tolist()}."
+        )
+
+
 def joint_weight(y, sample_weight, class_weight, classes=None):
     """Sample weights times class weights.
 

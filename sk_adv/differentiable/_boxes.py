@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from sk_adv._perturbations import PerturbationSet, dual_norm
+from sk_adv._validation import check_class_indices
 from sk_adv.differentiable._enclosure import Enclosure
 from sk_adv.differentiable._intervals import enclose
 from sk_adv.differentiable._relaxations import layers_of
@@ -120,14 +121,8 @@ def worst_logits(module: nn.Module, box: Box, labels: Tensor, *, by_margins: boo
 
 def _check_labels(labels, n_classes):
     """Raise `ValueError` if a label has no logit; on a GPU, torch itself says so."""
-    if labels.device.type != "cpu" or not len(labels):
-        return
-    if labels.min() < 0 or labels.max() >= n_classes:
-        wrong = labels[(labels < 0) | (labels >= n_classes)]
-        raise ValueError(
-            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
-            f"{n_classes} logits; got {wrong.unique().tolist()}."
-        )
+    if labels.device.type == "cpu":
+        check_class_indices(labels, n_classes)
 
 
 def _largest_margins(box, weight, bias, labels):

@@ -16,9 +16,9 @@ from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._classifier_fit import fit_further, fit_network
-from sk_adv.neural_network._net_checks import ROBUST_LOSSES
 from sk_adv.neural_network._pickling import TorchFreeState
 from sk_adv.neural_network._predictions import NetworkPredictions
+from sk_adv.neural_network._robust_losses import ROBUST_LOSSES
 from sk_adv.neural_network._schedules import SCHEDULES
 
 

@@ -1,7 +1,6 @@
 """AdversarialNet: a skorch classifier with an adversarial training step."""
 
 from contextlib import nullcontext
-from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -17,31 +16,23 @@ from sk_adv.attacks import fgsm, log_odds_against
 from sk_adv.attacks._objective import loss_of_each
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._boxes import Box, worst_logits
-from sk_adv.differentiable._intervals import NoBoundsError
-from sk_adv.differentiable._networks import network, plain, plain_module, refuse_other_predictions
+from sk_adv.differentiable._networks import network, plain_module, refuse_other_predictions
 from sk_adv.neural_network._bfloat16 import ExplicitStep, may_be_explicit
-from sk_adv.neural_network._copies import craft, evaluating, fgsm_copies
+from sk_adv.neural_network._copies import craft, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._data_checks import no_single_array
 from sk_adv.neural_network._epochs import QuietNet
 from sk_adv.neural_network._initialization import draw_interval_weights
 from sk_adv.neural_network._listeners import is_overridden
-from sk_adv.neural_network._losses import (
-    LogOddsCrossEntropy,
-    SigmoidCrossEntropy,
-    compares_logits,
-    divergence,
-    is_softmax_cross_entropy,
-)
+from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
 from sk_adv.neural_network._net_checks import (
-    check_robust_loss,
     explaining_dtypes,
     explaining_shapes,
     raise_if_no_loss,
     raise_if_out_of_range,
 )
 from sk_adv.neural_network._parts import device_of, logits_of, modules_of
+from sk_adv.neural_network._robust_losses import RobustLosses, check_robust_loss
 
 # Parameters of the loss; a callback may change them in the midst of a training.
 _OF_LOSS = (
@@ -58,7 +49,7 @@ _OF_LOSS = (
 )
 
 
-class AdversarialNet(QuietNet):
+class AdversarialNet(RobustLosses, QuietNet):
     """A skorch classifier that trains any torch module on clean samples and adversarial copies.
 
     The training loss is
@@ -442,96 +433,6 @@ class AdversarialNet(QuietNet):
         robust.backward()
         return {"loss": loss + robust, "y_pred": output if y_pred is None else y_pred}
 
-    def mixture_now(self):
-        """The weight of the clean loss and the perturbation set of the batch that is trained now.
-
-        Returns
-        -------
-        alpha : float
-            `alpha`, or more than that in the warm-up.
-        perturbations : PerturbationSet
-            That of `epsilon`, or a smaller one in the warm-up.
-        """
-        share = self._share_now()
-        if share == 1:
-            return self.alpha, self.perturbation_
-        return 1 - share * (1 - self.alpha), self.perturbation_.scaled(share)
-
-    def _share_now(self):
-        """The share of epsilon and of the weight of the robust loss, by the warm-up's progress."""
-        warmup = self.warmup_
-        if warmup == 0 or not self.history:
-            return 1.0
-        n_batches = max(len(self.history[-1].get("batches", ())), 1)
-        # Batches of an iterator without a length count as those of an epoch's end.
-        epochs = len(self.history) - 1 + min(n_batches / self.n_batches_, 1)
-        return min(epochs / (warmup * max(self.max_epochs, 1)), 1.0)
-
-    @property
-    def warmup_(self):
-        """The share of the epochs in which epsilon rises."""
-        if self.epsilon_warmup == "auto":
-            return 0.5 if self.robust_loss == "certified" else 0.0
-        return self.epsilon_warmup
-
-    @property
-    def is_warm_(self):
-        """Whether epsilon has reached its value at the end of the last epoch."""
-        return len(self.history) >= self.warmup_ * self.max_epochs
-
-    @property
-    def _needs_copies(self):
-        """Whether the robust loss needs copies by the attack."""
-        return self.robust_loss != "certified" or self.box_share < 1
-
-    def _divergence(self, clean, adversarial, y):
-        """The mean divergence of the probabilities of two outputs.
-
-        Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
-        ICML 2019, section 3.
-        """
-        losses = divergence(
-            logits_of(clean), logits_of(adversarial), of_sigmoids=self._has_sigmoids
-        )
-        if isinstance(y, (tuple, list)):
-            losses = losses * to_device(y[1], self.device)
-        return losses.mean()
-
-    def _certified_loss(self, X, centres, y, perturbations):
-        """Worst logits in boxes inside of the perturbation sets, and the mean loss at them.
-
-        Source: Müller et al., "Certified Training: Small Boxes are All You Need", ICLR 2023,
-        section 3; the whole set as in Gowal et al. (2019).
-        """
-        if self.box_share < 1:
-            inside = perturbations.clip(X)
-            centres = inside + (1 - self.box_share) * (centres - inside)
-            perturbations = perturbations.scaled(self.box_share)
-        # The ends of the logits themselves serve any loss that does not fall with those of others.
-        by_margins = compares_logits(getattr(self, "criterion_", None))
-        by_margins = by_margins and not is_overridden(self, "get_loss")
-        worst = self._worst_logits(centres, y, perturbations, by_margins=by_margins)
-        return worst, self.get_loss(worst, y, X=X, training=True)
-
-    def _worst_logits(self, X, y, perturbations, *, by_margins):
-        """Logits of the largest loss, by intervals, in evaluation mode; see `worst_logits`."""
-        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
-        module = self.as_one_module()
-        box = Box.of(X, perturbations)
-        with evaluating(module):
-            try:
-                return worst_logits(module, box, labels.long(), by_margins=by_margins)
-            except NoBoundsError as error:
-                raise NoBoundsError(
-                    "robust_loss='certified' and monitor='certified_error' need bounds for every "
-                    f"layer. {error}"
-                ) from error
-
-    @property
-    def _has_sigmoids(self):
-        """Whether the logits are those of one independent sigmoid per class."""
-        return isinstance(plain(getattr(self, "criterion_", None)), SigmoidCrossEntropy)
-
     def as_samples(self, X):
         """A batch in the type in which the module is shown it, in training and ever after.
 
@@ -576,36 +477,6 @@ class AdversarialNet(QuietNet):
         is_noise = self.attack_.attack.needs == "nothing"
         return self._craft(X, y, resolve_attack("fgsm") if is_noise else None)
 
-    def mixed_loss(self, X, copies, y):
-        """The loss J̄ at the full radius, in the module's current mode, without training.
-
-        Parameters
-        ----------
-        X : torch.Tensor of shape (n_samples, ...)
-            Samples.
-
-        copies : torch.Tensor of the shape of X
-            Their copies by the training attack.
-
-        y : torch.Tensor of shape (n_samples,), or pair of such tensors
-            Class indices, or class indices and sample weights.
-
-        Returns
-        -------
-        clean, adversarial : torch.Tensor of shape (n_samples, n_classes)
-            The module's outputs for both.
-        loss : torch.Tensor of shape ()
-            The loss.
-        """
-        (clean, loss), (adversarial, robust) = self._loss(X, y), self._loss(copies, y)
-        if self.alpha == 1:
-            return clean, adversarial, loss
-        if self.robust_loss == "trades":
-            robust = self._divergence(clean, adversarial, y)
-        elif self.robust_loss == "certified":
-            _, robust = self._certified_loss(X, copies, y, self.perturbation_)
-        return clean, adversarial, self.alpha * loss + (1 - self.alpha) * robust
-
     def _craft(self, X, y, attack=None, perturbations=None, random_state=None, **fit_params):
         """Copies by an attack that maximises the loss, in passes of its own.
 
@@ -623,9 +494,7 @@ class AdversarialNet(QuietNet):
         """The loss that copies of a batch maximise: the criterion, or the divergence of TRADES."""
         criterion = getattr(self, "criterion_", None)
         if by_divergence and self.robust_loss == "trades":
-            with evaluating(module), torch.no_grad():
-                clean = logits_of(module(X))
-            return partial(_divergence_of_all, clean, of_sigmoids=self._has_sigmoids)
+            return self._divergence_from(module, X)
         if is_softmax_cross_entropy(criterion):
             return log_odds_against
         return self._loss_of_each if hasattr(criterion, "reduction") else self.get_loss
@@ -755,16 +624,6 @@ class AdversarialNet(QuietNet):
             Entries of `classes_`, or class indices.
         """
         return to_numpy(super().predict(X))
-
-
-def _divergence_of_all(clean, logits, labels, *, of_sigmoids):
-    """The divergences of a whole batch, as a loss for an attack."""
-    if len(logits) != len(clean):
-        raise ValueError(
-            "robust_loss='trades' needs an attack that moves all samples of a batch together, such "
-            "as 'fgsm_rs', or 'pgd' with n_restarts=1."
-        )
-    return divergence(clean, logits, of_sigmoids=of_sigmoids)
 
 
 @as_module.register(AdversarialNet, refuse=refuse_other_predictions)

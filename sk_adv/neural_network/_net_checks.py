@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_adv._arrays import to_tensor
 from sk_adv._devices import module_device_and_dtype
+from sk_adv._validation import check_class_indices
 from sk_adv.attacks._objective import check_labels, checked_logits
-from sk_adv.differentiable._networks import plain
 from sk_adv.neural_network._batches import WeightedData, read_rows
 from sk_adv.neural_network._copies import evaluating
 from sk_adv.neural_network._data_checks import (
@@ -108,55 +108,14 @@ def check_counts(net):
     check_scalar(net.max_epochs, "max_epochs", Integral, min_val=0)
 
 
-ROBUST_LOSSES = ("adversarial", "certified", "trades")
-
-
-def check_robust_loss(net):
-    """Raise `ValueError` unless the robust loss of a net, and what belongs to it, is valid."""
-    if not (isinstance(net.robust_loss, str) and net.robust_loss in ROBUST_LOSSES):
-        raise ValueError(
-            f"robust_loss must be one of {list(ROBUST_LOSSES)}; got {net.robust_loss!r}."
-        )
-    if not (isinstance(net.box_share, Real) and 0 < net.box_share <= 1):
-        raise ValueError(f"box_share must lie in (0, 1]; got {net.box_share!r}.")
-    warmup = net.epsilon_warmup
-    is_auto = isinstance(warmup, str) and warmup == "auto"
-    if not (is_auto or (isinstance(warmup, Real) and 0 <= warmup <= 1)):
-        raise ValueError(f"epsilon_warmup must be 'auto' or lie in [0, 1]; got {warmup!r}.")
-    if net.robust_loss == "certified" and net.alpha < 1:
-        smoothing = getattr(plain(getattr(net, "criterion_", None)), "label_smoothing", 0)
-        if smoothing > 0:
-            raise ValueError(
-                "robust_loss='certified' needs a loss that never falls as the logit of another "
-                f"class rises, unlike the one with criterion__label_smoothing={smoothing}: leave "
-                "it at 0."
-            )
-    if net.robust_loss != "trades" or net.alpha == 1:
-        return
-    if net.alpha == 0:
-        raise ValueError(
-            "robust_loss='trades' needs alpha > 0, as the divergence alone teaches no class; got "
-            "alpha=0."
-        )
-    if net.attack_.attack.takes("loss") and not net.attack_.is_random:
-        raise ValueError(
-            "robust_loss='trades' needs an attack with a random start, because the divergence has "
-            "no gradient at the sample itself: pass attack='fgsm_rs' or attack='pgd'; got "
-            f"{net.attack_.name!r}."
-        )
-
-
 def raise_if_out_of_range(labels, logits, error):
     """Raise `ValueError` from `error` if it was caused by labels without a logit."""
     if not isinstance(labels, torch.Tensor) or logits.ndim != 2:
         return
-    n_classes = logits.shape[1]
-    wrong = labels[(labels < 0) | (labels >= n_classes)]
-    if len(wrong):
-        raise ValueError(
-            f"y must hold class indices from 0 to {n_classes - 1}, as the module returns "
-            f"{n_classes} logits; got {wrong.unique().tolist()}."
-        ) from error
+    try:
+        check_class_indices(labels, logits.shape[1])
+    except ValueError as out_of_range:
+        raise out_of_range from error
 
 
 def check_samples(net, module, X, y, *, is_complete):
