@@ -10,6 +10,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._class_problem import ClassProblem
+from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass_problem import (
@@ -194,7 +196,10 @@ def solve(
         )
         if data.fit_intercept and _can_merge_means(data, problem):
             return _without_weights(data, problem)
-        return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
+        options |= {"refine": not on_path, "callback": callback}
+        if problem.norm == 2:
+            return minimise_bound(problem, start, **options)
+        return _minimise_classes(data, problem, start, **options)
     problem = _binary_problem(data, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
@@ -277,17 +282,43 @@ def over_all_classes(data, solution):
     return all_coef, all_intercept
 
 
+def _minimise_classes(data, problem, start, **options):
+    """Solve three classes and more, in standardised features."""
+    X = data.standardised
+    standardised = ClassProblem.of(
+        X=X,
+        y=problem.y,
+        n_classes=problem.n_classes,
+        weight=problem.weight,
+        alpha=problem.alpha,
+        epsilon=_standardised_radii(X, problem.epsilon),
+        ridge=problem.ridge * X.inverse**2,
+        fit_intercept=problem.fit_intercept,
+    )
+    coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
+    start = replace(start, coef=coef, intercept=intercept)
+    solution = minimise_classes(standardised, start, **options)
+    coef = solution.coef * X.inverse
+    intercept = centre(solution.intercept - coef @ X.offset)
+    return replace(solution, coef=coef, intercept=intercept)
+
+
+def _standardised_radii(X, epsilon):
+    """Radii in the units of standardised features."""
+    # A constant feature acts as an intercept. Any positive radius keeps its weight at 0.
+    epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
+    # The square of a smaller radius would underflow.
+    return torch.where(epsilon > 1e-100, epsilon, 0)
+
+
 def _binary_problem(data, alpha, epsilon, norm, ridge):
     """The problem of two classes in standardised features."""
     X = data.standardised
-    # A constant feature acts as an intercept. Any positive radius keeps its weight at 0.
-    epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
     return BinaryProblem(
         X=X,
         y=2.0 * data.labels.to(data.weight.dtype) - 1,
         loss=WorstCaseLogisticLoss(data.weight, alpha),
-        # The square of a smaller radius would underflow.
-        epsilon=torch.where(epsilon > 1e-100, epsilon, 0),
+        epsilon=_standardised_radii(X, epsilon),
         norm=norm,
         ridge=ridge * X.inverse**2,
         fit_intercept=data.fit_intercept,

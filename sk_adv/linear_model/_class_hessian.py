@@ -1,0 +1,92 @@
+"""The Hessian of the bound of several classes, in the amounts of atoms."""
+
+import torch
+
+# Entries of X above which the Hessian comes from a part of the samples, in single precision.
+_MANY_ENTRIES = 2**22
+# Of large data, as many samples are drawn: so many an atom, and so many more.
+_ROWS_PER_ATOM, _MORE_ROWS = 30, 3000
+# Of large data, a sample does not count for a class of a smaller probability.
+_LEAST_PROBABILITY = 1e-3
+# Entries of the samples' atoms that are held at once.
+_HELD_ENTRIES = 2**22
+
+
+def hessian(point, atoms):
+    """The Hessian of the objective at a `ClassPoint`, (n_atoms, n_atoms).
+
+    With u_ik the derivative of the exponent of class k of sample i in the amounts,
+
+        u_ik = (1_S(k) - 1_S(y_i)) x_ij + ε_j |1_S(k) - 1_S(y_i)|    for the atom (j, S),
+
+    and ū_i = Σ_k p_ik u_ik, it is Σ_i s_i (Σ_k p_ik u_ik u_ikᵀ - ū_i ū_iᵀ), and the ridge's part.
+
+    For large data it is an estimate: samples are drawn with a probability in proportion to
+    s_i (1 - p_iy), and weighted by its inverse. Small p_ik are left out of both terms, which leaves
+    it positive semidefinite.
+    """
+    problem, block = point.problem, point.block
+    is_large = problem.X.shape[0] * problem.X.shape[1] > _MANY_ENTRIES
+    dtype = torch.float32 if is_large else problem.weight.dtype
+    least = _LEAST_PROBABILITY if is_large else 0.0
+    size = len(atoms.column)
+    rows, weight = _draw(point, _ROWS_PER_ATOM * size + _MORE_ROWS) if is_large else _all(problem)
+    result = torch.zeros(size, size, dtype=dtype, device=weight.device)
+    for label in range(problem.n_classes):
+        first, last = problem.ends[label : label + 2]
+        own = ((rows >= first) & (rows < last)).nonzero().squeeze(1)
+        leads = (atoms.member - atoms.member[:, label, None]).to(dtype)
+        lifts = (leads.abs() * block.epsilon[atoms.column, None]).to(dtype)
+        for part in own.split(max(_HELD_ENTRIES // max(size, 1), 1)):
+            X = block.Z.dense(rows[part], atoms.column, dtype)
+            for share, probability, is_lifted in point.parts:
+                p = probability[:, rows[part]].to(dtype)
+                p[label] = 0
+                p[p <= least] = 0
+                s = (share * weight[part]).to(dtype)
+                _add_class(result, X, p, s, leads, lifts if is_lifted else 0 * lifts)
+    result = result.to(weight.dtype)
+    if problem.has_ridge:
+        member = atoms.member - atoms.member.mean(1, keepdim=True)
+        same = atoms.column[:, None] == atoms.column
+        result += same * block.ridge[atoms.column] * (member @ member.T)
+    return result
+
+
+def _add_class(result, X, p, s, leads, lifts):
+    """Add the samples of one class: their atoms X, probabilities p and weights s."""
+    mean = X * (p.T @ leads.T) + p.T @ lifts.T
+    mean *= s.sqrt()[:, None]
+    result -= mean.T @ mean
+    for k in range(len(p)):
+        rows = p[k].nonzero().squeeze(1)
+        atoms = leads[:, k].nonzero().squeeze(1)
+        if not len(rows) or not len(atoms):
+            continue
+        change = X[rows[:, None], atoms] * leads[atoms, k] + lifts[atoms, k]
+        change *= (s[rows] * p[k, rows]).sqrt()[:, None]
+        result[atoms[:, None], atoms] += change.T @ change
+
+
+def _all(problem):
+    return torch.arange(len(problem.weight), device=problem.weight.device), problem.weight
+
+
+def _draw(point, n_drawn):
+    """Rows in their order, drawn systematically, and their weights s_i / probability_i."""
+    problem = point.problem
+    importance = torch.zeros_like(problem.weight)
+    for share, probability, _ in point.parts:
+        own = probability.gather(0, problem.labels[None])[0]
+        importance += share * problem.weight * (1 - own)
+    if n_drawn >= len(importance):
+        return _all(problem)
+    # No probability exceeds 1: what is cut off goes to the others.
+    factor = n_drawn / importance.sum()
+    for _ in range(10):
+        chance = (factor * importance).clamp(max=1)
+        factor *= n_drawn / chance.sum()
+    chance = (factor * importance).clamp(max=1)
+    passed = (chance.cumsum(0) + 0.5).floor()
+    rows = (passed.diff(prepend=passed.new_zeros(1)) > 0).nonzero().squeeze(1)
+    return rows, problem.weight[rows] / chance[rows]
