@@ -2,8 +2,10 @@
 
 import torch
 
-# Entries of X above which the Hessian comes from a part of the samples, in single precision.
-_MANY_ENTRIES = 2**22
+from sk_adv.linear_model._blocks import take_columns
+
+# Operations above which the Hessian comes from a part of the samples, in single precision.
+_MANY_OPERATIONS = 2**30
 # Of large data, as many samples are drawn: so many an atom, and so many more.
 _ROWS_PER_ATOM, _MORE_ROWS = 30, 3000
 # Of large data, a sample does not count for a class of a smaller probability.
@@ -26,10 +28,10 @@ def hessian(point, atoms):
     it positive semidefinite.
     """
     problem, block = point.problem, point.block
-    is_large = problem.X.shape[0] * problem.X.shape[1] > _MANY_ENTRIES
+    size = len(atoms.column)
+    is_large = len(problem.weight) * problem.n_classes * size**2 > _MANY_OPERATIONS
     dtype = torch.float32 if is_large else problem.weight.dtype
     least = _LEAST_PROBABILITY if is_large else 0.0
-    size = len(atoms.column)
     rows, weight = _draw(point, _ROWS_PER_ATOM * size + _MORE_ROWS) if is_large else _all(problem)
     result = torch.zeros(size, size, dtype=dtype, device=weight.device)
     for label in range(problem.n_classes):
@@ -57,15 +59,25 @@ def _add_class(result, X, p, s, leads, lifts):
     """Add the samples of one class: their atoms X, probabilities p and weights s."""
     mean = X * (p.T @ leads.T) + p.T @ lifts.T
     mean *= s.sqrt()[:, None]
-    result -= mean.T @ mean
+    result -= _gram(mean)
     for k in range(len(p)):
         rows = p[k].nonzero().squeeze(1)
         atoms = leads[:, k].nonzero().squeeze(1)
         if not len(rows) or not len(atoms):
             continue
-        change = X[rows[:, None], atoms] * leads[atoms, k] + lifts[atoms, k]
+        # As leads are ±1, x lead + lift = (x + lift lead) lead.
+        sign = leads[atoms, k]
+        change = take_columns(X[rows], atoms)
+        change += lifts[atoms, k] * sign
         change *= (s[rows] * p[k, rows]).sqrt()[:, None]
-        result[atoms[:, None], atoms] += change.T @ change
+        result[atoms[:, None], atoms] += _gram(change) * torch.outer(sign, sign)
+
+
+def _gram(matrix):
+    """matrix.T @ matrix; NumPy makes use of the symmetry."""
+    if matrix.device.type == "cpu":
+        return torch.from_numpy(matrix.numpy().T @ matrix.numpy())
+    return matrix.T @ matrix
 
 
 def _all(problem):

@@ -65,22 +65,36 @@ class Atoms:
             torch.cat([gaps[level, column], (coef[1:, free] - coef[0, free]).T.flatten()]),
         )
 
-    def joined(self, column, member):
-        """These atoms, and those of others that are new, with amounts of 0."""
-        # Nested sets of a feature have different sizes.
-        n_columns = 1 + int(torch.cat([self.column, column, column.new_zeros(1)]).max())
-        known = self.column.new_full((n_columns, self.member.shape[1]), -1)
-        known[self.column, self.member.sum(1).long()] = torch.arange(
-            len(self.column), device=column.device
-        )
-        same_size = known[column, member.sum(1).long()]
-        is_new = same_size < 0
-        if len(self.column):
-            is_new |= (self.member[same_size] != member).any(1)
+    def splits(self, column, member):
+        """New atoms of some features, whose sets lie between those that a feature has.
+
+        Between the neighbours S and S' of a feature, S ⊂ S', its `member` gives S ∪ (member ∩ S').
+        Prices are submodular in the set: if these atoms have no slope, then the prices of a
+        feature's new sets are together at most that of its `member`.
+        """
+        size = self.member.shape[1]
+        split = self.member.new_full((1 + int(column.max()) if len(column) else 1, size), torch.nan)
+        split[column] = member
+        used = (self.column < len(split)).nonzero().squeeze(1)
+        used = used[~split[self.column[used], 0].isnan()]
+        column = torch.cat([self.column[used], column])
+        lower = torch.cat([self.member[used], torch.zeros_like(member)])
+        order = (column * (size + 1) + lower.sum(1).long()).argsort()
+        column, lower = column[order], lower[order]
+        upper = lower.roll(-1, 0)
+        upper[column != column.roll(-1)] = 1
+        upper[-1:] = 1
+        between = lower.maximum(split[column].minimum(upper))
+        is_new = (between != lower).any(1) & (between != upper).any(1)
+        column, between = column[is_new], between[is_new]
+        return Atoms(column, between, between.new_zeros(len(column)))
+
+    def joined(self, other, chosen):
+        """These atoms, and some of another collection."""
         return Atoms(
-            torch.cat([self.column, column[is_new]]),
-            torch.cat([self.member, member[is_new]]),
-            torch.cat([self.amount, self.amount.new_zeros(int(is_new.sum()))]),
+            torch.cat([self.column, other.column[chosen]]),
+            torch.cat([self.member, other.member[chosen]]),
+            torch.cat([self.amount, other.amount[chosen]]),
         )
 
     def weights(self, amount, n_features):

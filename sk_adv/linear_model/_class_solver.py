@@ -42,8 +42,8 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
     It stops as optimal when no optimality condition is violated by more than `tol`, and the
     objective can be expected to fall by at most `tol` times the objective; otherwise after
     `max_iter` iterations, as the status of the solution says. `refine` takes one more step at the
-    end. After each iteration, `callback(n_iter, objective, violation, n_working)` gets the values
-    from before it.
+    end, if the data needed no rough stages. After each iteration, `callback(n_iter, objective,
+    violation, n_working)` gets the values from before it.
     """
     coef, intercept, n_iter = start.coef, start.intercept, 0
     if not coef.any():
@@ -59,7 +59,7 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
                 coef, intercept = state.point.block.scatter(state.point.coef)
     solver = _Solver(problem, tol, max_iter, callback)
     state = solver.solve(_first_point(problem, coef, intercept), n_iter)
-    if refine and state.status == "optimal" and n_iter < max_iter:
+    if refine and not n_iter and state.status == "optimal" and state.n_iter < max_iter:
         state = solver.refined(state)
     coef, intercept = state.point.block.scatter(state.point.coef)
     return Solution(
@@ -87,7 +87,7 @@ def _first_point(problem, coef, intercept):
 
 
 class _Solver:
-    """Newton iterations on a working set, which grows until no other feature violates its condition.
+    """Newton iterations on a working set, which grows until no feature outside is a violator.
 
     Parameters
     ----------
@@ -185,7 +185,9 @@ class _Solver:
         wanted = (price < -max(0.3 * self.tol, 0.1 * violation)) & (point.block.epsilon > 0)
         n_new = min(int(wanted.sum()), max(_ROOM, len(atoms.column)))
         new = torch.where(wanted, price, torch.inf).topk(n_new, largest=False).indices
-        atoms = atoms.joined(new, member[new])
+        splits = atoms.splits(new, member[new])
+        falls = point.slopes(splits) < price[splits.column] / member.shape[1]
+        atoms = atoms.joined(splits, falls)
         slopes = point.slopes(atoms)
         move = nonnegative_quadratic_step(
             hessian(point, atoms),

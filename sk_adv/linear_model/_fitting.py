@@ -178,29 +178,17 @@ def solve(
         )
     # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
+    norm = norm if radius.any() else 2
     parameters = {
         "alpha": float(alpha),
         "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
-        "norm": norm if radius.any() else 2,
         "ridge": ridge,
     }
     options = {"tol": tol, "max_iter": max_iter}
     if not data.is_binary:
-        problem = MulticlassProblem(
-            X=data.X,
-            y=data.labels,
-            n_classes=len(data.solved),
-            weight=data.weight,
-            fit_intercept=data.fit_intercept,
-            **parameters,
-        )
-        if data.fit_intercept and _can_merge_means(data, problem):
-            return _without_weights(data, problem)
         options |= {"refine": not on_path, "callback": callback}
-        if problem.norm == 2:
-            return minimise_bound(problem, start, **options)
-        return _minimise_classes(data, problem, start, **options)
-    problem = _binary_problem(data, **parameters)
+        return _solve_several(data, start, norm, parameters, options)
+    problem = _binary_problem(data, norm=norm, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
     start = replace(start, coef=coef, intercept=intercept)
@@ -212,7 +200,40 @@ def solve(
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _can_merge_means(data, problem):
+def _solve_several(data, start, norm, parameters, options):
+    """Solve three classes and more."""
+    problem = MulticlassProblem(
+        X=data.X,
+        y=data.labels,
+        n_classes=len(data.solved),
+        weight=data.weight,
+        fit_intercept=data.fit_intercept,
+        **parameters,
+    )
+    if data.fit_intercept and _can_merge_means(data, norm, problem):
+        return _without_weights(data, problem)
+    if norm == 2:
+        return minimise_bound(problem, start, **options)
+    X = data.standardised
+    problem = ClassProblem.of(
+        X=X,
+        y=data.labels,
+        n_classes=len(data.solved),
+        weight=data.weight,
+        fit_intercept=data.fit_intercept,
+        alpha=problem.alpha,
+        epsilon=_standardised_radii(X, problem.epsilon),
+        ridge=problem.ridge * X.inverse**2,
+    )
+    coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
+    start = replace(start, coef=coef, intercept=intercept)
+    solution = minimise_classes(problem, start, **options)
+    coef = solution.coef * X.inverse
+    intercept = centre(solution.intercept - coef @ X.offset)
+    return replace(solution, coef=coef, intercept=intercept)
+
+
+def _can_merge_means(data, norm, problem):
     """Whether the adversary can move each two class means to the same point: W = 0 is optimal.
 
     ‖(x̄_k - x̄_l) / ε‖ <= 2 (1-α) for all pairs; see `epsilon_max`.
@@ -221,7 +242,7 @@ def _can_merge_means(data, problem):
         return False
     gaps = gaps_of_means(data)
     scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
-    longest = torch.linalg.vector_norm(scaled, ord=problem.norm, dim=1).max()
+    longest = torch.linalg.vector_norm(scaled, ord=norm, dim=1).max()
     # At `epsilon_max` itself the two sides differ by rounding only.
     return bool(longest <= 2 * (1 - problem.alpha) * (1 + 1e-12))
 
@@ -280,27 +301,6 @@ def over_all_classes(data, solution):
     if n_classes == 2:
         return all_coef[1:] - all_coef[:1], all_intercept[1:] - all_intercept[:1]
     return all_coef, all_intercept
-
-
-def _minimise_classes(data, problem, start, **options):
-    """Solve three classes and more, in standardised features."""
-    X = data.standardised
-    standardised = ClassProblem.of(
-        X=X,
-        y=problem.y,
-        n_classes=problem.n_classes,
-        weight=problem.weight,
-        alpha=problem.alpha,
-        epsilon=_standardised_radii(X, problem.epsilon),
-        ridge=problem.ridge * X.inverse**2,
-        fit_intercept=problem.fit_intercept,
-    )
-    coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
-    start = replace(start, coef=coef, intercept=intercept)
-    solution = minimise_classes(standardised, start, **options)
-    coef = solution.coef * X.inverse
-    intercept = centre(solution.intercept - coef @ X.offset)
-    return replace(solution, coef=coef, intercept=intercept)
 
 
 def _standardised_radii(X, epsilon):
