@@ -10,6 +10,8 @@ _MANY_OPERATIONS = 2**30
 _ROWS_PER_ATOM, _MORE_ROWS = 30, 3000
 # Of large data, a sample does not count for a class of a smaller probability.
 _LEAST_PROBABILITY = 1e-3
+# With fewer samples of a class, all other classes are handled at once.
+_MANY_SAMPLES = 64
 # Entries of the samples' atoms that are held at once.
 _HELD_ENTRIES = 2**22
 
@@ -39,14 +41,20 @@ def hessian(point, atoms):
         own = ((rows >= first) & (rows < last)).nonzero().squeeze(1)
         leads = (atoms.member - atoms.member[:, label, None]).to(dtype)
         lifts = (leads.abs() * block.epsilon[atoms.column, None]).to(dtype)
-        for part in own.split(max(_HELD_ENTRIES // max(size, 1), 1)):
+        held = size if len(own) > _MANY_SAMPLES else size * problem.n_classes
+        for part in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
             X = block.Z.dense(rows[part], atoms.column, dtype)
+            add = _add_by_class if len(part) > _MANY_SAMPLES else _add_at_once
             for share, probability, is_lifted in point.parts:
                 p = probability[:, rows[part]].to(dtype)
                 p[label] = 0
                 p[p <= least] = 0
                 s = (share * weight[part]).to(dtype)
-                _add_class(result, X, p, s, leads, lifts if is_lifted else 0 * lifts)
+                lift = lifts if is_lifted else torch.zeros_like(lifts)
+                mean = X * (p.T @ leads.T) + p.T @ lift.T
+                mean *= s.sqrt()[:, None]
+                result -= _gram(mean)
+                add(result, X, s * p, leads, lift)
     result = result.to(weight.dtype)
     if problem.has_ridge:
         member = atoms.member - atoms.member.mean(1, keepdim=True)
@@ -55,13 +63,10 @@ def hessian(point, atoms):
     return result
 
 
-def _add_class(result, X, p, s, leads, lifts):
-    """Add the samples of one class: their atoms X, probabilities p and weights s."""
-    mean = X * (p.T @ leads.T) + p.T @ lifts.T
-    mean *= s.sqrt()[:, None]
-    result -= _gram(mean)
-    for k in range(len(p)):
-        rows = p[k].nonzero().squeeze(1)
+def _add_by_class(result, X, weight, leads, lifts):
+    """Add Σ_ik weight_ki u_ik u_ikᵀ over samples of one class, in the atoms that tell k from it."""
+    for k in range(len(weight)):
+        rows = weight[k].nonzero().squeeze(1)
         atoms = leads[:, k].nonzero().squeeze(1)
         if not len(rows) or not len(atoms):
             continue
@@ -69,8 +74,16 @@ def _add_class(result, X, p, s, leads, lifts):
         sign = leads[atoms, k]
         change = take_columns(X[rows], atoms)
         change += lifts[atoms, k] * sign
-        change *= (s[rows] * p[k, rows]).sqrt()[:, None]
+        change *= weight[k, rows].sqrt()[:, None]
         result[atoms[:, None], atoms] += _gram(change) * torch.outer(sign, sign)
+
+
+def _add_at_once(result, X, weight, leads, lifts):
+    """The same for few samples, in all atoms."""
+    k, rows = weight.nonzero().unbind(1)
+    change = X[rows] * leads.T[k] + lifts.T[k]
+    change *= weight[k, rows].sqrt()[:, None]
+    result += _gram(change)
 
 
 def _gram(matrix):

@@ -250,14 +250,16 @@ class ClassPoint:
 
     @cached_property
     def worst_sets(self):
-        """The worst set of each column; a free one has no price."""
-        return worst_sets(self.gradient, self.mass, self.block.epsilon)
+        """The worst set of each column, and its price."""
+        return worst_sets(self.gradient, self.mass, self.block.epsilon, self.coef)
 
     def violation(self, atoms):
-        """The largest slope of an atom that is present, or price below 0 of any other."""
-        is_free = self.block.epsilon == 0
+        """The largest slope of an atom that is present, or price below 0 of any other.
+
+        In a free column that is the largest sum of the gradient over a set of classes.
+        """
         price, _ = self.worst_sets
-        parts = self.slopes(atoms).abs(), self.gradient[:, is_free].abs(), -price[~is_free]
+        parts = self.slopes(atoms).abs(), -price
         return max(0.0, *(float(part.max()) for part in parts if part.numel()), 0.0)
 
     def lacks_minimum(self):

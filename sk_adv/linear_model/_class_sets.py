@@ -108,7 +108,7 @@ def cuts(member, mass):
     return ((member @ mass) * (1 - member)).sum(-1)
 
 
-def worst_sets(gradient, mass, epsilon):
+def worst_sets(gradient, mass, epsilon, coef=None):
     """For each feature j, the set S with the least price G_j · 1_S + ε_j cut_M(S).
 
     Weights at 0 are optimal if no price is negative: each is the derivative of the objective in the
@@ -122,6 +122,11 @@ def worst_sets(gradient, mass, epsilon):
     mass : torch.Tensor of shape (n_classes, n_classes)
         M, the derivatives of the loss in the penalties of each two classes.
     epsilon : torch.Tensor of shape (n_features,)
+    coef : torch.Tensor of shape (n_classes, n_features), default=None
+        The weights, if they are not all 0. With many classes the price of a set is then the
+        derivative of the objective along 1_S, which is smaller: it counts every level of the
+        weights. Neither kind of price is negative for any set if and only if the weights are
+        optimal, given that no atom which is present has a slope.
 
     Returns
     -------
@@ -131,9 +136,7 @@ def worst_sets(gradient, mass, epsilon):
     """
     n_classes, n_features = gradient.shape
     if n_classes > _FEW_CLASSES:
-        member = minimum_cuts(gradient, mass, epsilon)
-        price = (gradient.T * member).sum(1) + epsilon * cuts(member, mass)
-        return price, member
+        return minimum_cuts(gradient, mass, epsilon, coef)
     sets = _sets_without_the_last_class(n_classes).to(gradient)
     size = cuts(sets, mass)
     price, member = gradient.new_empty(n_features), gradient.new_empty(n_features, n_classes)

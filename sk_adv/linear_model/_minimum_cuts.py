@@ -16,18 +16,25 @@ _LARGEST_FLOW = 2**29
 _ROUNDS = 2
 
 
-def minimum_cuts(gradient, mass, epsilon):
-    """The indicators 1_S of the worst sets, (n_features, n_classes), for `worst_sets`.
+def minimum_cuts(gradient, mass, epsilon, coef):
+    """The worst sets, for `worst_sets`: their prices and their indicators.
 
-    A feature for which no set has a negative value may get an empty set.
+    Two classes with different weights add ±ε M_kl to the slope, and only those of equal weights a
+    cut. So one cut finds the worst subset of every level of the weights.
+
+    A feature without a negative price may get an empty set.
     """
-    member = torch.zeros_like(gradient.T)
-    # In proportion to the largest value, no rounding of a zero counts as negative.
-    for j in (~_carries_a_current(gradient, mass, epsilon)).nonzero().squeeze(1).tolist():
-        capacity = epsilon[j].item() * mass.cpu().numpy()
-        chosen = _minimum_cut(gradient[:, j].cpu().numpy(), capacity)
+    price, member = torch.zeros_like(epsilon), torch.zeros_like(gradient.T)
+    level = torch.zeros_like(gradient) if coef is None else coef
+    is_fine = _carries_a_current(gradient, mass, epsilon) & (level == level[0]).all(0)
+    for j in (~is_fine).nonzero().squeeze(1).tolist():
+        gap = (level[:, None, j] - level[:, j]).sign()
+        slope = gradient[:, j] + epsilon[j] * (mass * gap).sum(1)
+        capacity = epsilon[j] * mass * (gap == 0)
+        chosen = _minimum_cut(slope.cpu().numpy(), capacity.cpu().numpy())
         member[j] = torch.as_tensor(chosen).to(member)
-    return member
+        price[j] = slope @ member[j] + member[j] @ capacity @ (1 - member[j])
+    return price, member
 
 
 def _carries_a_current(gradient, mass, epsilon):
