@@ -44,9 +44,9 @@ class DenseBlock:
         """The gradient, (n_classes, n_columns), of residuals (n_classes, n_samples)."""
         return values @ self.Z
 
-    def dense(self, rows, columns, dtype):
-        """A copy of some rows and columns; columns may repeat."""
-        return take_columns(self.Z[rows].to(dtype), columns)
+    def dense(self, rows, dtype):
+        """A copy of some rows."""
+        return self.Z[rows].to(dtype)
 
     def joined(self, other):
         """These columns and those of another block."""
@@ -89,11 +89,11 @@ class SparseBlock:
         product = torch.from_numpy(self.X.T @ values.T.numpy()).T
         return (product - values.sum(1, keepdim=True) * self.offset) * self.inverse
 
-    def dense(self, rows, columns, dtype):
-        """A copy of some rows and columns; columns may repeat."""
+    def dense(self, rows, dtype):
+        """A copy of some rows."""
         picked = torch.from_numpy(self.X[rows.numpy()].toarray())
         picked = (picked - self.offset) * self.inverse
-        return take_columns(picked.to(dtype), columns)
+        return picked.to(dtype)
 
     def joined(self, other):
         """These columns and those of another block."""
@@ -105,7 +105,7 @@ class SparseBlock:
 
 
 def take_columns(X, columns):
-    """A copy of some columns of a tensor."""
+    """A copy of some columns of a tensor; they may repeat."""
     if X.device.type == "cpu":
         # NumPy takes columns several times as fast as torch.
         return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))

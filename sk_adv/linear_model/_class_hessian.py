@@ -7,9 +7,9 @@ from sk_adv.linear_model._blocks import take_columns
 # Operations above which the Hessian comes from a part of the samples, in single precision.
 _MANY_OPERATIONS = 2**30
 # Of large data, as many samples are drawn: so many an atom, and so many more.
-_ROWS_PER_ATOM, _MORE_ROWS = 30, 3000
+_ROWS_PER_ATOM, _MORE_ROWS = 10, 3000
 # Of large data, a sample does not count for a class of a smaller probability.
-_LEAST_PROBABILITY = 1e-3
+_LEAST_PROBABILITY = 3e-3
 # With fewer samples of a class, all other classes are handled at once.
 _MANY_SAMPLES = 64
 # Entries of the samples' atoms that are held at once.
@@ -41,9 +41,9 @@ def hessian(point, atoms):
         own = ((rows >= first) & (rows < last)).nonzero().squeeze(1)
         leads = (atoms.member - atoms.member[:, label, None]).to(dtype)
         lifts = (leads.abs() * block.epsilon[atoms.column, None]).to(dtype)
-        held = size if len(own) > _MANY_SAMPLES else size * problem.n_classes
+        held = max(size, block.n_columns) if len(own) > _MANY_SAMPLES else size * problem.n_classes
         for part in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
-            X = block.Z.dense(rows[part], atoms.column, dtype)
+            Z = block.Z.dense(rows[part], dtype)
             add = _add_by_class if len(part) > _MANY_SAMPLES else _add_at_once
             for share, probability, is_lifted in point.parts:
                 p = probability[:, rows[part]].to(dtype)
@@ -51,10 +51,12 @@ def hessian(point, atoms):
                 p[p <= least] = 0
                 s = (share * weight[part]).to(dtype)
                 lift = lifts if is_lifted else torch.zeros_like(lifts)
-                mean = X * (p.T @ leads.T) + p.T @ lift.T
+                mean = take_columns(Z, atoms.column)
+                mean *= p.T @ leads.T
+                mean += p.T @ lift.T
                 mean *= s.sqrt()[:, None]
                 result -= _gram(mean)
-                add(result, X, s * p, leads, lift)
+                add(result, Z, atoms.column, s * p, leads, lift)
     result = result.to(weight.dtype)
     if problem.has_ridge:
         member = atoms.member - atoms.member.mean(1, keepdim=True)
@@ -63,7 +65,7 @@ def hessian(point, atoms):
     return result
 
 
-def _add_by_class(result, X, weight, leads, lifts):
+def _add_by_class(result, Z, column, weight, leads, lifts):
     """Add Σ_ik weight_ki u_ik u_ikᵀ over samples of one class, in the atoms that tell k from it."""
     for k in range(len(weight)):
         rows = weight[k].nonzero().squeeze(1)
@@ -72,16 +74,16 @@ def _add_by_class(result, X, weight, leads, lifts):
             continue
         # As leads are ±1, x lead + lift = (x + lift lead) lead.
         sign = leads[atoms, k]
-        change = take_columns(X[rows], atoms)
+        change = take_columns(Z[rows], column[atoms])
         change += lifts[atoms, k] * sign
         change *= weight[k, rows].sqrt()[:, None]
         result[atoms[:, None], atoms] += _gram(change) * torch.outer(sign, sign)
 
 
-def _add_at_once(result, X, weight, leads, lifts):
+def _add_at_once(result, Z, column, weight, leads, lifts):
     """The same for few samples, in all atoms."""
     k, rows = weight.nonzero().unbind(1)
-    change = X[rows] * leads.T[k] + lifts.T[k]
+    change = take_columns(Z[rows], column) * leads.T[k] + lifts.T[k]
     change *= weight[k, rows].sqrt()[:, None]
     result += _gram(change)
 

@@ -12,11 +12,16 @@ from sk_adv.linear_model._newton import Solution, line_search, no_report
 
 # Shares of the samples of the rough stages, and the entries of X that such a share has at least.
 _ROUGH_SHARES, _ROUGH_ENTRIES = (1 / 16, 1 / 4), 2**20
-_ROUGH_VIOLATION, _ROUGH_STEPS = 2e-3, 30
+_ROUGH_VIOLATION, _ROUGH_STEPS = 1e-2, 30
 # Features this close to leaving 0, as a share of the radius, join the working set.
 _REACH = 0.1
 # At least so many features or atoms may join at once.
 _ROOM = 64
+# The block is solved to this share of the tolerance, so that rounding does not matter, or to this
+# share of the violation of features that did not find room in it.
+_HALF, _SHARE = 0.5, 0.3
+# The first block of features is solved until the violation has fallen to this share.
+_FIRST_FALL = 0.1
 # Iterations of the quadratic problem.
 _INNER_STEPS = 25
 # Share of the objective that is lost in the rounding of its sum.
@@ -32,6 +37,7 @@ class _State:
     point: ClassPoint
     n_iter: int = 0
     gain: float = torch.inf
+    goal: float = 0.0
     violation: float = torch.inf
     status: str = ""
 
@@ -105,21 +111,24 @@ class _Solver:
         state = _State(point, n_iter)
         while True:
             gradient = state.point.full_gradient()
-            outside, joining = self._outside(state.point, gradient)
+            outside, rest, joining = self._outside(state.point, gradient)
             atoms = self._atoms(state.point)
             state.violation = max(outside, state.point.violation(atoms))
             if state.point.lacks_minimum():
                 state.status = "separable"
             if state.status in ("separable", "max_iter", "stalled"):
                 return state
-            if state.status and outside <= self.tol:
+            if state.status and state.violation <= self.tol:
                 return state
             if len(joining):
                 self._extend(state, joining)
+            # Until all violators are in the block, its solution is not worth much work.
+            first = 0.0 if state.status else _FIRST_FALL * state.violation
+            state.goal = max(_HALF * self.tol, _SHARE * rest, first)
             self._iterate(state)
 
     def _outside(self, point, gradient):
-        """The violation outside of the block, and the features that are to join it."""
+        """The violation outside of the block, before and after some features join it, and these."""
         epsilon, mass = self.problem.epsilon, point.mass
         price, _ = worst_sets(gradient, mass, epsilon)
         price[point.block.features] = torch.inf
@@ -127,7 +136,10 @@ class _Solver:
         near, _ = worst_sets(gradient, mass, (1 - _REACH) * epsilon)
         near[point.block.features] = torch.inf
         n_joining = min(int((near < 0).sum()), max(_ROOM, point.block.n_columns))
-        return violation, near.topk(n_joining, largest=False).indices
+        joining = near.topk(n_joining, largest=False).indices
+        price[joining] = torch.inf
+        rest = max(-float(price.min()), 0.0) if len(price) else 0.0
+        return violation, rest, joining
 
     def _extend(self, state, features):
         block = state.point.block.joined(features)
@@ -148,7 +160,9 @@ class _Solver:
             if point.lacks_minimum():
                 state.status = "separable"
                 return
-            if violation <= 0.5 * self.tol and state.gain <= self.tol * point.objective:
+            if violation <= state.goal and (
+                state.goal > self.tol or state.gain <= self.tol * point.objective
+            ):
                 state.status = "optimal"
                 return
             if state.n_iter == self.max_iter:
@@ -160,7 +174,7 @@ class _Solver:
 
             # 3. Convergence. While rounding hides the gain, each step must halve the violation.
             is_hidden = -slope <= _ROUNDING * float(point.objective)
-            if violation <= 0.5 * self.tol and -slope <= self.tol * point.objective:
+            if violation <= state.goal and -slope <= self.tol * point.objective:
                 state.status, state.gain = "optimal", -slope
                 return
             if is_hidden and not violation < hidden_violation / 2:
@@ -220,7 +234,7 @@ class _Solver:
         moved = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
         if moved is None:
             return state
-        outside, _ = self._outside(moved, moved.full_gradient())
+        outside, *_ = self._outside(moved, moved.full_gradient())
         after = max(outside, moved.violation(self._atoms(moved)))
         if after > self.tol:
             return state
