@@ -30,9 +30,23 @@ _ROUNDING = 1e-14
 _ENOUGH = 1 / 3
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _State:
-    """Where the solver stands: a point, and what is known of how far it is from the optimum."""
+    """Where the solver stands.
+
+    Attributes
+    ----------
+    point : ClassPoint
+    n_iter : int
+    gain : float
+        Estimate of how much the objective can still fall.
+    goal : float
+        The violation to which the block is to be solved.
+    violation : float
+        The largest violation over all features.
+    status : str
+        As in `Solution`; empty while no block has been solved.
+    """
 
     point: ClassPoint
     n_iter: int = 0
@@ -108,7 +122,7 @@ class _Solver:
 
     def solve(self, point, n_iter):
         """Iterate from a point until its violation in all features is within the tolerance."""
-        state = _State(point, n_iter)
+        state = _State(point=point, n_iter=n_iter)
         while True:
             gradient = state.point.full_gradient()
             outside, rest, joining = self._outside(state.point, gradient)
@@ -240,4 +254,6 @@ class _Solver:
             return state
         self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
         status = "separable" if moved.lacks_minimum() else "optimal"
-        return _State(moved, state.n_iter + 1, -slope, after, status)
+        return _State(
+            point=moved, n_iter=state.n_iter + 1, gain=-slope, violation=after, status=status
+        )
