@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
+from sk_adv.linear_model._blocks import DenseBlock, SparseBlock, take_columns
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
@@ -50,7 +51,7 @@ class DenseDesign:
         if columns is not None:
             # A copy pays for few columns only.
             if self._are_few(columns):
-                X = _take_columns(X, columns)
+                X = take_columns(X, columns)
             else:
                 coef = scatter(coef, columns, X.shape[1])
         if X.dtype == coef.dtype or self.is_rough:
@@ -95,11 +96,19 @@ class DenseDesign:
 
     def restricted(self, columns):
         """A design of a copy of some columns."""
-        return DenseDesign(_take_columns(self.X, columns), self.is_rough)
+        return DenseDesign(take_columns(self.X, columns), self.is_rough)
 
     def joined(self, other):
         """A design of these columns and those of another design."""
         return DenseDesign(torch.cat([self.X, other.X], dim=1), self.is_rough)
+
+    def block(self, rows, columns, offset, inverse, constant):
+        """A `DenseBlock` of some rows and columns."""
+        return DenseBlock.take(self.X, rows, columns, offset, inverse, constant)
+
+    def taken(self, rows):
+        """A design of a copy of some rows."""
+        return DenseDesign(self.X[rows], self.is_rough)
 
     def _are_few(self, columns):
         return 8 * len(columns) < self.shape[1]
@@ -108,10 +117,10 @@ class DenseDesign:
         """X[rows][:, columns], for rows that are sorted."""
         first, last = int(rows[0]), int(rows[-1]) + 1
         if last - first == len(rows):
-            return _take_columns(self.X[first:last], columns)
+            return take_columns(self.X[first:last], columns)
         if 2 * len(columns) * (last - first) < self.shape[1] * len(rows):
-            return _take_columns(self.X[first:last], columns)[rows - first]
-        return _take_columns(self.X[rows], columns)
+            return take_columns(self.X[first:last], columns)[rows - first]
+        return take_columns(self.X[rows], columns)
 
 
 class SparseDesign:
@@ -216,6 +225,14 @@ class SparseDesign:
         """A design of a copy of some columns."""
         return SparseDesign(self.X[:, columns.numpy()])
 
+    def block(self, rows, columns, offset, inverse, constant):
+        """A `SparseBlock` of some rows and columns."""
+        return SparseBlock.take(self.X, rows, columns, offset, inverse, constant)
+
+    def taken(self, rows):
+        """A design of a copy of some rows."""
+        return SparseDesign(self.X.tocsr()[rows.numpy()])
+
     def joined(self, other):
         """A design of these columns and those of another design."""
         return SparseDesign(sparse.hstack([self.X, other.X], format=self.X.format))
@@ -272,6 +289,15 @@ class StandardisedDesign:
             torch.cat([self.scale, other.scale]),
         )
 
+    def block(self, rows, columns, constant):
+        """A block of some standardised columns; `constant` puts a column of ones before them."""
+        offset, inverse = self.offset[columns], self.inverse[columns]
+        return self.design.block(rows, columns, offset, inverse, constant)
+
+    def taken(self, rows):
+        """A design of a copy of some rows, standardised as before."""
+        return StandardisedDesign(self.design.taken(rows), self.offset, self.scale)
+
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
         every = slice(None) if columns is None else columns
@@ -282,6 +308,11 @@ class StandardisedDesign:
         """X.T @ values, for values of shape (n_samples,)."""
         product = self.design.transposed_product(values)
         return (product - self.offset * values.sum()) * self.inverse
+
+    def gradient(self, values):
+        """values @ X, for values of shape (n_classes, n_samples)."""
+        product = self.design.transposed_product(values.T).T
+        return (product - values.sum(1, keepdim=True) * self.offset) * self.inverse
 
     def moments(self, rows, columns, weight, first):
         """See `DenseDesign.moments`; the columns are the standardised ones."""
@@ -306,13 +337,6 @@ def _blocks(X, *others):
     """Blocks of rows of X, and the same rows of other tensors."""
     size = _block_rows(X.shape[1])
     return zip(*(tensor.split(size) for tensor in (X, *others)), strict=True)
-
-
-def _take_columns(X, columns):
-    if X.device.type == "cpu":
-        # NumPy takes columns several times as fast as torch.
-        return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))
-    return X[:, columns]
 
 
 def _block_rows(width):

@@ -10,6 +10,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._class_problem import ClassProblem
+from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._multiclass_problem import (
@@ -176,26 +178,17 @@ def solve(
         )
     # Without a perturbation both norms agree and the loss has no kinks.
     radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
+    norm = norm if radius.any() else 2
     parameters = {
         "alpha": float(alpha),
         "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
-        "norm": norm if radius.any() else 2,
         "ridge": ridge,
     }
     options = {"tol": tol, "max_iter": max_iter}
     if not data.is_binary:
-        problem = MulticlassProblem(
-            X=data.X,
-            y=data.labels,
-            n_classes=len(data.solved),
-            weight=data.weight,
-            fit_intercept=data.fit_intercept,
-            **parameters,
-        )
-        if data.fit_intercept and _can_merge_means(data, problem):
-            return _without_weights(data, problem)
-        return minimise_bound(problem, start, refine=not on_path, callback=callback, **options)
-    problem = _binary_problem(data, **parameters)
+        options |= {"refine": not on_path, "callback": callback}
+        return _solve_several(data, start, norm, parameters, options)
+    problem = _binary_problem(data, norm=norm, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
     start = replace(start, coef=coef, intercept=intercept)
@@ -207,7 +200,40 @@ def solve(
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _can_merge_means(data, problem):
+def _solve_several(data, start, norm, parameters, options):
+    """Solve three classes and more."""
+    problem = MulticlassProblem(
+        X=data.X,
+        y=data.labels,
+        n_classes=len(data.solved),
+        weight=data.weight,
+        fit_intercept=data.fit_intercept,
+        **parameters,
+    )
+    if data.fit_intercept and _can_merge_means(data, norm, problem):
+        return _without_weights(data, problem)
+    if norm == 2:
+        return minimise_bound(problem, start, **options)
+    X = data.standardised
+    problem = ClassProblem.of(
+        X=X,
+        y=data.labels,
+        n_classes=len(data.solved),
+        weight=data.weight,
+        fit_intercept=data.fit_intercept,
+        alpha=problem.alpha,
+        epsilon=_standardised_radii(X, problem.epsilon),
+        ridge=problem.ridge * X.inverse**2,
+    )
+    coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
+    start = replace(start, coef=coef, intercept=intercept)
+    solution = minimise_classes(problem, start, **options)
+    coef = solution.coef * X.inverse
+    intercept = centre(solution.intercept - coef @ X.offset)
+    return replace(solution, coef=coef, intercept=intercept)
+
+
+def _can_merge_means(data, norm, problem):
     """Whether the adversary can move each two class means to the same point: W = 0 is optimal.
 
     ‖(x̄_k - x̄_l) / ε‖ <= 2 (1-α) for all pairs; see `epsilon_max`.
@@ -216,7 +242,7 @@ def _can_merge_means(data, problem):
         return False
     gaps = gaps_of_means(data)
     scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
-    longest = torch.linalg.vector_norm(scaled, ord=problem.norm, dim=1).max()
+    longest = torch.linalg.vector_norm(scaled, ord=norm, dim=1).max()
     # At `epsilon_max` itself the two sides differ by rounding only.
     return bool(longest <= 2 * (1 - problem.alpha) * (1 + 1e-12))
 
@@ -277,17 +303,22 @@ def over_all_classes(data, solution):
     return all_coef, all_intercept
 
 
+def _standardised_radii(X, epsilon):
+    """Radii in the units of standardised features."""
+    # A constant feature acts as an intercept. Any positive radius keeps its weight at 0.
+    epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
+    # The square of a smaller radius would underflow.
+    return torch.where(epsilon > 1e-100, epsilon, 0)
+
+
 def _binary_problem(data, alpha, epsilon, norm, ridge):
     """The problem of two classes in standardised features."""
     X = data.standardised
-    # A constant feature acts as an intercept. Any positive radius keeps its weight at 0.
-    epsilon = torch.where(X.scale > 0, epsilon * X.inverse, 1)
     return BinaryProblem(
         X=X,
         y=2.0 * data.labels.to(data.weight.dtype) - 1,
         loss=WorstCaseLogisticLoss(data.weight, alpha),
-        # The square of a smaller radius would underflow.
-        epsilon=torch.where(epsilon > 1e-100, epsilon, 0),
+        epsilon=_standardised_radii(X, epsilon),
         norm=norm,
         ridge=ridge * X.inverse**2,
         fit_intercept=data.fit_intercept,

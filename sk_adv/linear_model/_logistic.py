@@ -152,8 +152,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         adversarial.
 
     norm : {numpy.inf, 2}, default=numpy.inf
-        The norm that bounds the perturbation. For two classes the max-norm gives sparse
-        weights.
+        The norm that bounds the perturbation. The max-norm gives sparse weights, and for three
+        classes and more weights that several classes share exactly.
 
     C : float, default=numpy.inf
         Inverse strength of an additional L2 penalty, as in scikit-learn's `LogisticRegression`;
@@ -167,8 +167,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
 
     tol : float, default=1e-6
         Largest allowed violation of the optimality conditions (see Notes), measured on standardised
-        features. For two classes, the next step must also promise to lower the objective by no more
-        than this share of it.
+        features. For two classes and in the max-norm, the next step must also promise to lower the
+        objective by no more than this share of it.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -201,8 +201,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
 
     violation_ : float
         The largest violation of the optimality conditions at the solution, on standardised
-        features. For three classes and more, the largest entry of the gradient of the bound with
-        rounded kinks.
+        features. For three classes and more in the Euclidean norm, the largest entry of the
+        gradient of the bound with rounded kinks.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -224,13 +224,21 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     square. `violation_` is the largest error in these conditions there.
 
     *Memory.* In the max-norm the solver forms a square matrix over the working set: the features
-    with nonzero weights, the worst violators, and those that can't be changed (`epsilon` 0).
+    with nonzero weights, the worst violators, and those that can't be changed (`epsilon` 0). For
+    three classes and more it has as many rows as these features have gaps between classes, and the
+    features of the working set are copied in float64.
 
     *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
     fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors on that
     device, in the precision of X. Otherwise they are arrays.
 
     *Three classes and more.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
+    In the max-norm let G be the gradient in the weights with the penalties held constant, and M_kl
+    the derivative in the penalty of classes k and l, both ways together. Then the weights of
+    feature j are optimal if G_j · 1_S + ε_j Σ M_kl, summed over k in S and l outside of S, is at
+    least 0 for all sets S of classes, and 0 where S holds the classes whose weights exceed some
+    value. `violation_` is the largest error in these conditions. With more than twelve classes the
+    sum is replaced by the derivative of the objective along 1_S, which is never larger.
 
     *Classes without weight.* A class of y whose samples all have weight 0 stays in `classes_`. With
     an intercept it has weights of 0 and an intercept so low that it is never predicted. If a single

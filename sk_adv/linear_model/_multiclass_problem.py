@@ -1,13 +1,13 @@
-"""The objective of three classes and more, with its derivatives.
+"""The objective of three classes and more in the Euclidean norm, with its derivatives.
 
 The worst case of the softmax cross-entropy has no closed form. This bound on it is convex in W and
 b, and exact for two classes:
 
-    log Σ_k exp( (w_k - w_y)ᵀx + b_k - b_y + ρ_ky ),   ρ_kl = ‖ε ∘ (w_k - w_l)‖_* .
+    log Σ_k exp( (w_k - w_y)ᵀx + b_k - b_y + ρ_ky ),   ρ_kl = ‖ε ∘ (w_k - w_l)‖₂ .
 
-The norms have kinks where two classes share a weight. They are rounded, |t| ≈ √(t² + μ²) - μ, and
+The norms have kinks where two classes share all weights. They are rounded, ρ ≈ √(ρ² + μ²) - μ, and
 the solver decreases μ. Gradients and steps are matrices of shape (n_classes, n_features + 1) with
-the intercepts in the last column.
+the intercepts in the last column. `_class_problem.py` has the max-norm.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,6 @@ class MulticlassProblem:
         Sample weights s, which sum to 1.
     alpha : float
     epsilon : torch.Tensor of shape (n_features,)
-    norm : {numpy.inf, 2}
     ridge : float
         1 / (C Σs).
     fit_intercept : bool
@@ -48,7 +47,6 @@ class MulticlassProblem:
     weight: torch.Tensor
     alpha: float
     epsilon: torch.Tensor
-    norm: float
     ridge: float
     fit_intercept: bool
 
@@ -79,13 +77,13 @@ class MulticlassProblem:
 class MulticlassPoint:
     """An iterate, with the objective, gradient and largest violation of the rounded bound.
 
-    `rounding` and `dual` are those of `PairPenalties`.
+    `rounding` is that of `PairPenalties`.
     """
 
-    def __init__(self, problem, coef, intercept, rounding=0.0, dual=None):
+    def __init__(self, problem, coef, intercept, rounding=0.0):
         self.problem, self.coef, self.intercept = problem, coef, intercept
-        self.rounding, self.dual = rounding, dual
-        self.penalties = PairPenalties(coef, problem.epsilon, problem.norm, rounding, dual)
+        self.rounding = rounding
+        self.penalties = PairPenalties(coef, problem.epsilon, rounding)
         self.logits = problem.X.product(coef.T) + intercept
         shifted = self.logits + self.penalties.value[problem.y]
         true = self._true_logits()
@@ -127,7 +125,7 @@ class MulticlassPoint:
             return False
         threat = self.logits
         if problem.alpha < 1:
-            penalties = PairPenalties(self.coef, problem.epsilon, problem.norm)
+            penalties = PairPenalties(self.coef, problem.epsilon)
             threat = threat + penalties.value[problem.y]
         threat = threat.scatter(1, problem.y[:, None], -torch.inf).amax(1)
         return bool((self._true_logits() > threat).all())
@@ -137,22 +135,14 @@ class MulticlassPoint:
 
 
 class PairPenalties:
-    """ρ_kl = ‖ε ∘ (w_k - w_l)‖_* for all pairs of classes, with rounded kinks.
-
-    Newton's method on √(t² + μ²) alone overshoots the kink again and again. In the max-norm the
-    curvature of |t| is therefore taken as (1 - u t / ψ) / ψ with ψ = √(t² + μ²), where u is an
-    estimate of t / ψ that each step updates. Source: Chan, Golub and Mulet, "A nonlinear
-    primal-dual method for total variation-based image restoration", SIAM J. Sci. Comput. 20 (1999).
+    """ρ_kl = ‖ε ∘ (w_k - w_l)‖₂ for all pairs of classes, with rounded kinks.
 
     Parameters
     ----------
     coef : torch.Tensor of shape (n_classes, n_features)
     epsilon : torch.Tensor of shape (n_features,)
-    norm : {numpy.inf, 2}
     rounding : float, default=0.0
         Bound on how far the rounded ρ lies below the exact one; 0 is exact.
-    dual : torch.Tensor of shape (n_classes, n_classes, n_features), default=None
-        The estimate u, in [-1, 1]; None is t / ψ.
 
     Attributes
     ----------
@@ -160,40 +150,21 @@ class PairPenalties:
     slope : torch.Tensor of shape (n_classes, n_classes, n_features)
         ∂ρ_kl / ∂(w_k - w_l).
     stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
-        Diagonal of the curvature in w_k - w_l, or an upper bound on it.
+        Diagonal of an upper bound on the curvature in w_k - w_l.
     """
 
-    def __init__(self, coef, epsilon, norm, rounding=0.0, dual=None):
-        self.epsilon, self.norm = epsilon, norm
+    def __init__(self, coef, epsilon, rounding=0.0):
         scaled = epsilon * differences(coef)
-        tiny = torch.finfo(coef.dtype).tiny
-        if norm == 2:
-            root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
-            self.value = root.squeeze(-1) - rounding
-        else:
-            width = rounding / len(epsilon)
-            root = (scaled.square() + width**2).sqrt()
-            self.value = (root - width).sum(-1)
-        self.root = root.clamp(min=tiny)
-        self.direction = scaled / self.root
-        self.slope = epsilon * self.direction
+        root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
+        self.value = root.squeeze(-1) - rounding
+        self.root = root.clamp(min=torch.finfo(coef.dtype).tiny)
+        self.slope = epsilon * scaled / self.root
         self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
-        if norm != 2:
-            lagged = self.direction if dual is None else dual
-            self.stiffness = self.stiffness * (1 - lagged * self.direction)
 
     def curvature_product(self, change):
         """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
-        result = self.stiffness * change
-        if self.norm == 2:
-            along = (self.slope * change).sum(-1, keepdim=True)
-            result = result - self.slope * along / self.root
-        return result
-
-    def next_dual(self, change):
-        """The estimate u after a Newton step that changes w_k - w_l."""
-        moved = self.direction + self.stiffness * change / self.epsilon.clamp(min=1e-300)
-        return moved.clamp(-1, 1)
+        along = (self.slope * change).sum(-1, keepdim=True)
+        return self.stiffness * change - self.slope * along / self.root
 
 
 @dataclass

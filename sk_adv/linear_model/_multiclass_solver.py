@@ -1,4 +1,7 @@
-"""Newton's method for three classes and more, in stages of smaller and smaller rounding."""
+"""Newton's method for three classes and more in the Euclidean norm.
+
+It goes in stages of smaller and smaller rounding of the kinks.
+"""
 
 import math
 from dataclasses import replace
@@ -9,10 +12,8 @@ import torch
 from sk_adv.linear_model._multiclass_problem import (
     MulticlassHessian,
     MulticlassPoint,
-    PairPenalties,
     RowSketch,
     centre,
-    differences,
 )
 from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_search, no_report
 
@@ -30,22 +31,16 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     """
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
     coef, intercept = _better_start(problem, start)
-    n_iter, dual, stages = 0, None, _stages(problem, tol)
-    if problem.norm != 2 and not problem.is_smooth:
-        dual = torch.zeros_like(differences(coef))
-        if coef.any():
-            # A solution to start from needs no early stages.
-            stages = stages[-1:]
-            dual = PairPenalties(coef, problem.epsilon, problem.norm, stages[0]).direction
+    n_iter, stages = 0, _stages(problem, tol)
     for rounding in stages:
         is_last = rounding == stages[-1]
         # Early stages need no more accuracy than their rounding has.
         goal = tol if is_last else max(tol, 0.1 * rounding)
         sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
         data = problem if is_last else leading
-        first = MulticlassPoint(data, coef, intercept, rounding, dual)
+        first = MulticlassPoint(data, coef, intercept, rounding)
         status, n_iter, point = _iterate(first, sketch, goal, n_iter, max_iter, callback)
-        coef, intercept, dual = point.coef, point.intercept, point.dual
+        coef, intercept = point.coef, point.intercept
         if status in ("separable", "max_iter"):
             break
     if refine and status == "optimal" and n_iter < max_iter and not problem.is_large:
@@ -119,7 +114,6 @@ def _move(point, sketch, accuracy):
         max_iter=10 * n_weights if n_weights < 1000 else 250,
     )
     coef, intercept = step[:, :-1], step[:, -1]
-    dual = None if point.dual is None else point.penalties.next_dual(differences(coef))
 
     def along(size):
         return MulticlassPoint(
@@ -127,7 +121,6 @@ def _move(point, sketch, accuracy):
             point.coef + size * coef,
             point.intercept + size * intercept,
             point.rounding,
-            dual,
         )
 
     return line_search(along, point, float((point.gradient * step).sum()))

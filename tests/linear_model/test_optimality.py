@@ -25,20 +25,13 @@ def conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept):
         coef = cp.Variable((len(classes), X.shape[1]))
         intercept = cp.Variable(len(classes))
         cost = 0
-        for i, label in enumerate(labels):
-            gaps = [
-                (coef[k] - coef[label]) @ X[i] + intercept[k] - intercept[label]
-                for k in range(len(classes))
-            ]
-            penalties = [
-                cp.norm(cp.multiply(radius, coef[k] - coef[label]), dual)
-                for k in range(len(classes))
-            ]
-            clean = cp.log_sum_exp(cp.hstack(gaps))
-            worst = cp.log_sum_exp(
-                cp.hstack([gap + penalty for gap, penalty in zip(gaps, penalties, strict=True)])
-            )
-            cost += share[i] * (alpha * clean + (1 - alpha) * worst)
+        for k in range(len(classes)):
+            own = labels == k
+            gaps = X[own] @ (coef - coef[k : k + 1]).T + (intercept - intercept[k])[None]
+            reach = cp.hstack([cp.norm(cp.multiply(radius, row - coef[k]), dual) for row in coef])
+            clean = cp.log_sum_exp(gaps, axis=1)
+            worst = cp.log_sum_exp(gaps + reach[None], axis=1)
+            cost += share[own] @ (alpha * clean + (1 - alpha) * worst)
     if np.isfinite(C):
         cost += cp.sum_squares(coef) / (2 * C * weight.sum())
     constraints = [] if fit_intercept else [intercept == 0]
@@ -163,3 +156,38 @@ def test_solution_satisfies_the_optimality_conditions(problem):
     assert abs(p @ sign) <= 1e-6
     assert abs(g + reach * np.sign(w))[w != 0].max() <= 1e-6
     assert (abs(g) - reach)[w == 0].max() <= 1e-6
+
+
+def random_problem(seed):
+    """Three to six classes, with everything else drawn too: data, parameters and units."""
+    rng = np.random.default_rng(seed)
+    n_classes, n_features = int(rng.integers(3, 7)), int(rng.integers(2, 7))
+    n_samples = int(rng.integers(15, 30)) * n_classes
+    y = rng.permutation(np.arange(n_samples) % n_classes)
+    X = rng.normal(size=(n_samples, n_features)) + rng.normal(size=(n_classes, n_features))[y] / 2
+    is_sparse = seed % 3 == 0
+    X *= rng.random(X.shape) < (0.5 if is_sparse else 1)
+    epsilon = rng.uniform(0.02, 0.4, size=n_features) * (rng.random(n_features) < 0.8)
+    C = float(rng.choice([np.inf, 1.0, 30.0]))
+    parameters = {
+        "epsilon": epsilon,
+        "alpha": float(rng.choice([0, 0, 0.3, 0.8])),
+        "C": C,
+        "fit_intercept": bool(rng.random() < 0.7),
+    }
+    weight = rng.uniform(0.2, 2, size=n_samples) if seed % 2 else np.ones(n_samples)
+    # A penalty of the weights is the same in other units only if all features have the same.
+    unit = 10 ** rng.uniform(-6, 6, size=n_features if np.isinf(C) else 1)
+    return X, y, weight, parameters, unit, sparse.csr_array if is_sparse else np.asarray
+
+
+@pytest.mark.parametrize("seed", range(48))
+def test_random_problems_of_several_classes_reach_the_conic_optimum(seed):
+    X, y, weight, parameters, unit, container = random_problem(seed)
+    expected = conic_optimum(X, y, weight, norm=np.inf, **parameters)
+    in_units = {**parameters, "epsilon": parameters["epsilon"] * unit}
+    in_units["C"] /= unit[0] ** 2
+    model = AdversarialLogisticRegression(**in_units).fit(container(X * unit), y, weight)
+    assert model.objective_ <= expected * (1 + 1e-6)
+    assert model.violation_ <= model.tol
+    assert objective_at(model, X * unit, y, weight) == pytest.approx(model.objective_, rel=1e-9)

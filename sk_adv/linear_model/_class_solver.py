@@ -1,0 +1,259 @@
+"""Newton's method for three classes and more in the max-norm, on a working set of features."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sk_adv.linear_model._class_hessian import hessian
+from sk_adv.linear_model._class_problem import Block, ClassPoint
+from sk_adv.linear_model._class_sets import Atoms, worst_sets
+from sk_adv.linear_model._max_norm_steps import nonnegative_quadratic_step
+from sk_adv.linear_model._newton import Solution, line_search, no_report
+
+# Shares of the samples of the rough stages, and the entries of X that such a share has at least.
+_ROUGH_SHARES, _ROUGH_ENTRIES = (1 / 16, 1 / 4), 2**20
+_ROUGH_VIOLATION, _ROUGH_STEPS = 1e-2, 30
+# Features this close to leaving 0, as a share of the radius, join the working set.
+_REACH = 0.1
+# At least so many features or atoms may join at once.
+_ROOM = 64
+# The block is solved to this share of the tolerance, so that rounding does not matter, or to this
+# share of the violation of features that did not find room in it.
+_HALF, _SHARE = 0.5, 0.3
+# The first block of features is solved until the violation has fallen to this share.
+_FIRST_FALL = 0.1
+# Iterations of the quadratic problem.
+_INNER_STEPS = 25
+# Share of the objective that is lost in the rounding of its sum.
+_ROUNDING = 1e-14
+# A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
+_ENOUGH = 1 / 3
+
+
+@dataclass(kw_only=True)
+class _State:
+    """Where the solver stands.
+
+    Attributes
+    ----------
+    point : ClassPoint
+    n_iter : int
+    gain : float
+        Estimate of how much the objective can still fall.
+    goal : float
+        The violation to which the block is to be solved.
+    violation : float
+        The largest violation over all features.
+    status : str
+        As in `Solution`; empty while no block has been solved.
+    """
+
+    point: ClassPoint
+    n_iter: int = 0
+    gain: float = torch.inf
+    goal: float = 0.0
+    violation: float = torch.inf
+    status: str = ""
+
+
+def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_report):
+    """Minimise a `ClassProblem` from a `Start`; returns a `Solution`.
+
+    It stops as optimal when no optimality condition is violated by more than `tol`, and the
+    objective can be expected to fall by at most `tol` times the objective; otherwise after
+    `max_iter` iterations, as the status of the solution says. `refine` takes one more step at the
+    end, if the data needed no rough stages. After each iteration, `callback(n_iter, objective,
+    violation, n_working)` gets the values from before it.
+    """
+    coef, intercept, n_iter = start.coef, start.intercept, 0
+    if not coef.any():
+        n_entries = problem.X.shape[0] * problem.X.shape[1]
+        for share in _ROUGH_SHARES:
+            if share * n_entries < _ROUGH_ENTRIES:
+                continue
+            limit = min(max_iter, n_iter + _ROUGH_STEPS)
+            rough = _Solver(problem.sample(share), _ROUGH_VIOLATION, limit, callback)
+            state = rough.solve(_first_point(rough.problem, coef, intercept), n_iter)
+            n_iter = state.n_iter
+            if state.status != "separable":
+                coef, intercept = state.point.block.scatter(state.point.coef)
+    solver = _Solver(problem, tol, max_iter, callback)
+    state = solver.solve(_first_point(problem, coef, intercept), n_iter)
+    if refine and not n_iter and state.status == "optimal" and state.n_iter < max_iter:
+        state = solver.refined(state)
+    coef, intercept = state.point.block.scatter(state.point.coef)
+    return Solution(
+        coef=coef - coef.mean(0),
+        intercept=intercept,
+        objective=float(state.point.objective),
+        violation=state.violation,
+        gain=state.gain,
+        n_iter=state.n_iter,
+        status=state.status,
+    )
+
+
+def _first_point(problem, coef, intercept):
+    """The start, or zero weights if these are better, as they can be for another radius."""
+    free = problem.epsilon == 0
+    block = Block.of(problem, (free | (coef != coef[0]).any(0)).nonzero().squeeze(1))
+    point = ClassPoint(block, block.gather(coef, intercept))
+    if not coef.any():
+        return point
+    shares = problem.class_shares
+    odds = shares.log() if problem.fit_intercept else torch.zeros_like(shares)
+    without = ClassPoint(block, block.gather(torch.zeros_like(coef), odds))
+    return min(point, without, key=lambda candidate: candidate.objective)
+
+
+class _Solver:
+    """Newton iterations on a working set, which grows until no feature outside is a violator.
+
+    Parameters
+    ----------
+    problem : ClassProblem
+    tol : float
+    max_iter : int
+    callback : callable
+    """
+
+    def __init__(self, problem, tol, max_iter, callback):
+        self.problem, self.tol, self.max_iter, self.callback = problem, tol, max_iter, callback
+
+    def solve(self, point, n_iter):
+        """Iterate from a point until its violation in all features is within the tolerance."""
+        state = _State(point=point, n_iter=n_iter)
+        while True:
+            gradient = state.point.full_gradient()
+            outside, rest, joining = self._outside(state.point, gradient)
+            atoms = self._atoms(state.point)
+            state.violation = max(outside, state.point.violation(atoms))
+            if state.point.lacks_minimum():
+                state.status = "separable"
+            if state.status in ("separable", "max_iter", "stalled"):
+                return state
+            if state.status and state.violation <= self.tol:
+                return state
+            if len(joining):
+                self._extend(state, joining)
+            # Until all violators are in the block, its solution is not worth much work.
+            first = 0.0 if state.status else _FIRST_FALL * state.violation
+            state.goal = max(_HALF * self.tol, _SHARE * rest, first)
+            self._iterate(state)
+
+    def _outside(self, point, gradient):
+        """The violation outside of the block, before and after some features join it, and these."""
+        epsilon, mass = self.problem.epsilon, point.mass
+        price, _ = worst_sets(gradient, mass, epsilon)
+        price[point.block.features] = torch.inf
+        violation = max(-float(price.min()), 0.0) if len(price) else 0.0
+        near, _ = worst_sets(gradient, mass, (1 - _REACH) * epsilon)
+        near[point.block.features] = torch.inf
+        n_joining = min(int((near < 0).sum()), max(_ROOM, point.block.n_columns))
+        joining = near.topk(n_joining, largest=False).indices
+        price[joining] = torch.inf
+        rest = max(-float(price.min()), 0.0) if len(price) else 0.0
+        return violation, rest, joining
+
+    def _extend(self, state, features):
+        block = state.point.block.joined(features)
+        added = state.point.coef.new_zeros(len(state.point.coef), len(features))
+        coef = torch.cat([state.point.coef, added], dim=1)
+        state.point = ClassPoint(block, coef, state.point.logits)
+
+    def _atoms(self, point):
+        return Atoms.nested(point.coef, point.block.epsilon == 0)
+
+    def _iterate(self, state):
+        """Newton iterations on the block; sets the status."""
+        hidden_violation = torch.inf
+        while True:
+            # 1. Optimality conditions of the block.
+            point, atoms = state.point, self._atoms(state.point)
+            violation = point.violation(atoms)
+            if point.lacks_minimum():
+                state.status = "separable"
+                return
+            if violation <= state.goal and (
+                state.goal > self.tol or state.gain <= self.tol * point.objective
+            ):
+                state.status = "optimal"
+                return
+            if state.n_iter == self.max_iter:
+                state.status = "max_iter"
+                return
+
+            # 2. Newton step.
+            atoms, move, slope = self._step(point, atoms, violation)
+
+            # 3. Convergence. While rounding hides the gain, each step must halve the violation.
+            is_hidden = -slope <= _ROUNDING * float(point.objective)
+            if violation <= state.goal and -slope <= self.tol * point.objective:
+                state.status, state.gain = "optimal", -slope
+                return
+            if is_hidden and not violation < hidden_violation / 2:
+                state.status = "optimal" if violation <= self.tol else "stalled"
+                return
+            hidden_violation = violation if is_hidden else torch.inf
+
+            # 4. Line search.
+            moved = self._move(point, atoms, move, slope, is_hidden)
+            if moved is None:
+                state.status = "stalled"
+                return
+            self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
+            state.n_iter, state.point = state.n_iter + 1, moved
+            # What a quadratic still promises, if the gradient falls as the violation does.
+            fall = moved.violation(self._atoms(moved)) / violation if violation else 0
+            state.gain = -slope * min(1, fall) ** 2
+
+    def _step(self, point, atoms, violation):
+        """Atoms, with new ones of the worst prices, and the change of their amounts."""
+        price, member = point.worst_sets
+        wanted = (price < -max(0.3 * self.tol, 0.1 * violation)) & (point.block.epsilon > 0)
+        n_new = min(int(wanted.sum()), max(_ROOM, len(atoms.column)))
+        new = torch.where(wanted, price, torch.inf).topk(n_new, largest=False).indices
+        splits = atoms.splits(new, member[new])
+        falls = point.slopes(splits) < price[splits.column] / member.shape[1]
+        atoms = atoms.joined(splits, falls)
+        slopes = point.slopes(atoms)
+        move = nonnegative_quadratic_step(
+            hessian(point, atoms),
+            slopes,
+            atoms.amount,
+            point.block.epsilon[atoms.column] > 0,
+            accuracy=min(0.05, max(1e-3, violation)),
+            max_iter=_INNER_STEPS,
+        )
+        return atoms, move, float(slopes @ move)
+
+    def _move(self, point, atoms, move, slope, is_hidden):
+        """The next point along a step; None if no step size lowers the objective enough."""
+        n_columns = point.block.n_columns
+        change = point.block.Z.product(atoms.weights(move, n_columns))
+
+        def along(size):
+            coef = atoms.weights(atoms.amount + size * move, n_columns)
+            return ClassPoint(point.block, coef, point.logits + size * change)
+
+        if is_hidden:
+            return along(1.0)
+        return line_search(along, point, slope, enough=_ENOUGH)
+
+    def refined(self, state):
+        """The state after one more step, unless that ends outside the tolerance."""
+        point, atoms = state.point, self._atoms(state.point)
+        violation = point.violation(atoms)
+        atoms, move, slope = self._step(point, atoms, violation)
+        moved = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
+        if moved is None:
+            return state
+        outside, *_ = self._outside(moved, moved.full_gradient())
+        after = max(outside, moved.violation(self._atoms(moved)))
+        if after > self.tol:
+            return state
+        self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
+        status = "separable" if moved.lacks_minimum() else "optimal"
+        return _State(
+            point=moved, n_iter=state.n_iter + 1, gain=-slope, violation=after, status=status
+        )
