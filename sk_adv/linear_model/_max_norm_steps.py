@@ -9,8 +9,11 @@ import torch
 from sk_adv.linear_model._binary_problem import Step
 from sk_adv.linear_model._newton import append, cholesky, line_search
 
-# A kept Hessian must reduce the violation by this factor with each step.
+# A kept Hessian must reduce the violation to this share with each step.
 _CONTRACTION = 0.4
+# Accuracy of the quadratic problems: the share to which the violation has fallen so far, within
+# these limits.
+_LOOSEST, _TIGHTEST = 0.1, 1e-4
 # On a path, features this close to their threshold, as a share of it, join the working set.
 _REACH = 0.1
 
@@ -63,9 +66,8 @@ class MaxNormSteps:
     """Newton steps for the penalty ρ = Σ ε_j |w_j|, which is linear within an orthant.
 
     The working set holds the features that are nonzero or have radius 0, and the worst violators.
-    A violator may leave zero only against its gradient. On a path the curvature changes little
-    from one radius to the next: it is kept as long as it reduces the violation fast enough, and
-    each step corrects it.
+    A violator may leave zero only against its gradient. The Hessian is kept as long as it reduces
+    the violation fast enough, from one radius of a path to the next too, and each step corrects it.
 
     Parameters
     ----------
@@ -73,18 +75,22 @@ class MaxNormSteps:
     tol : float
         Violations up to this size need no step.
     curvature : OrthantCurvature, default=None
-        That of the same problem at another radius.
+        That of the same problem at another point.
+    on_path : bool, default=False
+        Whether that point is the solution for another radius.
     """
 
-    def __init__(self, problem, tol, curvature=None):
+    def __init__(self, problem, tol, curvature=None, on_path=False):
         self.problem, self.tol, self.curvature = problem, tol, curvature
-        self.on_path = curvature is not None
-        self.violation, self.last = torch.inf, None
+        self.on_path = on_path and curvature is not None
+        self.violation, self.first_violation = torch.inf, None
+        self.last, self.is_kept = None, False
 
     def propose(self, point, slopes):
         """The next step from a point."""
         orthant = torch.where(point.coef == 0, -slopes.coef.sign(), point.coef.sign())
-        if self._may_keep(point, slopes, orthant):
+        self.is_kept = self._may_keep(point, slopes, orthant)
+        if self.is_kept:
             self.curvature = self._corrected(point, slopes)
         else:
             self.curvature = self._measured(point, slopes, orthant)
@@ -98,26 +104,34 @@ class MaxNormSteps:
             flip * slope,
             flip * position,
             constrained,
-            accuracy=min(1e-3, slopes.violation),
+            accuracy=self._accuracy(slopes.violation),
         )
         return Step(known.columns, step[:-1], step[-1], float(slope @ step))
 
     def recover(self, point):
-        """The same point if a kept Hessian led to a step that does not help; else None."""
-        kept, self.curvature, self.on_path = self.on_path, None, False
-        return point if kept else None
+        """The same point, if a new Hessian may lead to a better step; else None."""
+        may_help = self.is_kept or self.on_path
+        self.curvature, self.on_path = None, False
+        return point if may_help else None
 
     def _may_keep(self, point, slopes, orthant):
         """Whether the Hessian of the last step, or of the last radius, is still good enough."""
-        if not self.on_path:
-            return False
         before, self.violation = self.violation, slopes.violation
+        self.first_violation = self.first_violation or slopes.violation
+        if self.curvature is None:
+            return False
         moving = point.coef != 0
-        if before < torch.inf:
-            # New violators can wait for the first step, which brings the others closer.
+        if before < torch.inf or not self.on_path or slopes.violation <= self.tol:
+            # On a path new violators can wait for the first step, which brings the others closer.
             moving |= slopes.violations > slopes.negligible(self.tol)
         contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
+
+    def _accuracy(self, violation):
+        """That of the quadratic problem; a step that may be the last one tells what is to gain."""
+        if violation <= self.tol:
+            return min(1e-3, violation)
+        return min(_LOOSEST, max(_TIGHTEST, violation / self.first_violation))
 
     def _within(self, point, slopes):
         """A point and the slope of the objective there, in the working set and the intercept."""
@@ -127,11 +141,12 @@ class MaxNormSteps:
         return append(point.coef[columns], point.intercept), append(slope, slopes.intercept)
 
     def _corrected(self, point, slopes):
-        """The kept Hessian, scaled at a new radius and then corrected by each step."""
+        """The kept Hessian, scaled to the curvature here and corrected by the last step."""
+        scaled = self.curvature.scaled(self.problem.total_curvature(point))
         if self.last is None:
-            return self.curvature.scaled(self.problem.total_curvature(point))
+            return scaled
         before, now = self.last, self._within(point, slopes)
-        return self.curvature.updated(now[0] - before[0], now[1] - before[1])
+        return scaled.updated(now[0] - before[0], now[1] - before[1])
 
     def _measured(self, point, slopes, orthant):
         """The Hessian on a new working set; far from the solution, some samples are left out."""
