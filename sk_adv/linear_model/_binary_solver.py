@@ -42,17 +42,17 @@ class Targets:
     max_iter: int
 
 
-def minimise(problem, start, targets, *, on_path=False, refine=True, callback=no_report):
+def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, callback=no_report):
     """Minimise a `BinaryProblem` from a `Start`; returns a `Solution`.
 
     `refine` takes one more Newton step at the end, as Newton's method converges quadratically
-    there. `on_path` says that the start is the solution for another radius. After each iteration,
+    there. In the max-norm, `keep` saves Hessians where the last one will do. `on_path` says that the start is the solution for another radius. After each iteration,
     `callback(n_iter, objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:
         steps = EuclideanSteps(problem, targets.violation)
     else:
-        steps = MaxNormSteps(problem, targets.violation, start.curvature, on_path)
+        steps = MaxNormSteps(problem, targets.violation, start.curvature, keep, on_path)
     last = _iterate(problem, steps, _first_point(problem, start), targets, callback)
     can_move = last.step is not None and last.n_iter < targets.max_iter
     if refine and last.status == "optimal" and can_move:
@@ -95,6 +95,8 @@ def _iterate(problem, steps, point, targets, callback):
             return _Iterate("optimal", n_iter, point, slopes)
         if targets.violation < slopes.violation <= loose:
             return _Iterate("loose", n_iter, point, slopes)
+        if slopes.violation <= targets.violation and targets.gain == torch.inf:
+            return _Iterate("optimal", n_iter, point, slopes)
         loose = loose or targets.fall * slopes.violation
 
         # 2. Newton step.

@@ -19,7 +19,7 @@ from sk_adv.linear_model._newton import append
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
 # For sums over all entries it is best if several copies of a block fit: 1 MiB in float64.
-_STATISTICS_ENTRIES = 2**17
+_STATISTICS_ENTRIES, _STATISTICS_COLUMNS = 2**17, 2**13
 
 
 def as_design(X, device):
@@ -100,11 +100,14 @@ class DenseDesign:
         the mean another one.
         """
         mean, square = weight.new_zeros(2, self.shape[1])
-        room = weight.new_empty(_rows_of(_STATISTICS_ENTRIES, self.shape[1]), self.shape[1])
-        for block, part in _blocks(self.X, weight, size=_STATISTICS_ENTRIES):
-            block, squares = block.to(weight.dtype), room[: len(block)]
-            mean += left_product(part, block)
-            square += left_product(part, torch.mul(block, block, out=squares))
+        room = weight.new_empty(_STATISTICS_ENTRIES)
+        for columns in torch.arange(self.shape[1]).split(_STATISTICS_COLUMNS):
+            columns = slice(int(columns[0]), int(columns[-1]) + 1)
+            X = self.X[:, columns]
+            for block, part in _blocks(X, weight, size=_STATISTICS_ENTRIES):
+                block, squares = block.to(weight.dtype), room[: block.numel()].view(block.shape)
+                mean[columns] += left_product(part, block)
+                square[columns] += left_product(part, torch.mul(block, block, out=squares))
         if not is_centred:
             return torch.zeros_like(mean), square.sqrt()
         variance = square - mean.square()
@@ -282,11 +285,12 @@ class StandardisedDesign:
     design : DenseDesign or SparseDesign
     offset : torch.Tensor of shape (n_features,)
     scale : torch.Tensor of shape (n_features,)
-        0 marks a constant feature, which becomes 0.
+        0 marks a constant feature, which becomes 0, and so does the rounding of a constant.
     """
 
     def __init__(self, design, offset, scale):
-        self.design, self.offset, self.scale = design, offset, scale
+        self.design, self.offset = design, offset
+        self.scale = scale = torch.where(scale > 1e-14 * offset.abs(), scale, 0)
         self.inverse = torch.where(scale > 0, 1 / scale, 0)
         self.shape = design.shape
 
@@ -296,8 +300,7 @@ class StandardisedDesign:
         offset, scale = design.centre_and_scale(weight, centred)
         if not scale.isfinite().all():
             raise ValueError("X has features too large to be squared; use smaller units.")
-        # A smaller deviation is the rounding of a constant.
-        return cls(design, offset, torch.where(scale > 1e-14 * offset.abs(), scale, 0))
+        return cls(design, offset, scale)
 
     def from_raw(self, coef, intercept):
         """Convert weights for X in its own units to weights for the standardised X."""

@@ -14,6 +14,7 @@ from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
+from sk_adv.linear_model._max_norm_path import minimise_next
 from sk_adv.linear_model._max_norm_solver import minimise_in_max_norm
 from sk_adv.linear_model._multiclass_problem import (
     MulticlassPoint,
@@ -72,8 +73,23 @@ class TrainingSet:
 
     @cached_property
     def standardised(self):
-        """X as the solver of two classes takes it; an intercept absorbs the means."""
+        """X as the solvers take it; an intercept absorbs the means.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, or values too large to be squared.
+        """
         return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
+
+    @property
+    def is_finite(self):
+        """Whether X can be standardised."""
+        try:
+            self.standardised  # noqa: B018
+        except ValueError:
+            return False
+        return True
 
 
 def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
@@ -195,9 +211,10 @@ def solve(
     if problem.norm == 2:
         targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
         solution = minimise(problem, start, targets, refine=not on_path, callback=callback)
+    elif on_path:
+        solution = minimise_next(problem, start, **options)
     else:
-        options |= {"on_path": on_path, "callback": callback}
-        solution = minimise_in_max_norm(problem, start, **options)
+        solution = minimise_in_max_norm(problem, start, callback=callback, **options)
     coef, intercept = X.to_raw(solution.coef, solution.intercept)
     return replace(solution, coef=coef, intercept=intercept)
 

@@ -13,7 +13,7 @@ import torch
 
 from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._newton import Start, no_report
-from sk_adv.linear_model._screening import Screen
+from sk_adv.linear_model._screening import Screen, evaluate, near
 
 # A single fit of data with fewer entries needs no screens.
 _MANY_ENTRIES = 2**20
@@ -25,59 +25,50 @@ _MULTIPLES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 2.0)
 # Features enter the first screen if their gradient on the rough samples exceeds this share of
 # their threshold. If one above its threshold is outside later, all above the second share enter.
 _FIRST_REACH, _REACH = (0.8, 0.6), 0.9
-# On a path, a feature above the first share may leave zero at the next radius; then all features
-# above the second one enter, to last for some radii.
-_PRESSING, _NEAR = 0.85, 0.6
-# Largest share of X that is copied, in a single fit and on a path.
-_COPIED_SHARE, _COPIED_SHARE_ON_PATH = 1 / 16, 1 / 2
-# In a single fit, the first screens are solved until the violation has fallen to this share.
+# Largest share of X that is copied.
+_COPIED_SHARE = 1 / 16
+# After a rough start for another radius, the first screen is solved until the violation has fallen
+# to this share, in so many steps.
 _FALL, _LOOSE_ROUNDS, _LOOSE_STEPS = 0.05, 1, 4
-# Then screens are solved to this share of the tolerance.
+# Other screens are solved to this share of the tolerance.
 _MARGIN = 0.3
 
 
-def minimise_in_max_norm(problem, start, *, tol, max_iter, on_path=False, callback=no_report):
+def minimise_in_max_norm(problem, start, *, tol, max_iter, callback=no_report):
     """Minimise a `BinaryProblem` in the max-norm from a `Start`; returns a `Solution`.
 
-    It stops as `minimise` does. With `on_path`, the start is the solution for a larger radius, and
-    the new one is not refined.
+    It stops as `minimise` does, and takes one more step at the end.
     """
     n_samples, n_features = problem.X.shape
-    if not on_path and n_samples * n_features < _MANY_ENTRIES:
+    if n_samples * n_features < _MANY_ENTRIES:
         targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
-        return minimise(problem, start, targets, callback=callback)
-    n_iter, slopes, screen, n_loose = 0, None, start.screen, _LOOSE_ROUNDS
-    if screen is not None:
-        slopes = screen.slopes
-    elif not (on_path or start.coef.any()) and _ROUGH_SHARE * n_samples >= _FEWEST_SAMPLES:
+        return minimise(problem, start, targets, keep=False, callback=callback)
+    n_iter, n_loose, slopes, screen = 0, _LOOSE_ROUNDS, None, Screen.empty(problem)
+    if not start.coef.any() and _ROUGH_SHARE * n_samples >= _FEWEST_SAMPLES:
         start, slopes, n_iter, is_raised = _rough_start(problem, start, max_iter, callback)
         if slopes is not None:
             n_loose = n_loose * is_raised
-            wanted = _near(problem, start, slopes, _FIRST_REACH[is_raised])
-            screen = Screen.empty(problem).grown(problem, wanted, _COPIED_SHARE)
+            wanted = near(problem, start, slopes, _FIRST_REACH[is_raised])
+            screen = screen.grown(problem, wanted, _COPIED_SHARE)
     if slopes is None:
-        slopes = problem.first_derivatives(_evaluate(problem, start))
-    screen = screen or Screen.empty(problem)
+        slopes = problem.first_derivatives(evaluate(problem, start))
     for n_rounds in itertools.count():
-        if on_path:
-            screen = _grown_on_path(problem, screen, start, slopes)
-        elif n_rounds or not len(screen.columns):
+        if n_rounds or not len(screen.columns):
             screen = _grown(problem, screen, start, slopes)
         holds_all = len(screen.columns) == n_features
-        is_last = on_path or holds_all or n_rounds >= n_loose
+        is_last = holds_all or n_rounds >= n_loose
         left = max_iter - n_iter
         targets = Targets(
-            violation=tol if on_path or holds_all else _MARGIN * tol,
+            violation=tol if holds_all else _MARGIN * tol,
             gain=tol,
             fall=0.0 if is_last else _FALL,
             max_iter=left if is_last else min(left, _LOOSE_STEPS),
         )
-        options = {"on_path": on_path and not n_rounds, "refine": not on_path, "callback": callback}
-        screen, solution = screen.solve(problem, start, targets, **options)
+        screen, solution = screen.solve(problem, start, targets, callback=callback)
         start, n_iter = solution, n_iter + solution.n_iter
         if holds_all:
             break
-        slopes = screen.slopes = problem.first_derivatives(_evaluate(problem, solution))
+        slopes = problem.first_derivatives(evaluate(problem, solution))
         solution = replace(solution, violation=slopes.violation)
         outside = slopes.violations.index_fill(0, screen.columns, 0).max()
         # A small loss has a small gradient, so the tolerance shrinks with it.
@@ -88,7 +79,7 @@ def minimise_in_max_norm(problem, start, *, tol, max_iter, on_path=False, callba
         if n_iter >= max_iter:
             solution = replace(solution, status="max_iter")
             break
-    return replace(solution, n_iter=n_iter, screen=screen)
+    return replace(solution, n_iter=n_iter)
 
 
 def _rough_start(problem, start, max_iter, callback):
@@ -125,37 +116,19 @@ def _rough_start(problem, start, max_iter, callback):
     return start, part.first_derivatives(best), solution.n_iter, is_raised
 
 
-def _evaluate(problem, start):
-    return problem.evaluate(start.coef, start.intercept, start.margin)
-
-
-def _near(problem, start, slopes, share):
-    """A mask of the features that have weights or are near their threshold."""
-    near = slopes.coef.abs() > share * slopes.mass * problem.epsilon
-    return near | (start.coef != 0) | (problem.epsilon == 0)
-
-
 def _grown(problem, screen, start, slopes):
     """The screen with violators, and others near them, but not many at once."""
     outside = ~screen.mask(problem)
-    violators = _near(problem, start, slopes, 1.0) & outside
+    violators = near(problem, start, slopes, 1.0) & outside
     if not violators.any():
         return screen
     wanted = violators
     if len(screen.columns):
-        wanted = _near(problem, start, slopes, _REACH) & outside
+        wanted = near(problem, start, slopes, _REACH) & outside
     n_samples, n_features = problem.X.shape
     room = max(len(screen.columns), 64, min(n_features // 100, n_samples // 4))
     if int(wanted.sum()) > room:
         worst = torch.where(wanted, slopes.coef.abs() / (slopes.mass * problem.epsilon), 0)
         wanted = torch.zeros_like(wanted).index_fill(0, worst.topk(room).indices, True)
-        wanted |= _near(problem, start, slopes, torch.inf)
+        wanted |= near(problem, start, slopes, torch.inf)
     return screen.grown(problem, wanted, _COPIED_SHARE)
-
-
-def _grown_on_path(problem, screen, start, slopes):
-    """The screen, or a larger one if a feature outside is about to leave zero."""
-    outside = ~screen.mask(problem)
-    if not (_near(problem, start, slopes, _PRESSING) & outside).any():
-        return screen
-    return screen.grown(problem, _near(problem, start, slopes, _NEAR), _COPIED_SHARE_ON_PATH)

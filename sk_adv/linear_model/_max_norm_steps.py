@@ -11,6 +11,9 @@ from sk_adv.linear_model._newton import append, cholesky, line_search
 
 # A kept Hessian must reduce the violation to this share with each step.
 _CONTRACTION = 0.4
+# Features outside of a kept Hessian that violate their condition by no more than this share of the
+# largest violation do not end its use.
+_PATIENCE = 0.3
 # Accuracy of the quadratic problems: the share to which the violation has fallen so far, within
 # these limits.
 _LOOSEST, _TIGHTEST = 0.1, 1e-4
@@ -66,8 +69,9 @@ class MaxNormSteps:
     """Newton steps for the penalty ρ = Σ ε_j |w_j|, which is linear within an orthant.
 
     The working set holds the features that are nonzero or have radius 0, and the worst violators.
-    A violator may leave zero only against its gradient. The Hessian is kept as long as it reduces
-    the violation fast enough, from one radius of a path to the next too, and each step corrects it.
+    A violator may leave zero only against its gradient. The Hessian can be kept as long as it
+    reduces the violation fast enough, from one radius of a path to the next too, and each step
+    corrects it.
 
     Parameters
     ----------
@@ -76,12 +80,14 @@ class MaxNormSteps:
         Violations up to this size need no step.
     curvature : OrthantCurvature, default=None
         That of the same problem at another point.
+    keep : bool, default=True
+        Whether a Hessian may be kept.
     on_path : bool, default=False
         Whether that point is the solution for another radius.
     """
 
-    def __init__(self, problem, tol, curvature=None, on_path=False):
-        self.problem, self.tol, self.curvature = problem, tol, curvature
+    def __init__(self, problem, tol, curvature=None, keep=True, on_path=False):
+        self.problem, self.tol, self.curvature, self.keep = problem, tol, curvature, keep
         self.on_path = on_path and curvature is not None
         self.violation, self.first_violation = torch.inf, None
         self.last, self.is_kept = None, False
@@ -118,12 +124,14 @@ class MaxNormSteps:
         """Whether the Hessian of the last step, or of the last radius, is still good enough."""
         before, self.violation = self.violation, slopes.violation
         self.first_violation = self.first_violation or slopes.violation
-        if self.curvature is None:
+        if self.curvature is None or not self.keep:
             return False
-        moving = point.coef != 0
-        if before < torch.inf or not self.on_path or slopes.violation <= self.tol:
-            # On a path new violators can wait for the first step, which brings the others closer.
-            moving |= slopes.violations > slopes.negligible(self.tol)
+        # Small violators can wait for a step or two, on a path all of them for the first step.
+        waiting = slopes.negligible(self.tol)
+        if slopes.violation > self.tol:
+            is_first = self.on_path and before == torch.inf
+            waiting = torch.inf if is_first else max(waiting, _PATIENCE * slopes.violation)
+        moving = (point.coef != 0) | (slopes.violations > waiting)
         contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
 
@@ -184,7 +192,7 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
     simple constraints", SIAM J. Control and Optimization 20 (1982).
 
     H is positive semidefinite. At the end, the slope in every variable that is free to move is at
-    most the share `accuracy` of the largest entry of `slope`.
+    most the share `accuracy` of the largest one at the start.
     """
 
     def along_bounds(origin, newton, size):
@@ -194,14 +202,15 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
         gradient = slope + hessian @ move
         return _QuadraticPoint(position, gradient, (slope + gradient) @ move / 2)
 
-    tolerance = accuracy * slope.abs().max()
     point = _QuadraticPoint(start, slope, slope.new_zeros(()))
-    damping = 1e-13
+    tolerance, damping = -1.0, 1e-13
     for _ in range(max_iter):
         free = ~constrained | (point.position > 0) | (point.gradient < 0)
         free = free.nonzero().squeeze(1)
         if not len(free) or point.gradient[free].abs().max() <= tolerance:
             break
+        if tolerance < 0:
+            tolerance = accuracy * float(slope[free].abs().max())
         newton = torch.zeros_like(start)
         factor = cholesky(hessian[free[:, None], free], damping)
         newton[free] = torch.cholesky_solve(-point.gradient[free, None], factor).squeeze(1)

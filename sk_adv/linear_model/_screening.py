@@ -32,12 +32,15 @@ class Screen:
         The last Hessian; its columns count within the screen.
     slopes : Slopes, default=None
         First derivatives in all features, at the last point where they were computed.
+    trail : tuple of Waypoint
+        On a path, the last two solutions.
     """
 
     columns: torch.Tensor
     X: object
     curvature: OrthantCurvature | None = None
     slopes: Slopes | None = None
+    trail: tuple = ()
 
     @classmethod
     def empty(cls, problem):
@@ -95,3 +98,14 @@ class Screen:
         screen = replace(self, curvature=solution.curvature)
         coef = scatter(solution.coef, columns, len(problem.epsilon))
         return screen, replace(solution, coef=coef, curvature=None)
+
+
+def evaluate(problem, start):
+    """The point of a `BinaryProblem` at a `Start`."""
+    return problem.evaluate(start.coef, start.intercept, start.margin)
+
+
+def near(problem, start, slopes, share):
+    """A mask of the features with weights, or with a gradient above a share of their threshold."""
+    is_near = slopes.coef.abs() > share * slopes.mass * problem.epsilon
+    return is_near | (start.coef != 0) | (problem.epsilon == 0)
