@@ -46,8 +46,9 @@ def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, 
     """Minimise a `BinaryProblem` from a `Start`; returns a `Solution`.
 
     `refine` takes one more Newton step at the end, as Newton's method converges quadratically
-    there. In the max-norm, `keep` saves Hessians where the last one will do. `on_path` says that the start is the solution for another radius. After each iteration,
-    `callback(n_iter, objective, violation, n_working)` gets the values from before it.
+    there. In the max-norm, `keep` saves Hessians where the last one will do; `on_path` says that
+    the start is the solution for another radius. After each iteration, `callback(n_iter,
+    objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:
         steps = EuclideanSteps(problem, targets.violation)

@@ -17,9 +17,10 @@ from sk_adv.linear_model._screening import Screen, evaluate, near
 
 # A single fit of data with fewer entries needs no screens.
 _MANY_ENTRIES = 2**20
-# The rough start takes this share of the samples, if these are enough, and ends when no violation
-# exceeds that share of the first derivative in the penalty.
-_ROUGH_SHARE, _FEWEST_SAMPLES, _ROUGH_VIOLATION, _ROUGH_STEPS = 1 / 8, 1000, 0.01, 12
+# The rough start takes at most this share of the samples and so many entries of X, if that is at
+# least so many samples. It ends at this violation, or after so many steps.
+_ROUGH_SHARE, _ROUGH_ENTRIES, _FEWEST_SAMPLES = 1 / 8, 2**21, 1000
+_ROUGH_VIOLATION, _ROUGH_STEPS = 0.01, 12
 # Multiples of the rough weights that are compared for the radius that is wanted.
 _MULTIPLES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 2.0)
 # Features enter the first screen if their gradient on the rough samples exceeds this share of
@@ -44,8 +45,10 @@ def minimise_in_max_norm(problem, start, *, tol, max_iter, callback=no_report):
         targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
         return minimise(problem, start, targets, keep=False, callback=callback)
     n_iter, n_loose, slopes, screen = 0, _LOOSE_ROUNDS, None, Screen.empty(problem)
-    if not start.coef.any() and _ROUGH_SHARE * n_samples >= _FEWEST_SAMPLES:
-        start, slopes, n_iter, is_raised = _rough_start(problem, start, max_iter, callback)
+    share = min(_ROUGH_SHARE, _ROUGH_ENTRIES / (n_samples * n_features))
+    if not start.coef.any() and share * n_samples >= _FEWEST_SAMPLES:
+        part = problem.sample(share)
+        start, slopes, n_iter, is_raised = _rough_start(part, start, max_iter, callback)
         if slopes is not None:
             n_loose = n_loose * is_raised
             wanted = near(problem, start, slopes, _FIRST_REACH[is_raised])
@@ -82,7 +85,7 @@ def minimise_in_max_norm(problem, start, *, tol, max_iter, callback=no_report):
     return replace(solution, n_iter=n_iter)
 
 
-def _rough_start(problem, start, max_iter, callback):
+def _rough_start(part, start, max_iter, callback):
     """The solution on a part of the samples, for a radius at which noise has no weights.
 
     Returns
@@ -92,13 +95,14 @@ def _rough_start(problem, start, max_iter, callback):
     slopes : Slopes or None
         First derivatives there, on the part of the samples.
     n_iter : int
+    is_raised : bool
+        Whether the radius of some feature had to be raised.
     """
-    part = problem.sample(_ROUGH_SHARE)
     n_samples, n_features = part.X.shape
     # The largest of d correlations with pure noise is about (2 log d / n)^½. Source: Donoho and
     # Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81 (1994).
-    noise = math.sqrt(2 * math.log(n_features) / n_samples) if n_features > 1 else 0.0
-    radius = problem.epsilon
+    noise = math.sqrt(2 * math.log(n_features) / n_samples)
+    radius = part.epsilon
     raised = replace(part, epsilon=torch.where(radius > 0, radius.clamp(min=noise), radius))
     targets = Targets(
         violation=_ROUGH_VIOLATION, gain=torch.inf, max_iter=min(max_iter, _ROUGH_STEPS)
@@ -111,9 +115,9 @@ def _rough_start(problem, start, max_iter, callback):
         for size in _MULTIPLES
     ]
     best = min(points, key=lambda point: point.objective)
-    start = Start(coef=best.coef, intercept=best.intercept)
     is_raised = bool((raised.epsilon > radius).any())
-    return start, part.first_derivatives(best), solution.n_iter, is_raised
+    scaled = Start(coef=best.coef, intercept=best.intercept)
+    return scaled, part.first_derivatives(best), solution.n_iter, is_raised
 
 
 def _grown(problem, screen, start, slopes):

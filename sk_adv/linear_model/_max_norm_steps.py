@@ -164,7 +164,7 @@ class MaxNormSteps:
             columns,
             point,
             self.problem.epsilon[columns] * sign,
-            neglect=min(0.03, 4 * slopes.violation),
+            neglect=min(0.03, max(0.01 * self.keep, 4 * slopes.violation)),
         )
         return OrthantCurvature(columns, sign, hessian, self.problem.total_curvature(point))
 
