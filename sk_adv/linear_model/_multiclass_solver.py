@@ -48,8 +48,8 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
 
     At the end, the largest entry of the gradient of the rounded bound is at most `tol`: this is the
     violation. The objective can be expected to fall by at most `tol` times the objective, which is
-    the exact bound's. `max_iter` counts the iterations of all stages. `refine` and `callback` are as
-    in `minimise`; large data is not refined.
+    the exact bound's. `max_iter` counts the iterations of all stages. `refine` and `callback` are
+    as in `minimise`; large data is not refined.
     """
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
     stages, n_iter = _stages(problem, tol), 0

@@ -115,9 +115,7 @@ def test_without_an_adversary_the_fit_is_scikit_learns(problem, C, fit_intercept
     found = AdversarialLogisticRegression(alpha=1, C=C / unit**2, **options)
     found.fit(container(X * unit), y, sample_weight=weight)
     np.testing.assert_allclose(found.coef_ * unit, expected.coef_, atol=1e-6)
-    np.testing.assert_allclose(
-        found.predict_proba(X * unit), expected.predict_proba(X), atol=1e-6
-    )
+    np.testing.assert_allclose(found.predict_proba(X * unit), expected.predict_proba(X), atol=1e-6)
     assert found.violation_ <= found.tol
 
 
