@@ -119,6 +119,19 @@ def test_without_an_adversary_the_fit_is_scikit_learns(problem, C, fit_intercept
     assert found.violation_ <= found.tol
 
 
+@pytest.mark.parametrize("container", [np.asarray, sparse.csc_array])
+@pytest.mark.parametrize("parameters", [{}, {"norm": 2}, {"alpha": 1}, {"epsilon": 0, "C": 1.0}])
+def test_constant_features_have_no_weights_in_any_class(problem, parameters, container):
+    X, y, weight = problem(150, n_classes=4)
+    with_constants = container(np.c_[X, np.full(150, 0.1), np.zeros(150), np.full(150, 1e4)])
+    parameters = {"epsilon": 0.1, **parameters}
+    expected = AdversarialLogisticRegression(**parameters).fit(X, y, weight)
+    found = AdversarialLogisticRegression(**parameters).fit(with_constants, y, weight)
+    np.testing.assert_array_equal(found.coef_[:, 8:], 0)
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-9)
+    np.testing.assert_allclose(found.intercept_, expected.intercept_, atol=1e-4)
+
+
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("alpha", [0, 0.3, 1])
 def test_rough_stages_lead_to_the_same_solution_in_any_units(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from _harness import class_peers, linear_peers
-from _harness.linear_cells import certified_error, quietly, ratio, seconds
+from _harness.linear_cells import certified_error, is_unattained, quietly, ratio, seconds
 from _harness.linear_problems import mnist
 from _harness.report import table
 from _harness.timing import alternate
@@ -95,7 +95,8 @@ def class_peers_section(options):
         f"{n_rows} rows. "
         + ("" if class_peers.WassersteinLogisticRegression else "skwdro is not installed here. ")
         + "The certified error is exact: the share of test images that some perturbation within "
-        "our ε makes wrong. The peers were run once.\n\n" + table(header, rows)
+        "our ε makes wrong. '(none)': the rows are robustly separable, so there is no minimiser, "
+        "and ours stopped there. The peers were run once.\n\n" + table(header, rows)
     )
 
 
@@ -176,7 +177,7 @@ def _peer_row(side, problem, train, test, options):
         f"{X.shape[0]:,} × {X.shape[1]}",
         f"{'2' if norm == 2 else 'max'}, {epsilon:g}",
         seconds(timings["its"]),
-        seconds(timings["ours"]),
+        seconds(timings["ours"]) + " (none)" * is_unattained(timings["ours"].result),
         ratio(timings["its"], timings["ours"]),
         excess,
         *errors,
