@@ -4,7 +4,8 @@ Which pixels tell which digits apart
 
 A model of ten digits has ten weights for each pixel. Trained against an adversary who may change
 every pixel, most of these weights are exactly equal: four pixels in five tell no digit from
-another, and no pixel tells all ten apart. What is left is small enough to look at, pair by pair.
+another, and no pixel makes more than a few groups of digits. A 4 is told from a 9 by 23 pixels, a 0
+from a 1 by 109: the more two digits look alike, the fewer pixels are worth the risk.
 """
 
 # %%
@@ -66,26 +67,30 @@ bar.set_label("different weights of a pixel (1: ignored)")
 # ---------------
 # A pixel helps to tell two digits apart only if their weights differ. Grey pixels have exactly the
 # same weight for both. Ink on a red pixel speaks for the first digit, ink on a blue one for the
-# second.
+# second. The lines are the outlines of the mean digits, red for the first and blue for the second.
 
 coef = models[0.1].coef_
 pairs = [(4, 9), (3, 5), (7, 9), (0, 6), (1, 7), (3, 8)]
 gaps = np.array([coef[first] - coef[second] for first, second in pairs])
-reach = np.abs(gaps).max()
+reach = np.quantile(np.abs(gaps[gaps != 0]), 0.97)
 diverging = plt.get_cmap("RdBu_r").with_extremes(bad="0.88")
 figure, axes = plt.subplots(2, 3, figsize=(10, 6.8), layout="constrained")
 for ax, (first, second), gap in zip(axes.flat, pairs, gaps, strict=True):
     shown = np.ma.masked_equal(gap, 0).reshape(28, 28)
     image = ax.imshow(shown, cmap=diverging, vmin=-reach, vmax=reach)
+    for digit, colour in ((first, "firebrick"), (second, "steelblue")):
+        mean = X_train[y_train == digit].mean(axis=0).reshape(28, 28)
+        ax.contour(mean, levels=[0.4], colors=colour, linewidths=1, alpha=0.6)
     n_pixels = np.count_nonzero(gap)
     ax.set(title=f"{first} or {second}: {n_pixels} pixels", xticks=[], yticks=[])
-bar = figure.colorbar(image, ax=axes, shrink=0.8)
+bar = figure.colorbar(image, ax=axes, shrink=0.8, extend="both")
 bar.set_label("weight for the first digit less that for the second")
 
 # %%
 # All pairs
 # ---------
-# The number of pixels that tell two digits apart, for all pairs.
+# The number of pixels that tell two digits apart, for all pairs. It is smallest for digits that
+# share most of their ink, such as 4, 7 and 9, or 3, 5 and 8.
 
 n_pixels = np.count_nonzero(coef[:, None] - coef, axis=2)
 figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")

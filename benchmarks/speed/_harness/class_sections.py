@@ -85,7 +85,7 @@ def class_peers_section(options):
         "tolerances; its images are averaged over blocks of 2 × 2 pixels, since Clarabel stops "
         "with an error on all 784. The relative difference of the two objectives, computed from "
         "the weights, is negative where ours is lower. scikit-learn minimises the softmax loss "
-        "without an adversary and without a penalty, at its default tol=1e-4. skwdro's adversary "
+        "without an adversary, at its own C=1 and tol=1e-4. skwdro's adversary "
         "moves the distribution of the samples by at most the radius on average (in the "
         "Wasserstein distance), ours moves each sample by at most the radius. `dedicated`, for two "
         "classes, minimises mean ζ(-m) + ε‖w‖₂ by CVXPY, which is never below our mean "
