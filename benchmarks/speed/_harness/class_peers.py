@@ -49,12 +49,13 @@ def fit_wasserstein(X: np.ndarray, y: np.ndarray, radius: float) -> Any:
     """skwdro's logistic regression: a ball of distributions in place of a ball for each sample.
 
     For two classes its `dedicated` solver, by CVXPY; for more its `entropic_torch`, which smooths
-    the worst distribution and descends by stochastic gradients.
+    the worst distribution and descends by stochastic gradients. That one's budget is a mean of
+    squared distances.
     """
     if len(np.unique(y)) == 2:
         return WassersteinLogisticRegression(rho=radius, solver="dedicated").fit(X, y)
     model = WassersteinLogisticRegression(
-        rho=radius, solver="entropic_torch", learning_rate=WASSERSTEIN_STEP
+        rho=radius**2, solver="entropic_torch", learning_rate=WASSERSTEIN_STEP
     )
     return model.fit(X, y)
 

@@ -12,7 +12,7 @@ from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
 # Seconds that the solver of several classes took before it was exact, on one thread.
 ROUNDED_SECONDS = {0.25: 6.3, 0.1: 15.6, 0.03: 20.4, 0.01: 33.6}
 # Rows for the peers that do not get far with more, and the radii there in both norms.
-FEW_ROWS, PEER_EPSILON, PEER_EUCLIDEAN = 250, 0.1, 1.0
+FEW_ROWS, PEER_EPSILON, PEER_EUCLIDEAN = 250, 0.1, 2.0
 # The path: radii, the smallest as a share of the largest, and the cold fits among them.
 N_EPSILONS, SMALLEST, N_COLD = 50, 1 / 20, 5
 
@@ -90,9 +90,9 @@ def class_peers_section(options):
         "Wasserstein distance), ours moves each sample by at most the radius. `dedicated`, for two "
         "classes, minimises mean ζ(-m) + ε‖w‖₂ by CVXPY, which is never below our mean "
         "ζ(ε‖w‖₂ - m); `entropic_torch` smooths the worst distribution for the squared "
-        "distance, and descends by stochastic gradients until its own test of progress ends it "
-        f"(at a step of {class_peers.WASSERSTEIN_STEP:g}: its own choice overflows). Both get "
-        f"{n_rows} rows. "
+        "distance, with ε² as its budget, and descends by stochastic gradients until its own test "
+        f"of progress ends it (at a step of {class_peers.WASSERSTEIN_STEP:g}: its own choice "
+        f"overflows). Both get {n_rows} rows. "
         + ("" if class_peers.WassersteinLogisticRegression else "skwdro is not installed here. ")
         + "The certified error is exact: the share of test images that some perturbation within "
         "our ε makes wrong. '(none)': the rows are robustly separable, so there is no minimiser, "
