@@ -213,9 +213,10 @@ def _solve_several(data, start, norm, parameters, options):
     }
     coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
     start = replace(start, coef=coef, intercept=intercept)
-    if norm == 2:
-        # A constant feature has no weight, with or without a radius.
-        parameters["epsilon"] = torch.where(X.scale > 0, radii, 0)
+    # A constant feature has no weight, with or without a radius.
+    effective = torch.where(X.scale > 0, radii, 0)
+    if norm == 2 or not effective.any():
+        parameters["epsilon"] = effective
         solution = minimise_bound(MulticlassProblem(**parameters), start, **options)
     else:
         solution = minimise_classes(ClassProblem.of(**parameters), start, **options)
