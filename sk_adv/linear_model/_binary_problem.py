@@ -1,13 +1,17 @@
 """The objective of two classes, its derivatives and its optimality conditions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
 from sk_adv._perturbations import dual_norm
+from sk_adv.linear_model._array_functions import sort
 from sk_adv.linear_model._newton import append
+
+# Leaving out a smaller share of the samples does not pay for the copy of the others.
+_FEWEST_DROPPED = 0.1
 
 
 @dataclass
@@ -100,6 +104,22 @@ class BinaryProblem:
     def has_ridge(self):
         return bool(self.ridge.any())
 
+    def sample(self, share):
+        """The problem of a random share of each class, with the class's weight; always the same."""
+        generator, stride = torch.Generator().manual_seed(0), round(1 / share)
+        picked = []
+        for label in (-1, 1):
+            rows = (self.y == label).nonzero().squeeze(1)
+            first = torch.arange(0, len(rows), stride)
+            chosen = first + torch.randint(stride, first.shape, generator=generator)
+            picked.append(rows[chosen.clamp(max=len(rows) - 1).to(rows.device)])
+        rows = torch.cat(picked).sort().values
+        y, weight = self.y[rows], self.loss.weight[rows]
+        for label in (-1, 1):
+            own = y == label
+            weight[own] *= self.loss.weight[self.y == label].sum() / weight[own].sum()
+        return replace(self, X=self.X.taken(rows), y=y, loss=replace(self.loss, weight=weight))
+
     def margin(self, coef, intercept, columns=None):
         """y ∘ (Xw + b); with `columns`, `coef` holds the weights of these features only."""
         return self.y * (self.X.product(coef, columns) + intercept)
@@ -166,19 +186,24 @@ class BinaryProblem:
     def hessian(self, columns, point, penalty_slope, neglect=0.0):
         """Hessian in the weights of `columns` and the intercept, for a ρ that is linear in w.
 
-        Σ [a_i z_i z_iᵀ + c_i (z_i - r)(z_i - r)ᵀ], where z_i = y_i (x_i, 1), r is the slope of ρ,
-        and a_i and c_i are the clean and the adversarial curvature: one weighted Gram matrix and
-        terms of rank two. The samples of least curvature, which together have the share `neglect`
-        of it, are left out.
+        With z_i = (x_i, 1), r the slope of ρ, and a_i and c_i the clean and the adversarial
+        curvature, it is
+
+            Σ_i [ a_i z_i z_iᵀ + c_i (z_i - y_i r)(z_i - y_i r)ᵀ ]
+              = Σ_i t_i (z_i - κ_i y_i r)(z_i - κ_i y_i r)ᵀ + Σ_i c_i (1 - κ_i) r rᵀ ,
+
+        where t_i = a_i + c_i and κ_i = c_i / t_i: one weighted Gram matrix and a term of rank one.
+        The samples of least curvature, which together have the share `neglect` of it, are left out.
         """
         total, adversarial = self.loss.curvature(point.margin, point.penalty)
         size = len(columns) + 1
         # Fewer rows than columns would leave directions without curvature.
         rows = _main_rows(total, neglect, n_min=4 * size)
-        hessian, cross = self.X.moments(rows, columns, total[rows], (adversarial * self.y)[rows])
+        total, adversarial = total[rows], adversarial[rows]
+        part = torch.where(total > 0, adversarial / total, 0)
+        hessian = self.X.gram(rows, columns, total, self.y[rows] * part, penalty_slope)
         slope = append(penalty_slope, 0)
-        hessian -= torch.outer(slope, cross) + torch.outer(cross, slope)
-        hessian += adversarial[rows].sum() * torch.outer(slope, slope)
+        hessian += (adversarial @ (1 - part)) * torch.outer(slope, slope)
         hessian[:-1, :-1].diagonal().add_(self.ridge[columns])
         if not self.fit_intercept:
             hessian[-1, :] = hessian[:, -1] = 0
@@ -207,8 +232,11 @@ class BinaryProblem:
 
 def _main_rows(curvature, neglect, n_min):
     """The samples with most of the curvature, `n_min` at least, in their order."""
-    if neglect == 0 or len(curvature) <= n_min:
+    n_dropped = 0
+    if neglect > 0 and len(curvature) > n_min:
+        ordered = sort(curvature)
+        n_dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
+        n_dropped = min(n_dropped, len(curvature) - n_min)
+    if n_dropped < _FEWEST_DROPPED * len(curvature):
         return torch.arange(len(curvature), device=curvature.device)
-    ordered, order = curvature.sort()
-    dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
-    return order[min(dropped, len(order) - n_min) :].sort().values
+    return (curvature >= ordered[n_dropped]).nonzero().squeeze(1)

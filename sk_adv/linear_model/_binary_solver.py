@@ -1,6 +1,7 @@
 """Newton's method for two classes."""
 
 from collections import namedtuple
+from dataclasses import dataclass
 
 import torch
 
@@ -18,22 +19,44 @@ _ENOUGH = 1 / 3
 _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[None])
 
 
-def minimise(problem, start, *, tol, max_iter, refine=True, callback=no_report):
+@dataclass(kw_only=True)
+class Targets:
+    """When to stop.
+
+    Attributes
+    ----------
+    violation : float
+        No optimality condition is violated by more than this,
+    gain : float
+        and the next Newton step is predicted to lower the objective by at most this share of it.
+    fall : float, default=0.0
+        Or the largest violation has fallen to this share of the first one, but not to that; then
+        the status is "loose".
+    max_iter : int
+        Or there were so many iterations.
+    """
+
+    violation: float
+    gain: float
+    fall: float = 0.0
+    max_iter: int
+
+
+def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, callback=no_report):
     """Minimise a `BinaryProblem` from a `Start`; returns a `Solution`.
 
-    It stops as optimal when no optimality condition is violated by more than `tol`, and the next
-    Newton step is predicted to lower the objective by at most `tol` times the objective; otherwise
-    after `max_iter` iterations, as the status of the solution says. `refine` takes one more Newton
-    step at the end, as Newton's method converges quadratically there. After each
-    iteration, `callback(n_iter, objective, violation, n_working)` gets the values from before it.
+    `refine` takes one more Newton step at the end, as Newton's method converges quadratically
+    there. In the max-norm, `keep` saves Hessians where the last one will do. `on_path` says that the start is the solution for another radius. After each iteration,
+    `callback(n_iter, objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:
-        steps = EuclideanSteps(problem, tol)
+        steps = EuclideanSteps(problem, targets.violation)
     else:
-        steps = MaxNormSteps(problem, tol, start.curvature)
-    last = _iterate(problem, steps, _first_point(problem, start), tol, max_iter, callback)
-    if refine and last.status == "optimal" and last.step is not None and last.n_iter < max_iter:
-        last = _refine(problem, last, tol, callback)
+        steps = MaxNormSteps(problem, targets.violation, start.curvature, keep, on_path)
+    last = _iterate(problem, steps, _first_point(problem, start), targets, callback)
+    can_move = last.step is not None and last.n_iter < targets.max_iter
+    if refine and last.status == "optimal" and can_move:
+        last = _refine(problem, last, targets.violation, callback)
     return Solution(
         coef=last.point.coef,
         intercept=last.point.intercept,
@@ -58,11 +81,11 @@ def _first_point(problem, start):
     return min(candidates, key=lambda candidate: candidate.objective)
 
 
-def _iterate(problem, steps, point, tol, max_iter, callback):
-    """Newton iterations until one of the tests is met."""
+def _iterate(problem, steps, point, targets, callback):
+    """Newton iterations until one of the targets is met."""
     # The violation before the last step, if rounding hid what that step gained.
     hidden_violation = torch.inf
-    n_iter = 0
+    n_iter, loose = 0, 0.0
     while True:
         # 1. First derivatives.
         slopes = problem.first_derivatives(point)
@@ -70,6 +93,11 @@ def _iterate(problem, steps, point, tol, max_iter, callback):
             return _Iterate("separable", n_iter, point, slopes)
         if slopes.vanish:
             return _Iterate("optimal", n_iter, point, slopes)
+        if targets.violation < slopes.violation <= loose:
+            return _Iterate("loose", n_iter, point, slopes)
+        if slopes.violation <= targets.violation and targets.gain == torch.inf:
+            return _Iterate("optimal", n_iter, point, slopes)
+        loose = loose or targets.fall * slopes.violation
 
         # 2. Newton step.
         step = steps.propose(point, slopes)
@@ -78,9 +106,10 @@ def _iterate(problem, steps, point, tol, max_iter, callback):
         is_hidden = _is_hidden(point, step)
         if is_hidden and not slopes.violation < hidden_violation / 2:
             return _Iterate("optimal", n_iter, point, slopes)
-        if slopes.violation <= tol and -step.slope <= tol * point.objective:
+        is_still = -step.slope <= targets.gain * point.objective
+        if slopes.violation <= targets.violation and is_still:
             return _Iterate("optimal", n_iter, point, slopes, step)
-        if n_iter == max_iter:
+        if n_iter == targets.max_iter:
             return _Iterate("max_iter", n_iter, point, slopes, step)
         hidden_violation = slopes.violation if is_hidden else torch.inf
 

@@ -7,6 +7,8 @@ by side.
 import torch
 from scipy import sparse
 
+from sk_adv.linear_model._array_functions import take_columns
+
 # Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
 _COPIED_ENTRIES = 2**19
 
@@ -102,11 +104,3 @@ class SparseBlock:
             torch.cat([self.offset, other.offset]),
             torch.cat([self.inverse, other.inverse]),
         )
-
-
-def take_columns(X, columns):
-    """A copy of some columns of a tensor; they may repeat."""
-    if X.device.type == "cpu":
-        # NumPy takes columns several times as fast as torch.
-        return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))
-    return X[:, columns]

@@ -2,7 +2,7 @@
 
 import torch
 
-from sk_adv.linear_model._blocks import take_columns
+from sk_adv.linear_model._array_functions import gram, take_columns
 
 # Operations above which the Hessian comes from a part of the samples, in single precision.
 _MANY_OPERATIONS = 2**30
@@ -55,7 +55,7 @@ def hessian(point, atoms):
                 mean *= p.T @ leads.T
                 mean += p.T @ lift.T
                 mean *= s.sqrt()[:, None]
-                result -= _gram(mean)
+                result -= gram(mean.T)
                 add(result, Z, atoms.column, s * p, leads, lift)
     result = result.to(weight.dtype)
     if problem.has_ridge:
@@ -77,7 +77,7 @@ def _add_by_class(result, Z, column, weight, leads, lifts):
         change = take_columns(Z[rows], column[atoms])
         change += lifts[atoms, k] * sign
         change *= weight[k, rows].sqrt()[:, None]
-        result[atoms[:, None], atoms] += _gram(change) * torch.outer(sign, sign)
+        result[atoms[:, None], atoms] += gram(change.T) * torch.outer(sign, sign)
 
 
 def _add_at_once(result, Z, column, weight, leads, lifts):
@@ -85,14 +85,7 @@ def _add_at_once(result, Z, column, weight, leads, lifts):
     k, rows = weight.nonzero().unbind(1)
     change = take_columns(Z[rows], column) * leads.T[k] + lifts.T[k]
     change *= weight[k, rows].sqrt()[:, None]
-    result += _gram(change)
-
-
-def _gram(matrix):
-    """matrix.T @ matrix; NumPy makes use of the symmetry."""
-    if matrix.device.type == "cpu":
-        return torch.from_numpy(matrix.numpy().T @ matrix.numpy())
-    return matrix.T @ matrix
+    result += gram(change.T)
 
 
 def _all(problem):

@@ -11,10 +11,15 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
-from sk_adv.linear_model._blocks import DenseBlock, SparseBlock, take_columns
+from sk_adv.linear_model._array_functions import gram, left_product, take_columns
+from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
+from sk_adv.linear_model._feature_copies import FeatureCopies
+from sk_adv.linear_model._newton import append
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
+# For sums over all entries it is best if several copies of a block fit: 1 MiB in float64.
+_STATISTICS_ENTRIES, _STATISTICS_COLUMNS = 2**17, 2**13
 
 
 def as_design(X, device):
@@ -75,22 +80,47 @@ class DenseDesign:
             result += block.to(values.dtype).T @ part
         return result
 
-    def moments(self, rows, columns, weight, first, offset):
-        """Zᵀ diag(weight) Z and Zᵀ first, where Z = (X[rows][:, columns] - offset, 1).
+    def gram(self, rows, columns, weight, lead, slope, offset):
+        """Σ_i weight_i u_i u_iᵀ over some rows, with u_i = (x_i - offset - lead_i slope, 1).
 
-        Rows must be sorted, and weights at least 0.
+        Rows must be sorted, and weights at least 0. Offset and slope belong to the columns.
         """
         size = len(columns) + 1
-        second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
-        root = weight.sqrt().unsqueeze(1)
+        result = weight.new_zeros(size, size)
         width = size if self._are_few(columns) else self.shape[1]
-        for chunk in torch.arange(len(rows), device=rows.device).split(_block_rows(width)):
-            block = weight.new_ones(len(chunk), size)
-            torch.sub(self._gather(rows[chunk], columns), offset, out=block[:, :-1])
-            cross += block.T @ first[chunk]
-            block *= root[chunk]
-            second += block.T @ block
-        return second, cross
+        n_held = _rows_of(_BLOCK_ENTRIES, width)
+        for part in torch.arange(len(rows), device=rows.device).split(n_held):
+            block = weight.new_ones(len(part), size)
+            change = block[:, :-1]
+            torch.sub(self._gather(rows[part], columns), offset, out=change)
+            change.addr_(lead[part], slope, alpha=-1)
+            block *= weight[part].sqrt().unsqueeze(1)
+            result += gram(block.T)
+        return result
+
+    def centre_and_scale(self, weight, is_centred):
+        """Weighted means and standard deviations, or zeros and root mean squares.
+
+        The weights sum to 1. It takes one pass over X, and deviations much smaller than
+        the mean another one.
+        """
+        mean, square = weight.new_zeros(2, self.shape[1])
+        room = weight.new_empty(_STATISTICS_ENTRIES)
+        for columns in torch.arange(self.shape[1]).split(_STATISTICS_COLUMNS):
+            columns = slice(int(columns[0]), int(columns[-1]) + 1)
+            X = self.X[:, columns]
+            for block, part in _blocks(X, weight, size=_STATISTICS_ENTRIES):
+                block, squares = block.to(weight.dtype), room[: block.numel()].view(block.shape)
+                mean[columns] += left_product(part, block)
+                square[columns] += left_product(part, torch.mul(block, block, out=squares))
+        if not is_centred:
+            return torch.zeros_like(mean), square.sqrt()
+        variance = square - mean.square()
+        cancelled = (variance < 1e-3 * square).nonzero().squeeze(1)
+        if len(cancelled):
+            few = DenseDesign(take_columns(self.X, cancelled))
+            variance[cancelled] = few.mean_square(weight, mean[cancelled])
+        return mean, variance.sqrt()
 
     def mean_square(self, weight, offset=0.0):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
@@ -99,13 +129,11 @@ class DenseDesign:
             result += (block.to(weight.dtype) - offset).square_().T @ part
         return result
 
-    def restricted(self, columns):
-        """A design of a copy of some columns."""
-        return DenseDesign(take_columns(self.X, columns), self.is_rough)
-
-    def joined(self, other):
-        """A design of these columns and those of another design."""
-        return DenseDesign(torch.cat([self.X, other.X], dim=1), self.is_rough)
+    def standardised_copy(self, columns, offset, scale, before):
+        """See `StandardisedDesign.copied`."""
+        inverse = torch.where(scale > 0, 1 / scale, 0)
+        before = before or FeatureCopies.empty(self.X, len(columns))
+        return before.joined(self.X, columns, offset, inverse)
 
     def block(self, rows, columns, offset, inverse, constant):
         """A `DenseBlock` of some rows and columns."""
@@ -155,25 +183,33 @@ class SparseDesign:
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
         return torch.from_numpy(self.X.T @ values.numpy())
 
-    def moments(self, rows, columns, weight, first, offset):
-        """See `DenseDesign.moments`."""
+    def gram(self, rows, columns, weight, lead, slope, offset):
+        """See `DenseDesign.gram`."""
         rows, columns = rows.numpy(), columns.numpy()
         size = len(columns) + 1
-        second, cross = weight.new_zeros(size, size), weight.new_zeros(size)
         # Columns are taken before rows: that leaves a small matrix.
         picked = sparse.csr_array(self.X[:, columns], dtype=float)
         picked = picked if len(rows) == self.shape[0] else picked[rows]
-        cross[:-1] = torch.from_numpy(picked.T @ first.numpy())
-        cross[-1] = first.sum()
-        second[:-1, -1] = second[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())
-        second[-1, -1] = weight.sum()
         weighted = sparse.dia_array((weight.numpy(), 0), shape=(len(weight),) * 2) @ picked
-        second[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
-        # Offsets would fill the matrix, so they are subtracted from the products.
-        cross[:-1] -= offset * cross[-1]
-        second[:-1] -= torch.outer(offset, second[-1])
-        second[:, :-1] -= torch.outer(second[:, -1], offset)
-        return second, cross
+        result, cross = weight.new_zeros(size, size), weight.new_zeros(size)
+        result[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
+        result[:-1, -1] = result[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())
+        result[-1, -1] = weight.sum()
+        # Offsets and slopes would fill the matrix, so they are subtracted from the products.
+        result[:-1] -= torch.outer(offset, result[-1])
+        result[:, :-1] -= torch.outer(result[:, -1], offset)
+        leading = weight * lead
+        cross[-1] = leading.sum()
+        cross[:-1] = torch.from_numpy(picked.T @ leading.numpy()) - offset * cross[-1]
+        slope = append(slope, 0)
+        result -= torch.outer(slope, cross) + torch.outer(cross, slope)
+        result += (leading @ lead) * torch.outer(slope, slope)
+        return result
+
+    def centre_and_scale(self, weight, is_centred):
+        """See `DenseDesign.centre_and_scale`."""
+        offset = self.transposed_product(weight) * is_centred
+        return offset, self.mean_square(weight, offset).sqrt()
 
     def mean_square(self, weight, offset=None):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
@@ -226,9 +262,14 @@ class SparseDesign:
                 block = sparse.csc_array(parts, shape=(self.shape[0], last - first))
                 yield block, every, slice(first, last)
 
-    def restricted(self, columns):
-        """A design of a copy of some columns."""
-        return SparseDesign(self.X[:, columns.numpy()])
+    def standardised_copy(self, columns, offset, scale, before):
+        """See `StandardisedDesign.copied`."""
+        X = self.X[:, columns.numpy()]
+        if before is not None:
+            X = sparse.hstack([before.design.X, X], format=X.format)
+            offset = torch.cat([before.offset, offset])
+            scale = torch.cat([before.scale, scale])
+        return StandardisedDesign(SparseDesign(X), offset, scale)
 
     def block(self, rows, columns, offset, inverse, constant):
         """A `SparseBlock` of some rows and columns."""
@@ -237,10 +278,6 @@ class SparseDesign:
     def taken(self, rows):
         """A design of a copy of some rows."""
         return SparseDesign(self.X.tocsr()[rows.numpy()])
-
-    def joined(self, other):
-        """A design of these columns and those of another design."""
-        return SparseDesign(sparse.hstack([self.X, other.X], format=self.X.format))
 
 
 class StandardisedDesign:
@@ -253,23 +290,22 @@ class StandardisedDesign:
     design : DenseDesign or SparseDesign
     offset : torch.Tensor of shape (n_features,)
     scale : torch.Tensor of shape (n_features,)
-        0 marks a constant feature, which becomes 0.
+        0 marks a constant feature, which becomes 0, and so does the rounding of a constant.
     """
 
     def __init__(self, design, offset, scale):
-        self.design, self.offset, self.scale = design, offset, scale
-        self.inverse = _inverse(scale)
+        self.design, self.offset = design, offset
+        self.scale = torch.where(scale > 1e-14 * offset.abs(), scale, 0)
+        self.inverse = _inverse(self.scale)
         self.shape = design.shape
 
     @classmethod
     def of(cls, design, weight, centred):
         """Standardise by the weighted mean and deviation, or only by the root mean square."""
-        offset = design.transposed_product(weight) * centred
-        scale = design.mean_square(weight, offset).sqrt()
+        offset, scale = design.centre_and_scale(weight, centred)
         if not scale.isfinite().all():
             raise ValueError("X has features too large to be squared; use smaller units.")
-        # A smaller deviation is the rounding of a constant.
-        return cls(design, offset, torch.where(scale > 1e-14 * offset.abs(), scale, 0))
+        return cls(design, offset, scale)
 
     def from_raw(self, coef, intercept):
         """Convert weights for X in its own units to weights for the standardised X."""
@@ -280,18 +316,10 @@ class StandardisedDesign:
         coef = coef * self.inverse
         return coef, intercept - self.offset @ coef
 
-    def restricted(self, columns):
-        """A design of a copy of some columns."""
-        return StandardisedDesign(
-            self.design.restricted(columns), self.offset[columns], self.scale[columns]
-        )
-
-    def joined(self, other):
-        """A design of these columns and those of another design."""
-        return StandardisedDesign(
-            self.design.joined(other.design),
-            torch.cat([self.offset, other.offset]),
-            torch.cat([self.scale, other.scale]),
+    def copied(self, columns, before=None):
+        """A design of a copy of some columns, which come after those of an earlier copy."""
+        return self.design.standardised_copy(
+            columns, self.offset[columns], self.scale[columns], before
         )
 
     def block(self, rows, columns, constant):
@@ -328,14 +356,14 @@ class StandardisedDesign:
         product = self.design.transposed_product(values.T).T
         return (product - values.sum(1, keepdim=True) * self.offset) * self.inverse
 
-    def moments(self, rows, columns, weight, first):
-        """See `DenseDesign.moments`; the columns are the standardised ones."""
+    def gram(self, rows, columns, weight, lead, slope):
+        """See `DenseDesign.gram`; the columns are the standardised ones."""
         offset, inverse = self.offset[columns], self.inverse[columns]
-        second, cross = self.design.moments(rows, columns, weight, first, offset)
-        cross[:-1] *= inverse
-        second[:-1] *= inverse[:, None]
-        second[:, :-1] *= inverse
-        return second, cross
+        slope = slope * self.scale[columns]
+        result = self.design.gram(rows, columns, weight, lead, slope, offset)
+        result[:-1] *= inverse[:, None]
+        result[:, :-1] *= inverse
+        return result
 
     def mean_square(self, weight):
         """Σ_i weight_i x_ij² for each feature j."""
@@ -352,11 +380,11 @@ def _inverse(scale):
     return torch.where(scale > 0, 1 / scale, 0)
 
 
-def _blocks(X, *others):
+def _blocks(X, *others, size=_BLOCK_ENTRIES):
     """Blocks of rows of X, and the same rows of other tensors."""
-    size = _block_rows(X.shape[1])
+    size = _rows_of(size, X.shape[1])
     return zip(*(tensor.split(size) for tensor in (X, *others)), strict=True)
 
 
-def _block_rows(width):
-    return max(_BLOCK_ENTRIES // max(width, 1), 1)
+def _rows_of(n_entries, width):
+    return max(n_entries // max(width, 1), 1)

@@ -9,15 +9,16 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
-from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
+from sk_adv.linear_model._max_norm_path import minimise_next
+from sk_adv.linear_model._max_norm_solver import minimise_in_max_norm
 from sk_adv.linear_model._multiclass_problem import MulticlassProblem, centre
 from sk_adv.linear_model._multiclass_solver import minimise_bound
 from sk_adv.linear_model._newton import Solution, Start, no_report
-from sk_adv.linear_model._screening import minimise_screened
 
 # The intercept of a class without weight, in ranges of the training logits below them.
 _FAR_BELOW = 1000
@@ -68,8 +69,23 @@ class TrainingSet:
 
     @cached_property
     def standardised(self):
-        """X as the solver of two classes takes it; an intercept absorbs the means."""
+        """X as the solvers take it; an intercept absorbs the means.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, or values too large to be squared.
+        """
         return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
+
+    @property
+    def is_finite(self):
+        """Whether X can be standardised."""
+        try:
+            self.standardised  # noqa: B018
+        except ValueError:
+            return False
+        return True
 
 
 def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
@@ -188,10 +204,13 @@ def solve(
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
     start = replace(start, coef=coef, intercept=intercept)
-    if on_path and problem.norm != 2:
-        solution = minimise_screened(problem, start, **options)
+    if problem.norm == 2:
+        targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
+        solution = minimise(problem, start, targets, refine=not on_path, callback=callback)
+    elif on_path:
+        solution = minimise_next(problem, start, **options)
     else:
-        solution = minimise(problem, start, refine=not on_path, callback=callback, **options)
+        solution = minimise_in_max_norm(problem, start, callback=callback, **options)
     coef, intercept = X.to_raw(solution.coef, solution.intercept)
     return replace(solution, coef=coef, intercept=intercept)
 

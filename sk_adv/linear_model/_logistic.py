@@ -44,13 +44,14 @@ class LogisticClassifierMixin(LinearClassifierMixin):
         tags.input_tags.sparse = True
         return tags
 
-    def _validate_training_data(self, X, y):
+    def _validate_training_data(self, X, y, check_finite=True):
         return validate_data(
             self,
             for_sklearn(X),
             to_numpy(y),
             dtype=floating_types(X),
             accept_sparse=["csr", "csc"],
+            ensure_all_finite=check_finite,
         )
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
@@ -349,9 +350,13 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         device = resolve_device(self.device, X)
         given = X
-        X, y = self._validate_training_data(X, y)
+        X, y = self._validate_training_data(X, y, check_finite=False)
         perturbations = PerturbationSet(self.epsilon, self.norm, like=given)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
+        # NaN and infinity show in the statistics of the features, but those of samples without
+        # weight. So X needs a pass of its own only if something is wrong.
+        if len(data.labels) < len(y) or not data.is_finite:
+            self._validate_training_data(given, y)
         solution = solve(
             data,
             self._start(data),

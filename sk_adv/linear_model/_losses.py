@@ -50,12 +50,16 @@ class WorstCaseLogisticLoss:
     def gradient(self, margin, penalty):
         """p_i and its adversarial part q_i."""
         adversarial = (1 - self.alpha) * self.weight * torch.sigmoid(penalty - margin)
+        if self.alpha == 0:
+            return adversarial, adversarial
         clean = self.alpha * self.weight * torch.sigmoid(-margin)
         return clean + adversarial, adversarial
 
     def curvature(self, margin, penalty):
         """Second derivatives in m_i, and their adversarial part."""
         adversarial = (1 - self.alpha) * self.weight * _sigmoid_slope(penalty - margin)
+        if self.alpha == 0:
+            return adversarial, adversarial
         clean = self.alpha * self.weight * _sigmoid_slope(margin)
         return clean + adversarial, adversarial
 

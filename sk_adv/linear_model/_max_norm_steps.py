@@ -9,8 +9,14 @@ import torch
 from sk_adv.linear_model._binary_problem import Step
 from sk_adv.linear_model._newton import append, cholesky, line_search
 
-# A kept Hessian must reduce the violation by this factor with each step.
+# A kept Hessian must reduce the violation to this share with each step.
 _CONTRACTION = 0.4
+# Features outside of a kept Hessian that violate their condition by no more than this share of the
+# largest violation do not end its use.
+_PATIENCE = 0.3
+# Accuracy of the quadratic problems: the share to which the violation has fallen so far, within
+# these limits.
+_LOOSEST, _TIGHTEST = 0.1, 1e-4
 # On a path, features this close to their threshold, as a share of it, join the working set.
 _REACH = 0.1
 
@@ -63,9 +69,9 @@ class MaxNormSteps:
     """Newton steps for the penalty ρ = Σ ε_j |w_j|, which is linear within an orthant.
 
     The working set holds the features that are nonzero or have radius 0, and the worst violators.
-    A violator may leave zero only against its gradient. On a path the curvature changes little
-    from one radius to the next: it is kept as long as it reduces the violation fast enough, and
-    each step corrects it.
+    A violator may leave zero only against its gradient. The Hessian can be kept as long as it
+    reduces the violation fast enough, from one radius of a path to the next too, and each step
+    corrects it.
 
     Parameters
     ----------
@@ -73,18 +79,24 @@ class MaxNormSteps:
     tol : float
         Violations up to this size need no step.
     curvature : OrthantCurvature, default=None
-        That of the same problem at another radius.
+        That of the same problem at another point.
+    keep : bool, default=True
+        Whether a Hessian may be kept.
+    on_path : bool, default=False
+        Whether that point is the solution for another radius.
     """
 
-    def __init__(self, problem, tol, curvature=None):
-        self.problem, self.tol, self.curvature = problem, tol, curvature
-        self.on_path = curvature is not None
-        self.violation, self.last = torch.inf, None
+    def __init__(self, problem, tol, curvature=None, keep=True, on_path=False):
+        self.problem, self.tol, self.curvature, self.keep = problem, tol, curvature, keep
+        self.on_path = on_path and curvature is not None
+        self.violation, self.first_violation = torch.inf, None
+        self.last, self.is_kept = None, False
 
     def propose(self, point, slopes):
         """The next step from a point."""
         orthant = torch.where(point.coef == 0, -slopes.coef.sign(), point.coef.sign())
-        if self._may_keep(point, slopes, orthant):
+        self.is_kept = self._may_keep(point, slopes, orthant)
+        if self.is_kept:
             self.curvature = self._corrected(point, slopes)
         else:
             self.curvature = self._measured(point, slopes, orthant)
@@ -98,26 +110,36 @@ class MaxNormSteps:
             flip * slope,
             flip * position,
             constrained,
-            accuracy=min(1e-3, slopes.violation),
+            accuracy=self._accuracy(slopes.violation),
         )
         return Step(known.columns, step[:-1], step[-1], float(slope @ step))
 
     def recover(self, point):
-        """The same point if a kept Hessian led to a step that does not help; else None."""
-        kept, self.curvature, self.on_path = self.on_path, None, False
-        return point if kept else None
+        """The same point, if a new Hessian may lead to a better step; else None."""
+        may_help = self.is_kept or self.on_path
+        self.curvature, self.on_path = None, False
+        return point if may_help else None
 
     def _may_keep(self, point, slopes, orthant):
         """Whether the Hessian of the last step, or of the last radius, is still good enough."""
-        if not self.on_path:
-            return False
         before, self.violation = self.violation, slopes.violation
-        moving = point.coef != 0
-        if before < torch.inf:
-            # New violators can wait for the first step, which brings the others closer.
-            moving |= slopes.violations > slopes.negligible(self.tol)
+        self.first_violation = self.first_violation or slopes.violation
+        if self.curvature is None or not self.keep:
+            return False
+        # Small violators can wait for a step or two, on a path all of them for the first step.
+        waiting = slopes.negligible(self.tol)
+        if slopes.violation > self.tol:
+            is_first = self.on_path and before == torch.inf
+            waiting = torch.inf if is_first else max(waiting, _PATIENCE * slopes.violation)
+        moving = (point.coef != 0) | (slopes.violations > waiting)
         contracts = slopes.violation < _CONTRACTION * before
         return contracts and self.curvature.covers(orthant, moving & (self.problem.epsilon > 0))
+
+    def _accuracy(self, violation):
+        """That of the quadratic problem; a step that may be the last one tells what is to gain."""
+        if violation <= self.tol:
+            return min(1e-3, violation)
+        return min(_LOOSEST, max(_TIGHTEST, violation / self.first_violation))
 
     def _within(self, point, slopes):
         """A point and the slope of the objective there, in the working set and the intercept."""
@@ -127,11 +149,12 @@ class MaxNormSteps:
         return append(point.coef[columns], point.intercept), append(slope, slopes.intercept)
 
     def _corrected(self, point, slopes):
-        """The kept Hessian, scaled at a new radius and then corrected by each step."""
+        """The kept Hessian, scaled to the curvature here and corrected by the last step."""
+        scaled = self.curvature.scaled(self.problem.total_curvature(point))
         if self.last is None:
-            return self.curvature.scaled(self.problem.total_curvature(point))
+            return scaled
         before, now = self.last, self._within(point, slopes)
-        return self.curvature.updated(now[0] - before[0], now[1] - before[1])
+        return scaled.updated(now[0] - before[0], now[1] - before[1])
 
     def _measured(self, point, slopes, orthant):
         """The Hessian on a new working set; far from the solution, some samples are left out."""
@@ -169,7 +192,7 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
     simple constraints", SIAM J. Control and Optimization 20 (1982).
 
     H is positive semidefinite. At the end, the slope in every variable that is free to move is at
-    most the share `accuracy` of the largest entry of `slope`.
+    most the share `accuracy` of the largest one at the start.
     """
 
     def along_bounds(origin, newton, size):
@@ -179,14 +202,15 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
         gradient = slope + hessian @ move
         return _QuadraticPoint(position, gradient, (slope + gradient) @ move / 2)
 
-    tolerance = accuracy * slope.abs().max()
     point = _QuadraticPoint(start, slope, slope.new_zeros(()))
-    damping = 1e-13
+    tolerance, damping = -1.0, 1e-13
     for _ in range(max_iter):
         free = ~constrained | (point.position > 0) | (point.gradient < 0)
         free = free.nonzero().squeeze(1)
         if not len(free) or point.gradient[free].abs().max() <= tolerance:
             break
+        if tolerance < 0:
+            tolerance = accuracy * float(slope[free].abs().max())
         newton = torch.zeros_like(start)
         factor = cholesky(hessian[free[:, None], free], damping)
         newton[free] = torch.cholesky_solve(-point.gradient[free, None], factor).squeeze(1)

@@ -1,4 +1,8 @@
-"""The max-norm problem on a path, solved on the features that may soon leave zero."""
+"""Screens: the features that a solver of the max-norm problem looks at, the others being 0.
+
+Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type problems",
+J. Royal Statistical Society B 74 (2012).
+"""
 
 from dataclasses import dataclass, replace
 
@@ -10,102 +14,98 @@ from sk_adv.linear_model._designs import scatter
 from sk_adv.linear_model._max_norm_steps import OrthantCurvature
 from sk_adv.linear_model._newton import Start
 
-# A feature whose gradient exceeds this share of the threshold may leave zero at the next radius.
-_PRESSING = 0.85
-# When the screen grows, it takes in all features above this share, to last for some radii.
-_NEAR = 0.6
-# A copy of X does not pay for a larger share of the features.
-_WIDEST = 0.5
+# Entries that may be copied of any X: 64 MiB.
+_COPIED_ENTRIES = 2**23
 
 
 @dataclass
 class Screen:
-    """Some features, and what is kept of them from radius to radius.
+    """Some features, and what is kept of them from one solution to the next.
 
     Attributes
     ----------
     columns : torch.Tensor of shape (n_screened,)
         The features, in the order in which they were added.
-    X : StandardisedDesign of shape (n_samples, n_screened)
+    X : FeatureCopies or StandardisedDesign of shape (n_samples, n_screened)
         A copy of their columns.
-    slopes : Slopes
-        First derivatives in all features, at the last point where they were computed.
     curvature : OrthantCurvature, default=None
         The last Hessian; its columns count within the screen.
+    slopes : Slopes, default=None
+        First derivatives in all features, at the last point where they were computed.
+    trail : tuple of Waypoint
+        On a path, the last two solutions.
     """
 
     columns: torch.Tensor
     X: object
-    slopes: Slopes
     curvature: OrthantCurvature | None = None
+    slopes: Slopes | None = None
+    trail: tuple = ()
 
     @classmethod
-    def empty(cls, problem, point):
+    def empty(cls, problem):
         """A screen without features."""
-        columns = torch.arange(0, device=point.coef.device)
-        return cls(columns, problem.X.restricted(columns), problem.first_derivatives(point))
+        columns = torch.arange(0, device=problem.epsilon.device)
+        return cls(columns, problem.X.copied(columns))
 
-    def grown(self, problem, point):
-        """This screen, or a larger one if a feature outside is about to leave zero."""
-        gradient, threshold = self.slopes.coef.abs(), self.slopes.mass * problem.epsilon
-        inside = torch.zeros_like(gradient, dtype=torch.bool)
-        inside[self.columns] = True
-        pressing = (gradient > _PRESSING * threshold) | (point.coef != 0)
-        if not (pressing & ~inside).any():
+    def grown(self, problem, wanted, share):
+        """This screen with further features, where `wanted` is a mask over all.
+
+        If the copy would take more than a `share` of X, the result is a screen of all features,
+        with X itself in place of a copy.
+        """
+        inside = self.mask(problem)
+        if self.X is problem.X or not (wanted & ~inside).any():
             return self
-        near = pressing | (gradient > _NEAR * threshold)
-        if (near | inside).sum() > _WIDEST * len(near):
+        n_samples, n_features = problem.X.shape
+        if int((wanted | inside).sum()) > max(share * n_features, _COPIED_ENTRIES / n_samples):
             return self._of_all(problem)
-        new = (near & ~inside).nonzero().squeeze(1)
-        X = self.X.joined(problem.X.restricted(new))
+        new = (wanted & ~inside).nonzero().squeeze(1)
+        X = problem.X.copied(new, self.X)
         return replace(self, columns=torch.cat([self.columns, new]), X=X)
 
+    def mask(self, problem):
+        """Which of all features it holds."""
+        mask = torch.zeros_like(problem.epsilon, dtype=torch.bool)
+        return mask.index_fill(0, self.columns, True)
+
     def _of_all(self, problem):
-        """A screen of all features, with X itself in place of a copy."""
         curvature = self.curvature
         if curvature is not None:
             curvature = replace(curvature, columns=self.columns[curvature.columns])
         columns = torch.arange(len(problem.epsilon), device=problem.epsilon.device)
-        return Screen(columns, problem.X, self.slopes, curvature)
+        return replace(self, columns=columns, X=problem.X, curvature=curvature)
 
-    def solve(self, problem, point, tol, max_iter):
-        """Minimise over the weights of these features; the others stay 0."""
+    def solve(self, problem, start, targets, **options):
+        """Minimise over the weights of these features, from a `Start` in all features.
+
+        Returns
+        -------
+        screen : Screen
+        solution : Solution
+        """
         columns = self.columns
         part = replace(
             problem, X=self.X, epsilon=problem.epsilon[columns], ridge=problem.ridge[columns]
         )
         start = Start(
-            coef=point.coef[columns],
-            intercept=point.intercept,
-            margin=point.margin,
+            coef=start.coef[columns],
+            intercept=start.intercept,
+            margin=start.margin,
             curvature=self.curvature,
         )
-        solution = minimise(part, start, tol=tol, max_iter=max_iter, refine=False)
-        coef = scatter(solution.coef, columns, len(point.coef))
+        solution = minimise(part, start, targets, **options)
         screen = replace(self, curvature=solution.curvature)
-        return replace(solution, coef=coef, curvature=None, screen=screen)
+        coef = scatter(solution.coef, columns, len(problem.epsilon))
+        return screen, replace(solution, coef=coef, curvature=None)
 
 
-def minimise_screened(problem, start, *, tol, max_iter):
-    """Solve the next radius of a max-norm path, from the `Solution` for a larger radius.
+def evaluate(problem, start):
+    """The point of a `BinaryProblem` at a `Start`."""
+    return problem.evaluate(start.coef, start.intercept, start.margin)
 
-    The screen grows until no feature outside violates its optimality condition; nothing is
-    refined. Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type
-    problems", J. Royal Statistical Society B 74 (2012).
-    """
-    point = problem.evaluate(start.coef, start.intercept, start.margin)
-    screen, n_iter = start.screen or Screen.empty(problem, point), 0
-    while True:
-        screen = screen.grown(problem, point)
-        solution = screen.solve(problem, point, tol, max_iter - n_iter)
-        screen, n_iter = solution.screen, n_iter + solution.n_iter
-        if len(screen.columns) == len(point.coef):
-            break
-        point = problem.evaluate(solution.coef, solution.intercept, solution.margin)
-        slopes = screen.slopes = problem.first_derivatives(point)
-        solution = replace(solution, violation=slopes.violation)
-        outside = slopes.violations.index_fill(0, screen.columns, 0)
-        # A small loss has a small gradient, so the tolerance shrinks with it.
-        if solution.status != "optimal" or outside.max() <= tol * min(1, slopes.mass):
-            break
-    return replace(solution, n_iter=n_iter)
+
+def near(problem, start, slopes, share):
+    """A mask of the features with weights, or with a gradient above a share of their threshold."""
+    is_near = slopes.coef.abs() > share * slopes.mass * problem.epsilon
+    return is_near | (start.coef != 0) | (problem.epsilon == 0)

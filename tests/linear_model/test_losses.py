@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from sk_adv.linear_model._binary_problem import BinaryProblem
-from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._newton import Start
@@ -114,6 +114,6 @@ def test_another_loss_reaches_the_conic_optimum(samples, norm, alpha):
         fit_intercept=True,
     )
     start = Start(coef=weight.new_zeros(6), intercept=weight.new_zeros(()))
-    solution = minimise(problem, start, tol=1e-8, max_iter=100)
+    solution = minimise(problem, start, Targets(violation=1e-8, gain=1e-8, max_iter=100))
     assert solution.status == "optimal"
     assert solution.objective == pytest.approx(expected, rel=1e-6)

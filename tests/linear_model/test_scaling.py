@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from sk_adv import AdversarialLogisticRegression
-from sk_adv.linear_model import _screening, adversarial_logistic_path
+from sk_adv.linear_model import _max_norm_path, adversarial_logistic_path
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +91,8 @@ def test_a_path_is_followed_where_the_loss_almost_vanishes():
 def test_features_that_a_path_did_not_look_at_are_optimal_too(monkeypatch, share):
     if share is not None:
         # Only features that violate their conditions enter, and no others in advance.
-        monkeypatch.setattr(_screening, "_PRESSING", share)
-        monkeypatch.setattr(_screening, "_NEAR", share)
+        monkeypatch.setattr(_max_norm_path, "_PRESSING", share)
+        monkeypatch.setattr(_max_norm_path, "_NEAR", share)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 400)) @ (np.eye(400) + 0.05 * rng.normal(size=(400, 400)))
     sign = np.where(X[:, :40].sum(1) + 20 * rng.logistic(size=300) > 0, 1, -1)

@@ -1,0 +1,40 @@
+"""Functions of tensors that NumPy computes faster than torch on the CPU."""
+
+import numpy as np
+import torch
+
+
+def take_columns(X, columns):
+    """A copy of some columns of a tensor; they may repeat."""
+    if X.device.type == "cpu":
+        return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))
+    return X[:, columns]
+
+
+def transpose_into(target, matrix):
+    """Copy matrix.T."""
+    if matrix.device.type == "cpu":
+        target.numpy()[...] = matrix.numpy().T
+    else:
+        target.copy_(matrix.T)
+
+
+def left_product(vector, matrix):
+    """vector @ matrix."""
+    if matrix.device.type == "cpu":
+        return torch.from_numpy(vector.numpy() @ matrix.numpy())
+    return vector @ matrix
+
+
+def gram(matrix):
+    """matrix @ matrix.T, of which NumPy computes one half only."""
+    if matrix.device.type == "cpu":
+        return torch.from_numpy(matrix.numpy() @ matrix.numpy().T)
+    return matrix @ matrix.T
+
+
+def sort(values):
+    """The values in rising order."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy()))
+    return values.sort().values
