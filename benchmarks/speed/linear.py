@@ -9,17 +9,26 @@ unless it is told where. "x" after a number is a ratio of two times of the same 
 """
 
 import time
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from _harness import linear_peers as peers
+from _harness.class_sections import class_path_section, class_peers_section, multiclass_section
 from _harness.command import Section, parse_arguments, run_sections
-from _harness.linear_problems import dense_problem, mnist, mnist_3_vs_7, sparse_problem
+from _harness.linear_cells import (
+    is_unattained,
+    l1_cells,
+    liblinear_cells,
+    ours_cells,
+    quietly,
+    ratio,
+    seconds,
+)
+from _harness.linear_problems import dense_problem, mnist_3_vs_7, sparse_problem
 from _harness.report import table
-from _harness.timing import Timing, alternate, limit_threads, memory_beyond
+from _harness.timing import alternate, available_cores, limit_threads, memory_beyond
 from scipy import sparse
 
 from sk_adv.linear_model import adversarial_logistic_path, epsilon_max
@@ -29,9 +38,7 @@ EPSILONS = (0.25, 0.1, 0.05, 0.02, 0.01, 0.003)
 SAGA_EPSILONS, SAGA_MAX_ITER = (0.25, 0.05), 1000
 # A conic solver needs minutes for all rows.
 CONIC_EPSILONS, CONIC_ROWS = (0.25, 0.1, 0.05), 1000
-# Seconds that the solver of several classes took before it was exact, on one thread.
-ROUNDED_SECONDS = {0.25: 6.3, 0.1: 15.6, 0.03: 20.4, 0.01: 33.6}
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "celer", "cvxpy", "clarabel")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "celer", "cvxpy", "clarabel", "skwdro")
 
 PREFACE = """\
 # Speed of the linear models
@@ -45,6 +52,7 @@ def l1_section(options):
     """MNIST 3 versus 7: ours against L1 at as many nonzero weights."""
     X, y = mnist_3_vs_7(options.quick)
     saga_max_iter = 20 if options.quick else SAGA_MAX_ITER
+    numbers_of_threads = range(1, min(2, available_cores()) + 1)
     rows = []
     for epsilon in EPSILONS:
         sides = {"ours": lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
@@ -58,22 +66,27 @@ def l1_section(options):
                 max_fits=12,
             )
             sides["celer"] = lambda C=C: peers.fit_celer(X, y, C)
-        timings = alternate(sides, options.repeats)
-        if epsilon in SAGA_EPSILONS:
-            C = timings["liblinear"].result.C
-            saga = {"saga": lambda C=C: peers.fit_saga(X, y, C, saga_max_iter)}
-            timings |= alternate(saga, repeats=1)
-        rows.append([epsilon, *ours_cells(timings["ours"]), *l1_cells(timings)])
-    header = ["ε", "ours", "passes", "violation", "nonzero"]
+        for n_threads in numbers_of_threads:
+            limit_threads(n_threads)
+            timings = alternate(sides, options.repeats)
+            if epsilon in SAGA_EPSILONS and n_threads == 1:
+                C = timings["liblinear"].result.C
+                saga = {"saga": lambda C=C: peers.fit_saga(X, y, C, saga_max_iter)}
+                timings |= alternate(saga, repeats=1)
+            rows.append([epsilon, n_threads, *ours_cells(timings["ours"]), *l1_cells(timings)])
+        limit_threads(options.threads)
+    header = ["ε", "threads", "ours", "passes", "violation", "nonzero"]
     header += ["liblinear", "nonzero", "ours / liblinear"]
     header += ["celer", "nonzero", "saga", "nonzero"]
     return (
         f"{X.shape[0]:,} rows, {X.shape[1]} features. liblinear, celer and saga: L1 with tol "
         "1e-6, at the C for which the number of nonzero weights comes nearest to ours (saga: at "
-        "liblinear's C). liblinear penalises its intercept, celer fits none. "
+        "liblinear's C). liblinear penalises its intercept, celer fits none. 'Threads' is the "
+        "number for torch and BLAS in that line, whatever is said below; liblinear and celer use "
+        "one. "
         + ("" if peers.CelerLogisticRegression else "celer is not installed here. ")
-        + f"saga was run once, at two radii, for at most {saga_max_iter:,} epochs; '>' means "
-        "that it had not met its tolerance by then. '(none)' after passes: the rows are "
+        + f"saga was run once, at two radii, on one thread, for at most {saga_max_iter:,} epochs; "
+        "'>' means that it had not met its tolerance by then. '(none)' after passes: the rows are "
         "robustly separable, so there is no minimiser, and ours stopped there.\n\n"
         + table(header, rows)
     )
@@ -204,46 +217,6 @@ def path_section(options):
     )
 
 
-def multiclass_section(options):
-    """MNIST, ten classes: objective against a long run, and the certified error."""
-    X, y, X_test, y_test = mnist(options.quick)
-    rows = []
-    for epsilon, before in ROUNDED_SECONDS.items():
-        ours = {"ours": lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon)}
-        timing = alternate(ours, options.repeats)["ours"]
-        best = quietly(
-            lambda epsilon=epsilon: peers.fit_ours(X, y, epsilon, tol=1e-10, max_iter=1000)
-        ).objective_
-        model = timing.result
-        n_levels = [len(np.unique(row)) for row in model.coef_.T]
-        rows.append(
-            [
-                epsilon,
-                seconds(timing),
-                model.n_iter_,
-                f"{model.violation_:.1e}",
-                f"{model.objective_:.9f}",
-                f"{(model.objective_ - best) / best:+.1e}",
-                f"{np.mean(np.equal(n_levels, 1)):.0%}",
-                f"{np.sum(n_levels) - len(n_levels)}",
-                f"{1 - model.score(X_test, y_test):.2%}",
-                f"{certified_error(model, X_test, y_test, epsilon):.2%}",
-                before,
-            ]
-        )
-    header = ["ε", "ours", "passes", "violation", "objective", "over the long run's"]
-    header += ["weights all equal", "gaps", "clean test error", "certified test error", "rounded"]
-    return (
-        f"{X.shape[0]:,} rows, 784 features, 10 classes. The long run has tol=1e-10. 'Weights all "
-        "equal' is the share of features that tell no class from another; a gap lies between two "
-        "different weights of a feature. The certified error counts every one of the "
-        f"{len(y_test):,} test images that some perturbation of at most ε a pixel makes wrong; it "
-        "is exact. 'Rounded' is the time of the former solver, which rounded the kinks, to "
-        "tol=1e-4, a relative error of 4e-5 or more; it was recorded on another day.\n\n"
-        + table(header, rows)
-    )
-
-
 def l1_sides(X, y, model):
     """Liblinear with L1, at the C that matches a model's sparsity."""
     C = peers.match_sparsity(
@@ -253,17 +226,6 @@ def l1_sides(X, y, model):
         max_fits=12,
     )
     return {"liblinear": lambda: peers.fit_liblinear(X, y, C)}
-
-
-def certified_error(model, X, y, epsilon):
-    """Share of x with (w_y - w_k)ᵀx + b_y - b_k ≤ ε‖w_y - w_k‖₁ for some k ≠ y."""
-    own = np.searchsorted(model.classes_, y)
-    logits = model.decision_function(X)
-    lead = np.take_along_axis(logits, own[:, None], axis=1) - logits
-    reach = epsilon * np.abs(model.coef_[:, None] - model.coef_[None]).sum(axis=2)
-    is_robust = lead > reach[own]
-    np.put_along_axis(is_robust, own[:, None], True, axis=1)
-    return 1 - is_robust.all(axis=1).mean()
 
 
 def measure_memory(*problem):
@@ -289,49 +251,6 @@ def n_bytes(X):
     return X.nbytes
 
 
-def quietly(call):
-    """The result of a call, without warnings: the tables name the fits that did not converge."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return call()
-
-
-def is_unattained(model):
-    """Whether our solver stopped because the problem has no minimiser."""
-    return model.violation_ > model.tol and model.n_iter_ < model.max_iter
-
-
-def seconds(timing: Timing):
-    return f"{timing.seconds:.3g}"
-
-
-def ratio(over: Timing, under: Timing):
-    return f"{over.seconds / under.seconds:.2f} x"
-
-
-def ours_cells(timing):
-    model = timing.result
-    passes = f"{model.n_iter_} (none)" if is_unattained(model) else model.n_iter_
-    return [seconds(timing), passes, f"{model.violation_:.1e}", peers.n_nonzero(model)]
-
-
-def liblinear_cells(timings):
-    peer = timings["liblinear"]
-    return [seconds(peer), peers.n_nonzero(peer.result), ratio(timings["ours"], peer)]
-
-
-def l1_cells(timings):
-    cells = liblinear_cells(timings)
-    for name in ("celer", "saga"):
-        if name not in timings:
-            cells += ["-", "-"]
-            continue
-        model = timings[name].result
-        capped = name == "saga" and model.n_iter_[0] >= model.max_iter
-        cells += [("> " if capped else "") + seconds(timings[name]), peers.n_nonzero(model)]
-    return cells
-
-
 SECTIONS = {
     "l1": Section("MNIST 3 versus 7, against L1", l1_section),
     "conic": Section("MNIST 3 versus 7, against a conic solver", conic_section),
@@ -339,6 +258,8 @@ SECTIONS = {
     "rows": Section("Ten times the rows", rows_section),
     "path": Section("The path", path_section),
     "multiclass": Section("Ten classes", multiclass_section),
+    "class_peers": Section("Ten classes, against peers", class_peers_section),
+    "class_path": Section("The path of ten classes", class_path_section),
 }
 
 

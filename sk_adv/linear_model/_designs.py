@@ -46,9 +46,14 @@ class DenseDesign:
         self.is_rough = is_rough
         self.shape = tuple(X.shape)
 
-    def rough(self, rows=slice(None)):
-        """A design of some rows that computes products in single precision."""
-        return DenseDesign(self.X[rows].to(torch.float32), is_rough=True)
+    def rough(self, offset, scale):
+        """A standardised design that computes products in single precision."""
+        rough, inverse = torch.empty_like(self.X, dtype=torch.float32), _inverse(scale)
+        # Offsets are subtracted before the rounding: they can be far larger than deviations.
+        for block, part in _blocks(self.X, rough):
+            part.copy_((block.to(offset.dtype) - offset) * inverse)
+        design = DenseDesign(rough, is_rough=True)
+        return StandardisedDesign(design, torch.zeros_like(offset), torch.ones_like(scale))
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
@@ -164,9 +169,9 @@ class SparseDesign:
         self.X = X
         self.shape = X.shape
 
-    def rough(self, rows=slice(None)):
-        """A design of some rows; sparse products stay in double precision."""
-        return self if isinstance(rows, slice) else SparseDesign(self.X.tocsr()[rows.numpy()])
+    def rough(self, offset, scale):
+        """See `DenseDesign.rough`; sparse products stay in double precision."""
+        return StandardisedDesign(self, offset, scale)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,) or (n_columns, n_outputs)."""
@@ -290,8 +295,8 @@ class StandardisedDesign:
 
     def __init__(self, design, offset, scale):
         self.design, self.offset = design, offset
-        self.scale = scale = torch.where(scale > 1e-14 * offset.abs(), scale, 0)
-        self.inverse = torch.where(scale > 0, 1 / scale, 0)
+        self.scale = torch.where(scale > 1e-14 * offset.abs(), scale, 0)
+        self.inverse = _inverse(self.scale)
         self.shape = design.shape
 
     @classmethod
@@ -326,6 +331,10 @@ class StandardisedDesign:
         """A design of a copy of some rows, standardised as before."""
         return StandardisedDesign(self.design.taken(rows), self.offset, self.scale)
 
+    def rough(self):
+        """A copy whose products are in single precision, if X is dense."""
+        return self.design.rough(self.offset, self.scale)
+
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
         every = slice(None) if columns is None else columns
@@ -336,6 +345,11 @@ class StandardisedDesign:
         """X.T @ values, for values of shape (n_samples,)."""
         product = self.design.transposed_product(values)
         return (product - self.offset * values.sum()) * self.inverse
+
+    def logits(self, coef):
+        """X @ coef.T, for coef of shape (n_classes, n_features)."""
+        coef = coef * self.inverse
+        return self.design.product(coef.T) - coef @ self.offset
 
     def gradient(self, values):
         """values @ X, for values of shape (n_classes, n_samples)."""
@@ -359,6 +373,11 @@ class StandardisedDesign:
 def scatter(values, columns, size):
     """A tensor with `size` rows: `values` at the positions `columns`, and zeros."""
     return values.new_zeros(size, *values.shape[1:]).index_copy_(0, columns, values)
+
+
+def _inverse(scale):
+    """1 / scale, and 0 for constant features."""
+    return torch.where(scale > 0, 1 / scale, 0)
 
 
 def _blocks(X, *others, size=_BLOCK_ENTRIES):

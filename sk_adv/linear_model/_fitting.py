@@ -16,11 +16,7 @@ from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._max_norm_path import minimise_next
 from sk_adv.linear_model._max_norm_solver import minimise_in_max_norm
-from sk_adv.linear_model._multiclass_problem import (
-    MulticlassPoint,
-    MulticlassProblem,
-    centre,
-)
+from sk_adv.linear_model._multiclass_problem import MulticlassProblem, centre
 from sk_adv.linear_model._multiclass_solver import minimise_bound
 from sk_adv.linear_model._newton import Solution, Start, no_report
 
@@ -221,59 +217,54 @@ def solve(
 
 def _solve_several(data, start, norm, parameters, options):
     """Solve three classes and more."""
-    problem = MulticlassProblem(
-        X=data.X,
-        y=data.labels,
-        n_classes=len(data.solved),
-        weight=data.weight,
-        fit_intercept=data.fit_intercept,
-        **parameters,
-    )
-    if data.fit_intercept and _can_merge_means(data, norm, problem):
-        return _without_weights(data, problem)
-    if norm == 2:
-        return minimise_bound(problem, start, **options)
-    X = data.standardised
-    problem = ClassProblem.of(
-        X=X,
-        y=data.labels,
-        n_classes=len(data.solved),
-        weight=data.weight,
-        fit_intercept=data.fit_intercept,
-        alpha=problem.alpha,
-        epsilon=_standardised_radii(X, problem.epsilon),
-        ridge=problem.ridge * X.inverse**2,
-    )
+    X, epsilon = data.standardised, parameters["epsilon"]
+    if data.fit_intercept and _can_merge_means(data, norm, epsilon, parameters["alpha"]):
+        return _without_weights(data)
+    radii = _standardised_radii(X, epsilon)
+    parameters |= {
+        "X": X,
+        "y": data.labels,
+        "n_classes": len(data.solved),
+        "weight": data.weight,
+        "epsilon": radii,
+        "ridge": parameters["ridge"] * X.inverse**2,
+        "fit_intercept": data.fit_intercept,
+    }
     coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
     start = replace(start, coef=coef, intercept=intercept)
-    solution = minimise_classes(problem, start, **options)
+    # A constant feature has no weight, with or without a radius.
+    effective = torch.where(X.scale > 0, radii, 0)
+    if norm == 2 or not effective.any():
+        parameters["epsilon"] = effective
+        solution = minimise_bound(MulticlassProblem(**parameters), start, **options)
+    else:
+        solution = minimise_classes(ClassProblem.of(**parameters), start, **options)
     coef = solution.coef * X.inverse
     intercept = centre(solution.intercept - coef @ X.offset)
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _can_merge_means(data, norm, problem):
+def _can_merge_means(data, norm, epsilon, alpha):
     """Whether the adversary can move each two class means to the same point: W = 0 is optimal.
 
     ‖(x̄_k - x̄_l) / ε‖ <= 2 (1-α) for all pairs; see `epsilon_max`.
     """
-    if problem.is_smooth:
+    if alpha == 1 or not epsilon.any():
         return False
     gaps = gaps_of_means(data)
-    scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
+    scaled = torch.where(gaps == 0, 0, gaps / epsilon)
     longest = torch.linalg.vector_norm(scaled, ord=norm, dim=1).max()
     # At `epsilon_max` itself the two sides differ by rounding only.
-    return bool(longest <= 2 * (1 - problem.alpha) * (1 + 1e-12))
+    return bool(longest <= 2 * (1 - alpha) * (1 + 1e-12))
 
 
-def _without_weights(data, problem):
-    """The solution W = 0, with the class shares as probabilities."""
+def _without_weights(data):
+    """The solution W = 0, with the class shares as probabilities; the loss is their entropy."""
     start = zero_start(data)
-    intercept = centre(start.intercept)
     return Solution(
         coef=start.coef,
-        intercept=intercept,
-        objective=float(MulticlassPoint(problem, start.coef, intercept).objective),
+        intercept=centre(start.intercept),
+        objective=-float(start.intercept.exp() @ start.intercept),
         violation=0.0,
         n_iter=0,
         status="optimal",

@@ -168,8 +168,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
 
     tol : float, default=1e-6
         Largest allowed violation of the optimality conditions (see Notes), measured on standardised
-        features. For two classes and in the max-norm, the next step must also promise to lower the
-        objective by no more than this share of it.
+        features. The next step must also promise to lower the objective by no more than this share
+        of it.
 
     max_iter : int, default=100
         Largest number of Newton iterations.
@@ -203,7 +203,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     violation_ : float
         The largest violation of the optimality conditions at the solution, on standardised
         features. For three classes and more in the Euclidean norm, the largest entry of the
-        gradient of the bound with rounded kinks.
+        gradient of a smooth bound, which differs from the exact one by no more than `tol` (see
+        Notes).
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -239,7 +240,16 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     feature j are optimal if G_j · 1_S + ε_j Σ M_kl, summed over k in S and l outside of S, is at
     least 0 for all sets S of classes, and 0 where S holds the classes whose weights exceed some
     value. `violation_` is the largest error in these conditions. With more than twelve classes the
-    sum is replaced by the derivative of the objective along 1_S, which is never larger.
+    sum is replaced by the derivative of the objective along 1_S, which is never larger. In the
+    Euclidean norm the solver replaces each ρ = ε‖w_k - w_l‖₂ by (ρ² + μ²)^½ - μ, with a μ that
+    falls to `tol`: this is smooth, and lower by no more than μ. `violation_` is the largest entry
+    of the gradient of that objective, `objective_` is the exact bound. The rows of `coef_` sum to
+    zero in both norms, for a vector that is added to all of them changes nothing.
+
+    *Ties.* In the max-norm some classes share the weight of a feature exactly: `coef_` has equal
+    entries there, to the last bit, and zeros where all classes share it. A change of the feature
+    then moves their logits by the same amount, so it can't tell these classes apart, and neither
+    can an adversary use it to confuse them. From `epsilon_max` on all weights are zero.
 
     *Classes without weight.* A class of y whose samples all have weight 0 stays in `classes_`. With
     an intercept it has weights of 0 and an intercept so low that it is never predicted. If a single

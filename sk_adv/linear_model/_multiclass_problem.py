@@ -6,8 +6,10 @@ b, and exact for two classes:
     log Σ_k exp( (w_k - w_y)ᵀx + b_k - b_y + ρ_ky ),   ρ_kl = ‖ε ∘ (w_k - w_l)‖₂ .
 
 The norms have kinks where two classes share all weights. They are rounded, ρ ≈ √(ρ² + μ²) - μ, and
-the solver decreases μ. Gradients and steps are matrices of shape (n_classes, n_features + 1) with
-the intercepts in the last column. `_class_problem.py` has the max-norm.
+the solver decreases μ. A sum over pairs of the kind Σ_l A_kl (w_k - w_l), with symmetric A, is a
+product with the Laplacian of A, so that no array of pairs and features is formed. Gradients and
+steps are matrices of shape (n_classes, n_features + 1) with the intercepts in the last column.
+`_class_problem.py` has the max-norm.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from functools import cached_property
 
 import torch
 
-from sk_adv.linear_model._designs import StandardisedDesign
 from sk_adv.linear_model._newton import append
 
 # Entries of X above which the early stages compute in single precision, on a part of the samples.
@@ -24,11 +25,11 @@ _MANY_ENTRIES = 2**22
 
 @dataclass
 class MulticlassProblem:
-    """min over W, b of the weighted mean of α clean + (1-α) bound, plus ridge ‖W‖² / 2.
+    """min over W, b of the weighted mean of α clean + (1-α) bound, plus Σ_j ridge_j ‖w_j‖² / 2.
 
     Attributes
     ----------
-    X : DenseDesign or SparseDesign of shape (n_samples, n_features)
+    X : StandardisedDesign of shape (n_samples, n_features)
     y : torch.Tensor of shape (n_samples,), int64
         Class indices.
     n_classes : int
@@ -36,8 +37,8 @@ class MulticlassProblem:
         Sample weights s, which sum to 1.
     alpha : float
     epsilon : torch.Tensor of shape (n_features,)
-    ridge : float
-        1 / (C Σs).
+    ridge : torch.Tensor of shape (n_features,)
+        1 / (C Σs), in the units of w².
     fit_intercept : bool
     """
 
@@ -47,7 +48,7 @@ class MulticlassProblem:
     weight: torch.Tensor
     alpha: float
     epsilon: torch.Tensor
-    ridge: float
+    ridge: torch.Tensor
     fit_intercept: bool
 
     @cached_property
@@ -56,9 +57,8 @@ class MulticlassProblem:
         return self.X.mean_square(self.weight)
 
     @cached_property
-    def standardised(self):
-        """X as the violation is measured on it; an intercept absorbs the means."""
-        return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
+    def has_ridge(self):
+        return bool(self.ridge.any())
 
     @property
     def is_large(self):
@@ -84,13 +84,13 @@ class MulticlassPoint:
         self.problem, self.coef, self.intercept = problem, coef, intercept
         self.rounding = rounding
         self.penalties = PairPenalties(coef, problem.epsilon, rounding)
-        self.logits = problem.X.product(coef.T) + intercept
+        self.logits = problem.X.logits(coef) + intercept
         shifted = self.logits + self.penalties.value[problem.y]
         true = self._true_logits()
         loss = (1 - problem.alpha) * (shifted.logsumexp(1) - true)
         if problem.alpha > 0:
             loss = loss + problem.alpha * (self.logits.logsumexp(1) - true)
-        self.objective = problem.weight @ loss + problem.ridge / 2 * coef.square().sum()
+        self.objective = problem.weight @ loss + (problem.ridge * coef.square()).sum() / 2
         self.adversarial = shifted.softmax(1)
         self.clean = self.logits.softmax(1)
 
@@ -107,21 +107,19 @@ class MulticlassPoint:
         mixed = (1 - problem.alpha) * self.adversarial + problem.alpha * self.clean
         residual = weight * mixed
         residual[torch.arange(len(residual)), problem.y] -= problem.weight
-        coef = problem.X.transposed_product(residual).T + problem.ridge * self.coef
-        coef += torch.einsum("kl,klj->kj", self.mass, self.penalties.slope)
+        coef = problem.X.gradient(residual.T) + problem.ridge * self.coef
+        coef += self.penalties.gradient(self.mass)
         return problem.with_intercept(coef, residual.sum(0))
 
     @cached_property
     def violation(self):
-        """Largest entry of the gradient on standardised features."""
-        X, intercept = self.problem.standardised, self.gradient[:, -1:]
-        coef = (self.gradient[:, :-1] - X.offset * intercept) * X.inverse
-        return float(torch.cat([coef, intercept], dim=1).abs().max())
+        """Largest entry of the gradient."""
+        return float(self.gradient.abs().max())
 
     def lacks_minimum(self):
         """Whether the bound falls to 0 as W and b grow: all samples are robustly right."""
         problem = self.problem
-        if problem.ridge > 0:
+        if problem.has_ridge:
             return False
         threat = self.logits
         if problem.alpha < 1:
@@ -147,24 +145,34 @@ class PairPenalties:
     Attributes
     ----------
     value : torch.Tensor of shape (n_classes, n_classes)
-    slope : torch.Tensor of shape (n_classes, n_classes, n_features)
-        ∂ρ_kl / ∂(w_k - w_l).
-    stiffness : torch.Tensor of shape (n_classes, n_classes, n_features)
-        Diagonal of an upper bound on the curvature in w_k - w_l.
+        ρ.
+    root : torch.Tensor of shape (n_classes, n_classes)
+        √(ρ² + μ²), by which slopes and curvatures are divided.
     """
 
     def __init__(self, coef, epsilon, rounding=0.0):
-        scaled = epsilon * differences(coef)
-        root = (scaled.square().sum(-1, keepdim=True) + rounding**2).sqrt()
-        self.value = root.squeeze(-1) - rounding
+        scaled = epsilon * coef
+        # Differences of products would lose the digits of small distances.
+        distance = torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist")
+        root = (distance.square() + rounding**2).sqrt()
+        self.value = root - rounding
         self.root = root.clamp(min=torch.finfo(coef.dtype).tiny)
-        self.slope = epsilon * scaled / self.root
-        self.stiffness = (epsilon**2 / self.root).expand_as(scaled)
+        self.square, self.leverage = epsilon**2, epsilon**2 * coef
 
-    def curvature_product(self, change):
-        """The curvature of ρ_kl times changes of w_k - w_l, (n_classes, n_classes, n_features)."""
-        along = (self.slope * change).sum(-1, keepdim=True)
-        return self.stiffness * change - self.slope * along / self.root
+    def gradient(self, mass):
+        """Σ_kl mass_kl ∂ρ_kl / ∂W, over pairs k < l, for a symmetric matrix of masses."""
+        return laplacian(mass / self.root) @ self.leverage
+
+    def changes(self, coef):
+        """Derivatives of all ρ_kl along a change of W."""
+        product = self.leverage @ coef.T
+        own = product.diagonal()
+        return (own[:, None] + own - product - product.T) / self.root
+
+    def curvature_product(self, mass, coef, changes):
+        """Σ_kl mass_kl ∂²ρ_kl times a change of W, along which the ρ have these `changes`."""
+        product = laplacian(mass / self.root) @ (self.square * coef)
+        return product - self.gradient(mass * changes / self.root)
 
 
 @dataclass
@@ -173,7 +181,7 @@ class RowSketch:
 
     Attributes
     ----------
-    X : DenseDesign or SparseDesign of shape (n_rows, n_features)
+    X : StandardisedDesign of shape (n_rows, n_features)
         In single precision, if the data is large.
     y : torch.Tensor of shape (n_rows,)
     weight : torch.Tensor of shape (n_rows,)
@@ -190,15 +198,14 @@ class RowSketch:
     @classmethod
     def draw(cls, problem, share):
         """Draw a share of the samples of large data; the same ones in each call."""
-        n_rows, _ = problem.X.shape
-        if not problem.is_large:
+        n_rows, n_features = problem.X.shape
+        # Fewer samples than features would leave directions without curvature.
+        if share == 1 or not problem.is_large or share * n_rows < n_features:
             return cls(problem.X, problem.y, problem.weight, slice(None))
-        rows = slice(None)
-        if share < 1:
-            order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))
-            rows = order[: int(share * n_rows)].sort().values.to(problem.y.device)
+        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(0))
+        rows = order[: int(share * n_rows)].sort().values.to(problem.y.device)
         weight = problem.weight[rows]
-        return cls(problem.X.rough(rows), problem.y[rows], weight / weight.sum(), rows)
+        return cls(problem.X.taken(rows), problem.y[rows], weight / weight.sum(), rows)
 
 
 class MulticlassHessian:
@@ -220,18 +227,15 @@ class MulticlassHessian:
         """The Hessian times a step."""
         point, problem, sketch = self.point, self.point.problem, self.sketch
         coef, intercept = step[:, :-1], step[:, -1]
-        change = differences(coef)
-        penalties = torch.einsum("klj,klj->kl", point.penalties.slope, change)
-        logits = sketch.X.product(coef.T) + intercept
-        bounded = _softmax_change(*self.parts[0], logits + penalties[sketch.y])
+        changes = point.penalties.changes(coef)
+        logits = sketch.X.logits(coef) + intercept
+        bounded = _softmax_change(*self.parts[0], logits + changes[sketch.y])
         residual = bounded
         if problem.alpha > 0:
             residual = bounded + _softmax_change(*self.parts[1], logits)
-        result = sketch.X.transposed_product(residual).T + problem.ridge * coef
-        by_pair = _sum_by_pair(bounded, sketch.y)
-        result += torch.einsum("kl,klj->kj", by_pair, point.penalties.slope)
-        curved = point.penalties.curvature_product(change)
-        result += torch.einsum("kl,klj->kj", point.mass, curved)
+        result = sketch.X.gradient(residual.T) + problem.ridge * coef
+        result += point.penalties.gradient(_sum_by_pair(bounded, sketch.y))
+        result += point.penalties.curvature_product(point.mass, coef, changes)
         return problem.with_intercept(result, residual.sum(0))
 
     def preconditioner(self):
@@ -242,17 +246,14 @@ class MulticlassHessian:
         for weight, probability in self.parts:
             weighted = weight * probability
             mean += torch.diag(weighted.sum(0)) - weighted.T @ probability
-        stiff = (point.mass[..., None] * point.penalties.stiffness).permute(2, 0, 1)
-        laplacian = torch.diag_embed(stiff.sum(-1)) - stiff
         identity = torch.eye(n_classes, dtype=mean.dtype, device=mean.device)
         # Features that are always 0, and a change that is the same for all classes, have no
         # curvature of their own.
         floor = 1e-2 * (mean.diagonal().max() + 1e-300)
-        scale = problem.mean_square
-        blocks = scale[:, None, None] * mean + laplacian + problem.ridge * identity
-        # Where all features are 0, or their squares underflow, any multiple of 1 will do.
-        largest = torch.where(scale.max() > 1e-300, scale.max(), 1.0)
-        blocks += (floor * largest) * identity
+        stiff = laplacian(point.mass / point.penalties.root)
+        blocks = problem.mean_square[:, None, None] * mean + floor * identity
+        blocks += problem.epsilon[:, None, None] ** 2 * stiff
+        blocks += problem.ridge[:, None, None] * identity
         features = torch.linalg.inv(blocks)
         offset = torch.linalg.inv(mean + floor * identity)
 
@@ -263,9 +264,9 @@ class MulticlassHessian:
         return apply
 
 
-def differences(coef):
-    """w_k - w_l for all pairs, of shape (n_classes, n_classes, n_features)."""
-    return coef[:, None] - coef[None]
+def laplacian(pairs):
+    """diag(Σ_l A_kl) - A: it maps w to Σ_l A_kl (w_k - w_l), for a symmetric matrix A."""
+    return torch.diag(pairs.sum(1)) - pairs
 
 
 def centre(tensor):

@@ -4,7 +4,7 @@ It goes in stages of smaller and smaller rounding of the kinks.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,44 +19,64 @@ from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_sear
 
 # Rounding of the first stage: how far it may lower a pair's penalty ρ_kl, in units of log-odds.
 _FIRST_ROUNDING = 0.1
+# Share of the objective that is lost in the rounding of its sum.
+_ROUNDING_OF_SUM = 1e-14
+
+
+@dataclass(kw_only=True)
+class _State:
+    """Where the solver stands.
+
+    Attributes
+    ----------
+    point : MulticlassPoint
+    n_iter : int
+    gain : float
+        Estimate of how much the objective can still fall.
+    status : str
+        As in `Solution`; empty while no stage has ended.
+    """
+
+    point: MulticlassPoint
+    n_iter: int = 0
+    gain: float = torch.inf
+    status: str = ""
 
 
 def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_report):
     """Minimise a `MulticlassProblem` from a `Start`; returns a `Solution`.
 
-    At the end, the largest entry of the gradient of the rounded bound, on standardised features,
-    is at most `tol`: this is the violation. The objective is the exact bound. `max_iter` counts the
-    iterations of all stages. `refine` and `callback` are as in `minimise`; large data is not
-    refined.
+    At the end, the largest entry of the gradient of the rounded bound is at most `tol`: this is the
+    violation. The objective can be expected to fall by at most `tol` times the objective, which is
+    the exact bound's. `max_iter` counts the iterations of all stages. `refine` and `callback` are
+    as in `minimise`; large data is not refined.
     """
     leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
+    stages, n_iter = _stages(problem, tol), 0
     coef, intercept = _better_start(problem, start)
-    n_iter, stages = 0, _stages(problem, tol)
     for rounding in stages:
         is_last = rounding == stages[-1]
         # Early stages need no more accuracy than their rounding has.
         goal = tol if is_last else max(tol, 0.1 * rounding)
         sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
-        data = problem if is_last else leading
-        first = MulticlassPoint(data, coef, intercept, rounding)
-        status, n_iter, point = _iterate(first, sketch, goal, n_iter, max_iter, callback)
-        coef, intercept = point.coef, point.intercept
-        if status in ("separable", "max_iter"):
+        first = MulticlassPoint(problem if is_last else leading, coef, intercept, rounding)
+        state = _State(point=first, n_iter=n_iter)
+        _iterate(state, sketch, goal, tol if is_last else torch.inf, max_iter, callback)
+        coef, intercept, n_iter = state.point.coef, state.point.intercept, state.n_iter
+        if state.status in ("separable", "max_iter"):
             break
-    if refine and status == "optimal" and n_iter < max_iter and not problem.is_large:
-        refined = _move(point, sketch, point.violation / (first.violation or 1))
-        if refined is not None and refined.violation <= tol:
-            callback(n_iter, float(point.objective), point.violation, point.coef.shape[1])
-            n_iter, point = n_iter + 1, refined
-            status = "separable" if point.lacks_minimum() else "optimal"
+    if refine and state.status == "optimal" and n_iter < max_iter and not problem.is_large:
+        _refine(state, sketch, first.violation, tol, callback)
+    point = state.point
     exact = MulticlassPoint(problem, point.coef, point.intercept) if point.rounding else point
     return Solution(
         coef=centre(point.coef),
         intercept=centre(point.intercept),
         objective=float(exact.objective),
         violation=point.violation,
-        n_iter=n_iter,
-        status=status,
+        gain=state.gain,
+        n_iter=state.n_iter,
+        status=state.status,
     )
 
 
@@ -71,37 +91,73 @@ def _better_start(problem, start):
 
 
 def _stages(problem, tol):
-    """Roundings down to ten times `tol`; the last one bounds the error that is left in each ρ."""
+    """Roundings down to `tol`; the last one bounds the error that is left in each ρ."""
     if problem.is_smooth:
         return (0.0,)
-    final = min(10 * tol, _FIRST_ROUNDING)
+    final = min(tol, _FIRST_ROUNDING)
     n_stages = 1 + math.ceil(round(math.log10(_FIRST_ROUNDING / final), 6))
     return np.geomspace(_FIRST_ROUNDING, final, n_stages)
 
 
-def _iterate(point, sketch, goal, n_iter, max_iter, callback):
-    """Newton iterations of one stage: the status, the number so far and the last point."""
-    first = point.violation
+def _iterate(state, sketch, goal, share, max_iter, callback):
+    """Newton iterations of one stage; sets the status.
+
+    They end at a violation of `goal`, if the objective promises to fall by no more than a `share`.
+    """
+    first, hidden_violation = state.point.violation, torch.inf
     while True:
         # 1. Convergence.
+        point = state.point
+        violation = point.violation
         if point.lacks_minimum():
-            return "separable", n_iter, point
-        if point.violation <= goal:
-            return "optimal", n_iter, point
-        if n_iter == max_iter:
-            return "max_iter", n_iter, point
+            state.status = "separable"
+            return
+        if violation == 0 or (violation <= goal and state.gain <= share * point.objective):
+            state.status = "optimal"
+            return
+        if state.n_iter == max_iter:
+            state.status = "max_iter"
+            return
 
-        # 2. Newton step and line search; a step need not go far past the goal.
-        accuracy = max(point.violation / first, 0.3 * goal / point.violation)
-        moved = _move(point, sketch, accuracy)
+        # 2. Newton step; it need not go far past the goal.
+        accuracy = max(violation / first, 0.3 * goal / violation)
+        step, slope = _step(point, sketch, accuracy)
+
+        # 3. Convergence. While rounding hides the gain, each step must halve the violation.
+        if violation <= goal and -slope <= share * point.objective:
+            state.status, state.gain = "optimal", -slope
+            return
+        is_hidden = _is_hidden(point, slope)
+        if is_hidden and not violation < hidden_violation / 2:
+            state.status = "optimal" if violation <= goal else "stalled"
+            return
+        hidden_violation = violation if is_hidden else torch.inf
+
+        # 4. Line search.
+        moved = _move(point, step, slope)
         if moved is None:
-            return "stalled", n_iter, point
-        callback(n_iter, float(point.objective), point.violation, point.coef.shape[1])
-        n_iter, point = n_iter + 1, moved
+            state.status = "stalled"
+            return
+        callback(state.n_iter, float(point.objective), violation, point.coef.shape[1])
+        state.n_iter, state.point = state.n_iter + 1, moved
+        # What a quadratic still promises, if the gradient falls as the violation does.
+        state.gain = -slope * min(1, moved.violation / violation) ** 2
 
 
-def _move(point, sketch, accuracy):
-    """The next point along a Newton step; None if no step size lowers the objective enough.
+def _refine(state, sketch, first, tol, callback):
+    """Take one more step, unless it ends outside the tolerance."""
+    point = state.point
+    step, slope = _step(point, sketch, point.violation / (first or 1))
+    moved = _move(point, step, slope)
+    if moved is None or moved.violation > tol:
+        return
+    callback(state.n_iter, float(point.objective), point.violation, point.coef.shape[1])
+    state.n_iter, state.point, state.gain = state.n_iter + 1, moved, -slope
+    state.status = "separable" if moved.lacks_minimum() else "optimal"
+
+
+def _step(point, sketch, accuracy):
+    """A Newton step, and the derivative of the objective along it.
 
     The linear system is solved to the relative residual `accuracy`, or 0.1 if that is less.
     """
@@ -113,6 +169,16 @@ def _move(point, sketch, accuracy):
         accuracy=min(0.1, accuracy),
         max_iter=10 * n_weights if n_weights < 1000 else 250,
     )
+    return step, float((point.gradient * step).sum())
+
+
+def _is_hidden(point, slope):
+    """Whether the rounding of the objective hides what a step gains."""
+    return 0 < -slope <= _ROUNDING_OF_SUM * float(point.objective)
+
+
+def _move(point, step, slope):
+    """The next point along a step; None if no step size lowers the objective enough."""
     coef, intercept = step[:, :-1], step[:, -1]
 
     def along(size):
@@ -123,4 +189,4 @@ def _move(point, sketch, accuracy):
             point.rounding,
         )
 
-    return line_search(along, point, float((point.gradient * step).sum()))
+    return along(1.0) if _is_hidden(point, slope) else line_search(along, point, slope)

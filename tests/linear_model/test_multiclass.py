@@ -1,18 +1,18 @@
 """Three classes and more: the rounded Euclidean bound by finite differences, and both norms."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.optimize import check_grad
-from sklearn.datasets import load_iris, make_classification
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 from sk_adv import AdversarialLogisticRegression
-from sk_adv.linear_model import epsilon_max
-from sk_adv.linear_model._designs import as_design
+from sk_adv.linear_model import _multiclass_problem, epsilon_max
+from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._multiclass_problem import (
     MulticlassHessian,
     MulticlassPoint,
@@ -27,14 +27,15 @@ SHAPE = (3, 5)
 @pytest.fixture
 def bound():
     rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(40, 5)), torch.as_tensor(rng.dirichlet(np.ones(40)))
     return MulticlassProblem(
-        X=as_design(rng.normal(size=(40, 5)), "cpu"),
+        X=StandardisedDesign.of(as_design(X, "cpu"), weight, True),
         y=torch.arange(40) % 3,
         n_classes=3,
-        weight=torch.as_tensor(rng.dirichlet(np.ones(40))),
+        weight=weight,
         alpha=0.3,
         epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
-        ridge=0.1,
+        ridge=torch.linspace(0, 0.2, 5, dtype=torch.float64),
         fit_intercept=True,
     )
 
@@ -101,21 +102,63 @@ def test_from_epsilon_max_on_the_class_shares_are_predicted(norm, C, scale):
         assert model.objective_ == pytest.approx(-shares @ np.log(shares))
 
 
-@pytest.mark.parametrize("norm", [np.inf, 2])
-@pytest.mark.parametrize("epsilon", [0.0, 0.1])
-@pytest.mark.parametrize("seed", range(3))
-def test_where_units_keep_the_solver_from_the_optimum_it_says_so(norm, epsilon, seed):
-    X, y = make_classification(
-        200, 6, n_informative=5, n_redundant=0, n_classes=4, flip_y=0.3, random_state=seed
-    )
-    units = np.logspace(-6, 6, 6)
-    expected = AdversarialLogisticRegression(epsilon=epsilon, norm=norm).fit(X, y)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        found = AdversarialLogisticRegression(epsilon=epsilon * units, norm=norm).fit(X * units, y)
-    assert caught or found.objective_ == pytest.approx(expected.objective_, abs=1e-6)
-    rows = found.coef_ * units
-    np.testing.assert_allclose(rows.sum(0), 0, atol=1e-12 * abs(rows).max())
+@pytest.mark.parametrize("C", [0.01, 3.0])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_without_an_adversary_the_fit_is_scikit_learns(problem, C, fit_intercept, container, unit):
+    X, y, weight = problem(150, n_classes=4)
+    X[abs(X) < 0.3] = 0
+    options = {"fit_intercept": fit_intercept, "class_weight": "balanced"}
+    expected = LogisticRegression(C=C, solver="newton-cg", tol=1e-10, max_iter=1000, **options)
+    expected.fit(X, y, sample_weight=weight)
+    found = AdversarialLogisticRegression(alpha=1, C=C / unit**2, **options)
+    found.fit(container(X * unit), y, sample_weight=weight)
+    np.testing.assert_allclose(found.coef_ * unit, expected.coef_, atol=1e-6)
+    np.testing.assert_allclose(found.predict_proba(X * unit), expected.predict_proba(X), atol=1e-6)
+    assert found.violation_ <= found.tol
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csc_array])
+@pytest.mark.parametrize("parameters", [{}, {"norm": 2}, {"alpha": 1}, {"epsilon": 0, "C": 1.0}])
+def test_constant_features_have_no_weights_in_any_class(problem, parameters, container):
+    X, y, weight = problem(150, n_classes=4)
+    with_constants = container(np.c_[X, np.full(150, 0.1), np.zeros(150), np.full(150, 1e4)])
+    parameters = {"epsilon": 0.1, **parameters}
+    expected = AdversarialLogisticRegression(**parameters).fit(X, y, weight)
+    found = AdversarialLogisticRegression(**parameters).fit(with_constants, y, weight)
+    np.testing.assert_array_equal(found.coef_[:, 8:], 0)
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-9)
+    np.testing.assert_allclose(found.intercept_, expected.intercept_, atol=1e-4)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+def test_rough_stages_lead_to_the_same_solution_in_any_units(
+    problem, alpha, container, monkeypatch
+):
+    X, y, weight = problem(2000, 8, 4)
+    options = {"norm": 2, "alpha": alpha}
+    expected = AdversarialLogisticRegression(epsilon=0.3, **options).fit(X, y, weight)
+    monkeypatch.setattr(_multiclass_problem, "_MANY_ENTRIES", 100)
+    # In single precision the offset would leave one digit of the features.
+    unit, offset = np.geomspace(1e-6, 1e6, 8), 1e6
+    found = AdversarialLogisticRegression(epsilon=0.3 * unit, **options)
+    found.fit(container((X + offset) * unit), y, weight)
+    assert found.violation_ <= found.tol
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-6)
+
+
+def test_a_large_sparse_matrix_is_not_made_dense():
+    # A dense one would take 64 GB.
+    rng = np.random.default_rng(0)
+    shape, n_entries = (40_000, 200_000), 800_000
+    places = np.arange(n_entries) % shape[0], rng.integers(shape[1], size=n_entries)
+    X = sparse.csr_array((rng.uniform(size=n_entries), places), shape)
+    y = np.arange(shape[0]) % 3
+    model = AdversarialLogisticRegression(epsilon=1e-4, norm=2, C=10.0).fit(X, y)
+    assert model.violation_ <= model.tol
+    assert abs(model.coef_).max() > 0.1
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])

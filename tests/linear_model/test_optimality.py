@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit, logsumexp
+from sklearn.utils import Bunch
 
 from sk_adv import AdversarialLogisticRegression
+
+# Seeds of the random problems of several classes.
+SEEDS = range(48)
 
 
 def conic_optimum(X, y, weight, epsilon, alpha, norm, C, fit_intercept):
@@ -134,7 +138,7 @@ def test_several_classes_reach_the_conic_optimum_of_the_bound(
     model = AdversarialLogisticRegression(epsilon=epsilon, alpha=alpha, norm=norm, C=5.0)
     model.fit(X, y, sample_weight=weight)
     expected = conic_optimum(X, y, weight, epsilon, alpha, norm, 5.0, True)
-    assert model.objective_ <= expected * (1 + 1e-5)
+    assert model.objective_ <= expected * (1 + 1e-6)
     assert model.violation_ <= model.tol
     assert objective_at(model, X, y, weight) == pytest.approx(model.objective_, rel=1e-9)
 
@@ -170,24 +174,68 @@ def random_problem(seed):
     epsilon = rng.uniform(0.02, 0.4, size=n_features) * (rng.random(n_features) < 0.8)
     C = float(rng.choice([np.inf, 1.0, 30.0]))
     parameters = {
-        "epsilon": epsilon,
         "alpha": float(rng.choice([0, 0, 0.3, 0.8])),
         "C": C,
         "fit_intercept": bool(rng.random() < 0.7),
     }
     weight = rng.uniform(0.2, 2, size=n_samples) if seed % 2 else np.ones(n_samples)
-    # A penalty of the weights is the same in other units only if all features have the same.
     unit = 10 ** rng.uniform(-6, 6, size=n_features if np.isinf(C) else 1)
-    return X, y, weight, parameters, unit, sparse.csr_array if is_sparse else np.asarray
+    if np.isfinite(C):
+        # A penalty of the weights is the same in other units only if all features have the same.
+        # The conic solver gets features whose units differ too, but less.
+        spread = 10 ** rng.uniform(-1, 1, size=n_features)
+        X, epsilon = X * spread, epsilon * spread
+    importance = rng.uniform(0.3, 3, size=n_classes) if seed % 4 > 1 else np.ones(n_classes)
+    return Bunch(
+        X=sparse.csr_array(X) if is_sparse else X,
+        y=y,
+        weight=weight,
+        importance=importance,
+        epsilon=epsilon,
+        unit=unit,
+        parameters=parameters,
+    )
 
 
-@pytest.mark.parametrize("seed", range(48))
-def test_random_problems_of_several_classes_reach_the_conic_optimum(seed):
-    X, y, weight, parameters, unit, container = random_problem(seed)
-    expected = conic_optimum(X, y, weight, norm=np.inf, **parameters)
-    in_units = {**parameters, "epsilon": parameters["epsilon"] * unit}
-    in_units["C"] /= unit[0] ** 2
-    model = AdversarialLogisticRegression(**in_units).fit(container(X * unit), y, weight)
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_problems_of_several_classes_reach_the_conic_optimum(seed, norm):
+    drawn = random_problem(seed)
+    y, weight, parameters = drawn.y, drawn.weight, {"norm": norm, **drawn.parameters}
+    X = drawn.X.toarray() if sparse.issparse(drawn.X) else drawn.X
+    total = weight * drawn.importance[y]
+    expected = conic_optimum(X, y, total, epsilon=drawn.epsilon, **parameters)
+    parameters["C"] /= drawn.unit[0] ** 2
+    model = AdversarialLogisticRegression(
+        epsilon=drawn.epsilon * drawn.unit,
+        class_weight=dict(enumerate(drawn.importance)),
+        **parameters,
+    )
+    in_units = X * drawn.unit
+    model.fit(type(drawn.X)(in_units) if sparse.issparse(drawn.X) else in_units, y, weight)
     assert model.objective_ <= expected * (1 + 1e-6)
     assert model.violation_ <= model.tol
-    assert objective_at(model, X * unit, y, weight) == pytest.approx(model.objective_, rel=1e-9)
+    assert objective_at(model, in_units, y, total) == pytest.approx(model.objective_, rel=1e-9)
+    rows = model.coef_ * drawn.unit
+    np.testing.assert_allclose(rows.sum(0), 0, atol=1e-12 * abs(rows).max())
+
+
+def test_the_random_problems_are_of_all_kinds():
+    drawn = [random_problem(seed) for seed in SEEDS]
+    kinds = {
+        f"{n_classes} classes": [len(problem.importance) == n_classes for problem in drawn]
+        for n_classes in range(3, 7)
+    }
+    kinds |= {
+        "sparse": [sparse.issparse(problem.X) for problem in drawn],
+        "sample weights": [np.ptp(problem.weight) > 0 for problem in drawn],
+        "class weights": [np.ptp(problem.importance) > 0 for problem in drawn],
+        "a clean part": [problem.parameters["alpha"] > 0 for problem in drawn],
+        "a penalty": [np.isfinite(problem.parameters["C"]) for problem in drawn],
+        "no intercept": [not problem.parameters["fit_intercept"] for problem in drawn],
+        "fixed features": [not problem.epsilon.all() for problem in drawn],
+        "small units": [problem.unit.min() < 1e-4 for problem in drawn],
+        "large units": [problem.unit.max() > 1e4 for problem in drawn],
+    }
+    assert len(drawn) >= 40
+    assert all(sum(found) >= 5 for found in kinds.values()), kinds

@@ -47,6 +47,27 @@ def test_other_units_give_the_same_model(problem, norm, alpha, unit, offset):
     )
 
 
+@pytest.mark.parametrize(("unit", "offset"), [*UNITS, (np.geomspace(1e-6, 1e6, 8), 1.0)])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_other_units_give_the_same_model_of_several_classes(
+    problem, norm, alpha, n_classes, unit, offset
+):
+    X, y, weight = problem(200, 8, n_classes)
+    epsilon = np.linspace(0, 0.2, 8)
+    shared = {"norm": norm, "alpha": alpha}
+    expected = AdversarialLogisticRegression(epsilon=epsilon, **shared).fit(X, y, weight)
+    found = AdversarialLogisticRegression(epsilon=epsilon * unit, **shared)
+    found.fit((X + offset) * unit, y, weight)
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-9)
+    np.testing.assert_allclose(
+        found.predict_proba((X + offset) * unit), expected.predict_proba(X), atol=1e-5
+    )
+    rows = found.coef_ * unit
+    np.testing.assert_allclose(rows.sum(0), 0, atol=1e-12 * abs(rows).max())
+
+
 @pytest.mark.parametrize(("unit", "offset"), [unit for unit in UNITS if np.ndim(unit[0]) == 0])
 def test_a_path_has_the_objectives_of_single_fits_in_any_units(problem, unit, offset):
     X, y, _ = problem(200)
