@@ -7,11 +7,7 @@ from functools import cached_property
 import torch
 
 from sk_adv._perturbations import dual_norm
-from sk_adv.linear_model._array_functions import sort
 from sk_adv.linear_model._newton import append
-
-# Leaving out a smaller share of the samples does not pay for the copy of the others.
-_FEWEST_DROPPED = 0.1
 
 
 @dataclass
@@ -81,10 +77,8 @@ class BinaryProblem:
 
     Attributes
     ----------
-    X : StandardisedDesign of shape (n_samples, n_features)
-    y : torch.Tensor of shape (n_samples,)
-        Labels -1 and +1.
-    loss : WorstCaseLogisticLoss
+    rows : BinaryRows
+        The samples.
     epsilon : torch.Tensor of shape (n_features,)
     norm : {numpy.inf, 2}
     ridge : torch.Tensor of shape (n_features,)
@@ -92,37 +86,28 @@ class BinaryProblem:
     fit_intercept : bool
     """
 
-    X: object
-    y: torch.Tensor
-    loss: object
+    rows: object
     epsilon: torch.Tensor
     norm: float
     ridge: torch.Tensor
     fit_intercept: bool
+
+    @property
+    def shape(self):
+        """Numbers of samples and features."""
+        return self.rows.shape
 
     @cached_property
     def has_ridge(self):
         return bool(self.ridge.any())
 
     def sample(self, share):
-        """The problem of a random share of each class, with the class's weight; always the same."""
-        generator, stride = torch.Generator().manual_seed(0), round(1 / share)
-        picked = []
-        for label in (-1, 1):
-            rows = (self.y == label).nonzero().squeeze(1)
-            first = torch.arange(0, len(rows), stride)
-            chosen = first + torch.randint(stride, first.shape, generator=generator)
-            picked.append(rows[chosen.clamp(max=len(rows) - 1).to(rows.device)])
-        rows = torch.cat(picked).sort().values
-        y, weight = self.y[rows], self.loss.weight[rows]
-        for label in (-1, 1):
-            own = y == label
-            weight[own] *= self.loss.weight[self.y == label].sum() / weight[own].sum()
-        return replace(self, X=self.X.taken(rows), y=y, loss=replace(self.loss, weight=weight))
+        """The problem of a share of the samples."""
+        return replace(self, rows=self.rows.sample(share))
 
-    def margin(self, coef, intercept, columns=None):
-        """y ∘ (Xw + b); with `columns`, `coef` holds the weights of these features only."""
-        return self.y * (self.X.product(coef, columns) + intercept)
+    def restricted(self, rows, columns):
+        """The problem in the weights of some features, whose values `rows` holds."""
+        return replace(self, rows=rows, epsilon=self.epsilon[columns], ridge=self.ridge[columns])
 
     def penalty(self, coef):
         """ρ(w) = ‖ε ∘ w‖_*."""
@@ -131,9 +116,9 @@ class BinaryProblem:
     def evaluate(self, coef, intercept, margin=None):
         """The point (w, b); pass its margins if they are known."""
         if margin is None:
-            margin = self.margin(coef, intercept) if coef.any() else self.y * intercept
+            margin = self.rows.margin(coef, intercept)
         penalty = self.penalty(coef)
-        objective = self.loss.value(margin, penalty) + (self.ridge * coef) @ coef / 2
+        objective = self.rows.value(margin, penalty) + (self.ridge * coef) @ coef / 2
         return Point(coef, intercept, margin, penalty, objective)
 
     def at_kink(self, point):
@@ -145,20 +130,18 @@ class BinaryProblem:
         # With weight on one class only, the best intercept is infinite.
         intercept = self.epsilon.new_zeros(())
         if self.fit_intercept:
-            intercept = self.loss.constant_intercept(self.y)
+            intercept = self.rows.constant_intercept()
         return self.evaluate(torch.zeros_like(self.epsilon), intercept)
 
     def lacks_minimum(self, point):
         """Whether the point shows that the objective falls to its infimum as w and b grow."""
-        return not self.has_ridge and self.loss.is_separating(point.margin, point.penalty)
+        return not self.has_ridge and self.rows.is_separating(point.margin, point.penalty)
 
     def first_derivatives(self, point):
         """g = -Σ p_i y_i x_i + ridge w, -Σ p_i y_i, Σq and the violations."""
-        p, q = self.loss.gradient(point.margin, point.penalty)
-        signed = p * self.y
-        gradient = self.ridge * point.coef - self.X.transposed_product(signed)
-        intercept = -signed.sum() if self.fit_intercept else signed.new_zeros(())
-        mass = q.sum()
+        pull, balance, mass = self.rows.slopes(point.margin, point.penalty)
+        gradient = self.ridge * point.coef - pull
+        intercept = -balance if self.fit_intercept else torch.zeros_like(balance)
         return Slopes(gradient, intercept, mass, self._violations(point, gradient, mass))
 
     def _violations(self, point, gradient, mass):
@@ -181,29 +164,12 @@ class BinaryProblem:
 
     def total_curvature(self, point):
         """Sum of the loss's curvatures over the samples."""
-        return self.loss.curvature(point.margin, point.penalty)[0].sum()
+        return self.rows.total_curvature(point.margin, point.penalty)
 
     def hessian(self, columns, point, penalty_slope, neglect=0.0):
-        """Hessian in the weights of `columns` and the intercept, for a ρ that is linear in w.
-
-        With z_i = (x_i, 1), r the slope of ρ, and a_i and c_i the clean and the adversarial
-        curvature, it is
-
-            Σ_i [ a_i z_i z_iᵀ + c_i (z_i - y_i r)(z_i - y_i r)ᵀ ]
-              = Σ_i t_i (z_i - κ_i y_i r)(z_i - κ_i y_i r)ᵀ + Σ_i c_i (1 - κ_i) r rᵀ ,
-
-        where t_i = a_i + c_i and κ_i = c_i / t_i: one weighted Gram matrix and a term of rank one.
-        The samples of least curvature, which together have the share `neglect` of it, are left out.
-        """
-        total, adversarial = self.loss.curvature(point.margin, point.penalty)
-        size = len(columns) + 1
-        # Fewer rows than columns would leave directions without curvature.
-        rows = _main_rows(total, neglect, n_min=4 * size)
-        total, adversarial = total[rows], adversarial[rows]
-        part = torch.where(total > 0, adversarial / total, 0)
-        hessian = self.X.gram(rows, columns, total, self.y[rows] * part, penalty_slope)
-        slope = append(penalty_slope, 0)
-        hessian += (adversarial @ (1 - part)) * torch.outer(slope, slope)
+        """Hessian in the weights of `columns` and the intercept; see `BinaryRows.hessian`."""
+        state = point.margin, point.penalty, penalty_slope
+        hessian = self.rows.hessian(columns, *state, neglect)
         hessian[:-1, :-1].diagonal().add_(self.ridge[columns])
         if not self.fit_intercept:
             hessian[-1, :] = hessian[:, -1] = 0
@@ -215,28 +181,15 @@ class BinaryProblem:
 
         H itself is not formed.
         """
-        total, adversarial = self.loss.curvature(point.margin, point.penalty)
-        ridge = self.ridge[columns]
+        state = point.margin, point.penalty, penalty_slope
+        ridge = append(self.ridge[columns], 0)
 
         def multiply(vector):
-            coef, intercept = vector[:-1], vector[-1] * self.fit_intercept
-            along = self.margin(coef, intercept, columns)
-            rise = penalty_slope @ coef
-            signed = self.y * (total * along - adversarial * rise)
-            result = self.X.transposed_product(signed)[columns] + ridge * coef
-            result -= penalty_slope * (adversarial @ along - adversarial.sum() * rise)
-            return append(result, signed.sum() if self.fit_intercept else vector[-1])
+            moving = vector.clone()
+            moving[-1] *= self.fit_intercept
+            result = self.rows.hessian_product(columns, *state, moving) + ridge * vector
+            result[-1] = result[-1] if self.fit_intercept else vector[-1]
+            return result
 
-        return multiply, append(self.X.mean_square(total)[columns] + ridge, total.sum())
-
-
-def _main_rows(curvature, neglect, n_min):
-    """The samples with most of the curvature, `n_min` at least, in their order."""
-    n_dropped = 0
-    if neglect > 0 and len(curvature) > n_min:
-        ordered = sort(curvature)
-        n_dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
-        n_dropped = min(n_dropped, len(curvature) - n_min)
-    if n_dropped < _FEWEST_DROPPED * len(curvature):
-        return torch.arange(len(curvature), device=curvature.device)
-    return (curvature >= ordered[n_dropped]).nonzero().squeeze(1)
+        diagonal = self.rows.diagonal(point.margin, point.penalty)
+        return multiply, append(diagonal[columns], diagonal[-1]) + ridge

@@ -145,13 +145,13 @@ def _move(problem, point, step):
     """The next point along a step; None if no step size lowers the objective enough."""
     direction = scatter(step.coef, step.columns, len(point.coef))
     # Margins are linear in the step, so one product with X serves all step sizes.
-    change = problem.margin(step.coef, step.intercept, step.columns)
+    change = problem.rows.margin(step.coef, step.intercept, step.columns)
 
     def along(size):
         return problem.evaluate(
             point.coef + size * direction,
             point.intercept + size * step.intercept,
-            point.margin + size * change,
+            problem.rows.shifted(point.margin, change, size),
         )
 
     if _is_hidden(point, step):

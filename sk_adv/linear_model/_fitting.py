@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
+from sk_adv.linear_model._binary_rows import BinaryRows
 from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_solver import minimise_classes
@@ -325,9 +326,11 @@ def _binary_problem(data, alpha, epsilon, norm, ridge):
     """The problem of two classes in standardised features."""
     X = data.standardised
     return BinaryProblem(
-        X=X,
-        y=2.0 * data.labels.to(data.weight.dtype) - 1,
-        loss=WorstCaseLogisticLoss(data.weight, alpha),
+        rows=BinaryRows(
+            X=X,
+            y=2.0 * data.labels.to(data.weight.dtype) - 1,
+            loss=WorstCaseLogisticLoss(data.weight, alpha),
+        ),
         epsilon=_standardised_radii(X, epsilon),
         norm=norm,
         ridge=ridge * X.inverse**2,

@@ -87,7 +87,7 @@ def _extrapolated(problem, screen, start):
     coef = torch.where(guess.coef.sign() == last.coef.sign(), guess.coef, 0)
     change = (coef - guess.coef)[screen.columns]
     moved = change.nonzero().squeeze(1)
-    margin = guess.margin + problem.y * screen.X.product(change[moved], moved)
+    margin = guess.margin + screen.rows.margin(change[moved], 0.0, moved)
     point = problem.evaluate(coef, guess.intercept, margin)
     if not point.objective < evaluate(problem, start).objective:
         return start

@@ -40,7 +40,7 @@ def minimise_in_max_norm(problem, start, *, tol, max_iter, callback=no_report):
 
     It stops as `minimise` does, and takes one more step at the end.
     """
-    n_samples, n_features = problem.X.shape
+    n_samples, n_features = problem.shape
     if n_samples * n_features < _MANY_ENTRIES:
         targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
         return minimise(problem, start, targets, keep=False, callback=callback)
@@ -98,7 +98,7 @@ def _rough_start(part, start, max_iter, callback):
     is_raised : bool
         Whether the radius of some feature had to be raised.
     """
-    n_samples, n_features = part.X.shape
+    n_samples, n_features = part.shape
     # The largest of d correlations with pure noise is about (2 log d / n)^½. Source: Donoho and
     # Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81 (1994).
     noise = math.sqrt(2 * math.log(n_features) / n_samples)
@@ -129,7 +129,7 @@ def _grown(problem, screen, start, slopes):
     wanted = violators
     if len(screen.columns):
         wanted = near(problem, start, slopes, _REACH) & outside
-    n_samples, n_features = problem.X.shape
+    n_samples, n_features = problem.shape
     room = max(len(screen.columns), 64, min(n_features // 100, n_samples // 4))
     if int(wanted.sum()) > room:
         worst = torch.where(wanted, slopes.coef.abs() / (slopes.mass * problem.epsilon), 0)

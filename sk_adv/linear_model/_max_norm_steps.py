@@ -173,7 +173,7 @@ class MaxNormSteps:
         support = (point.coef != 0) | (epsilon == 0)
         threshold = (1 - _REACH * self.on_path) * slopes.mass * epsilon
         excess = torch.where(support, -torch.inf, slopes.coef.abs() - threshold)
-        n_samples, n_features = self.problem.X.shape
+        n_samples, n_features = self.problem.shape
         room = max(int(support.sum()), 64, min(n_features // 100, n_samples // 4))
         n_violators = min(room, int((excess > slopes.negligible(self.tol)).sum()))
         chosen = support.clone()

@@ -26,8 +26,8 @@ class Screen:
     ----------
     columns : torch.Tensor of shape (n_screened,)
         The features, in the order in which they were added.
-    X : FeatureCopies or StandardisedDesign of shape (n_samples, n_screened)
-        A copy of their columns.
+    rows : BinaryRows of shape (n_samples, n_screened)
+        The samples, with a copy of these features.
     curvature : OrthantCurvature, default=None
         The last Hessian; its columns count within the screen.
     slopes : Slopes, default=None
@@ -37,7 +37,7 @@ class Screen:
     """
 
     columns: torch.Tensor
-    X: object
+    rows: object
     curvature: OrthantCurvature | None = None
     slopes: Slopes | None = None
     trail: tuple = ()
@@ -46,7 +46,7 @@ class Screen:
     def empty(cls, problem):
         """A screen without features."""
         columns = torch.arange(0, device=problem.epsilon.device)
-        return cls(columns, problem.X.copied(columns))
+        return cls(columns, problem.rows.copied(columns))
 
     def grown(self, problem, wanted, share):
         """This screen with further features, where `wanted` is a mask over all.
@@ -55,14 +55,14 @@ class Screen:
         with X itself in place of a copy.
         """
         inside = self.mask(problem)
-        if self.X is problem.X or not (wanted & ~inside).any():
+        if self.rows is problem.rows or not (wanted & ~inside).any():
             return self
-        n_samples, n_features = problem.X.shape
+        n_samples, n_features = problem.shape
         if int((wanted | inside).sum()) > max(share * n_features, _COPIED_ENTRIES / n_samples):
             return self._of_all(problem)
         new = (wanted & ~inside).nonzero().squeeze(1)
-        X = problem.X.copied(new, self.X)
-        return replace(self, columns=torch.cat([self.columns, new]), X=X)
+        rows = problem.rows.copied(new, self.rows)
+        return replace(self, columns=torch.cat([self.columns, new]), rows=rows)
 
     def mask(self, problem):
         """Which of all features it holds."""
@@ -74,7 +74,7 @@ class Screen:
         if curvature is not None:
             curvature = replace(curvature, columns=self.columns[curvature.columns])
         columns = torch.arange(len(problem.epsilon), device=problem.epsilon.device)
-        return replace(self, columns=columns, X=problem.X, curvature=curvature)
+        return replace(self, columns=columns, rows=problem.rows, curvature=curvature)
 
     def solve(self, problem, start, targets, **options):
         """Minimise over the weights of these features, from a `Start` in all features.
@@ -85,9 +85,7 @@ class Screen:
         solution : Solution
         """
         columns = self.columns
-        part = replace(
-            problem, X=self.X, epsilon=problem.epsilon[columns], ridge=problem.ridge[columns]
-        )
+        part = problem.restricted(self.rows, columns)
         start = Start(
             coef=start.coef[columns],
             intercept=start.intercept,

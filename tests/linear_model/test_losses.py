@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from sk_adv.linear_model._binary_problem import BinaryProblem
+from sk_adv.linear_model._binary_rows import BinaryRows
 from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
@@ -105,9 +106,7 @@ def test_another_loss_reaches_the_conic_optimum(samples, norm, alpha):
     weight = torch.as_tensor(weight)
     design = StandardisedDesign.of(as_design(X, "cpu"), weight, True)
     problem = BinaryProblem(
-        X=design,
-        y=torch.as_tensor(y),
-        loss=WorstCaseSquaredHinge(weight, alpha),
+        rows=BinaryRows(design, torch.as_tensor(y), WorstCaseSquaredHinge(weight, alpha)),
         epsilon=torch.as_tensor(epsilon) * design.inverse,
         norm=norm,
         ridge=ridge * design.inverse**2,
