@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sk_adv.linear_model._array_functions import sort
+from sk_adv.linear_model._designs import StandardisedDesign
 from sk_adv.linear_model._newton import append
 
 # Leaving out a smaller share of the samples does not pay for the copy of the others.
@@ -31,6 +32,16 @@ class BinaryRows:
     y: torch.Tensor
     loss: object
 
+    can_be_copied = True
+
+    @classmethod
+    def joined(cls, parts):
+        """The samples of several parts in one piece."""
+        y = torch.cat([part.y for part in parts])
+        weight = torch.cat([part.loss.weight for part in parts])
+        X = StandardisedDesign.joined([part.X for part in parts])
+        return cls(X, y, replace(parts[0].loss, weight=weight))
+
     @property
     def shape(self):
         """Numbers of samples and features."""
@@ -45,6 +56,10 @@ class BinaryRows:
     def shifted(self, margin, change, size):
         """The margins after a step of some size."""
         return margin + size * change
+
+    def line(self, before, last, size):
+        """The margins on the line through two points, the second one being at size 1."""
+        return torch.lerp(before, last, size)
 
     def value(self, margin, penalty):
         """The loss."""

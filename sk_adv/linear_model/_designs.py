@@ -143,6 +143,11 @@ class DenseDesign:
         """A design of a copy of some rows."""
         return DenseDesign(self.X[rows], self.is_rough)
 
+    @classmethod
+    def joined(cls, parts):
+        """The samples of several designs in one piece."""
+        return cls(torch.cat([part.X for part in parts]))
+
     def _are_few(self, columns):
         return 8 * len(columns) < self.shape[1]
 
@@ -279,6 +284,11 @@ class SparseDesign:
         """A design of a copy of some rows."""
         return SparseDesign(self.X.tocsr()[rows.numpy()])
 
+    @classmethod
+    def joined(cls, parts):
+        """The samples of several designs in one piece."""
+        return cls(sparse.vstack([part.X for part in parts], format="csr"))
+
 
 class StandardisedDesign:
     """Another design with each feature replaced by (x_j - offset_j) / scale_j, never formed.
@@ -306,6 +316,13 @@ class StandardisedDesign:
         if not scale.isfinite().all():
             raise ValueError("X has features too large to be squared; use smaller units.")
         return cls(design, offset, scale)
+
+    @classmethod
+    def joined(cls, parts):
+        """The samples of several designs with the same offset and scale, in one piece."""
+        first = parts[0]
+        design = type(first.design).joined([part.design for part in parts])
+        return cls(design, first.offset, first.scale)
 
     def from_raw(self, coef, intercept):
         """Convert weights for X in its own units to weights for the standardised X."""

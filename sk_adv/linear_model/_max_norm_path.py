@@ -25,14 +25,14 @@ class Waypoint:
     intercept: torch.Tensor
     margin: torch.Tensor
 
-    def towards(self, other, log_radius):
+    def towards(self, other, log_radius, rows):
         """The line through this point and another one, at some radius."""
         size = (log_radius - self.log_radius) / (other.log_radius - self.log_radius)
         return Waypoint(
             log_radius,
             torch.lerp(self.coef, other.coef, size),
             torch.lerp(self.intercept, other.intercept, size),
-            torch.lerp(self.margin, other.margin, size),
+            rows.line(self.margin, other.margin, size),
         )
 
 
@@ -69,7 +69,8 @@ def minimise_next(problem, start, *, tol, max_iter):
 def _grown(problem, screen, start):
     """The screen, or a larger one if a feature outside is about to leave zero."""
     outside = ~screen.mask(problem)
-    if not (near(problem, start, screen.slopes, _PRESSING) & outside).any():
+    pressing = near(problem, start, screen.slopes, _PRESSING) & outside
+    if screen.rows is not None and not pressing.any():
         return screen
     return screen.grown(problem, near(problem, start, screen.slopes, _NEAR), _COPIED_SHARE)
 
@@ -83,11 +84,13 @@ def _extrapolated(problem, screen, start):
     if len(screen.trail) < 2 or screen.trail[0].log_radius == screen.trail[1].log_radius:
         return start
     before, last = screen.trail
-    guess = before.towards(last, radius)
+    guess = before.towards(last, radius, problem.rows)
     coef = torch.where(guess.coef.sign() == last.coef.sign(), guess.coef, 0)
     change = (coef - guess.coef)[screen.columns]
     moved = change.nonzero().squeeze(1)
-    margin = guess.margin + screen.rows.margin(change[moved], 0.0, moved)
+    margin = guess.margin
+    if len(moved):
+        margin = problem.rows.shifted(margin, screen.rows.margin(change[moved], 0.0, moved), 1.0)
     point = problem.evaluate(coef, guess.intercept, margin)
     if not point.objective < evaluate(problem, start).objective:
         return start

@@ -124,7 +124,7 @@ def _grown(problem, screen, start, slopes):
     """The screen with violators, and others near them, but not many at once."""
     outside = ~screen.mask(problem)
     violators = near(problem, start, slopes, 1.0) & outside
-    if not violators.any():
+    if screen.rows is not None and not violators.any():
         return screen
     wanted = violators
     if len(screen.columns):

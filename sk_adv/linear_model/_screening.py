@@ -26,7 +26,7 @@ class Screen:
     ----------
     columns : torch.Tensor of shape (n_screened,)
         The features, in the order in which they were added.
-    rows : BinaryRows of shape (n_samples, n_screened)
+    rows : BinaryRows of shape (n_samples, n_screened) or None
         The samples, with a copy of these features.
     curvature : OrthantCurvature, default=None
         The last Hessian; its columns count within the screen.
@@ -44,9 +44,9 @@ class Screen:
 
     @classmethod
     def empty(cls, problem):
-        """A screen without features."""
+        """A screen without features; it must grow before it is solved."""
         columns = torch.arange(0, device=problem.epsilon.device)
-        return cls(columns, problem.rows.copied(columns))
+        return cls(columns, None)
 
     def grown(self, problem, wanted, share):
         """This screen with further features, where `wanted` is a mask over all.
@@ -54,13 +54,16 @@ class Screen:
         If the copy would take more than a `share` of X, the result is a screen of all features,
         with X itself in place of a copy.
         """
-        inside = self.mask(problem)
-        if self.rows is problem.rows or not (wanted & ~inside).any():
+        if self.rows is problem.rows:
             return self
+        inside = self.mask(problem)
         n_samples, n_features = problem.shape
-        if int((wanted | inside).sum()) > max(share * n_features, _COPIED_ENTRIES / n_samples):
+        limit = max(share * n_features, _COPIED_ENTRIES / n_samples)
+        if not problem.rows.can_be_copied or int((wanted | inside).sum()) > limit:
             return self._of_all(problem)
         new = (wanted & ~inside).nonzero().squeeze(1)
+        if not len(new) and self.rows is not None:
+            return self
         rows = problem.rows.copied(new, self.rows)
         return replace(self, columns=torch.cat([self.columns, new]), rows=rows)
 

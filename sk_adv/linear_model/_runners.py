@@ -1,0 +1,72 @@
+"""Runners: they call a function for each partition of the data, here or on a cluster.
+
+What belongs to the samples of a partition stays where the partition is. A runner knows it by a
+*handle*; a list of handles has one for each partition.
+"""
+
+import functools
+import operator
+
+# Results that are added at once.
+_FAN_IN = 8
+
+
+class LocalRunner:
+    """Partitions are parts of one array, taken one after the other."""
+
+    def map(self, function, *handles, **shared):
+        """Handles of function(*values, **shared), for the values of each partition."""
+        return [function(*values, **shared) for values in zip(*handles, strict=True)]
+
+    def gather(self, handles):
+        """The values of handles."""
+        return handles
+
+    def sum(self, function, *handles, **shared):
+        """The sum of function(*values, **shared) over the partitions; tuples are added by entry."""
+        results = (function(*values, **shared) for values in zip(*handles, strict=True))
+        return functools.reduce(_add, results)
+
+
+class DaskRunner:
+    """Partitions are Dask's; each call is a graph of one task a partition.
+
+    Handles are persisted, so that a lost worker's are computed again from the data.
+    """
+
+    def __init__(self):
+        import dask
+
+        self.dask = dask
+
+    def map(self, function, *handles, **shared):
+        """See `LocalRunner.map`."""
+        return list(self.dask.persist(*self._tasks(function, handles, shared)))
+
+    def gather(self, handles):
+        """See `LocalRunner.gather`."""
+        return list(self.dask.compute(*handles))
+
+    def sum(self, function, *handles, **shared):
+        """See `LocalRunner.sum`."""
+        results = self._tasks(function, handles, shared)
+        add = self.dask.delayed(_add_all, pure=False)
+        while len(results) > 1:
+            groups = range(0, len(results), _FAN_IN)
+            results = [add(results[first : first + _FAN_IN]) for first in groups]
+        return results[0].compute()
+
+    def _tasks(self, function, handles, shared):
+        task = self.dask.delayed(function, pure=False)
+        shared = {name: self.dask.delayed(value) for name, value in shared.items()}
+        return [task(*values, **shared) for values in zip(*handles, strict=True)]
+
+
+def _add_all(results):
+    return functools.reduce(_add, results)
+
+
+def _add(first, second):
+    if isinstance(first, tuple):
+        return tuple(map(operator.add, first, second))
+    return first + second
