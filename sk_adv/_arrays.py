@@ -10,6 +10,8 @@ from sklearn import get_config
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
 
+from sk_adv._collections import check_in_memory
+
 # Entries of a block of rows; 8 MiB in float64.
 _BLOCK_ENTRIES = 2**20
 
@@ -22,9 +24,10 @@ def to_numpy(X):
     Raises
     ------
     TypeError
-        If X is a sparse tensor or a dict.
+        If X is a sparse tensor, a dict, or a dask collection.
     """
     _check_no_mapping(X)
+    check_in_memory(X)
     if not isinstance(X, torch.Tensor):
         return X
     if X.layout != torch.strided:
@@ -72,8 +75,12 @@ def predicted_by(estimator, X):
 
 
 def check_samples_kind(X):
-    """Raise `TypeError` if X is a dict, or holds times, which scikit-learn takes in `fit` only."""
+    """Raise `TypeError` if X is a dict or a dask collection, or holds times.
+
+    scikit-learn takes times in `fit` only.
+    """
     _check_no_mapping(X)
+    check_in_memory(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise TypeError(
             f"X must hold numbers; got times of dtype {X.dtype}: pass X.astype('float64')."
