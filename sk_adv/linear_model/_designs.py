@@ -5,6 +5,7 @@ precision. It works on blocks of X, so it needs little memory beyond X.
 """
 
 import itertools
+from functools import partial
 
 import numpy as np
 import torch
@@ -98,29 +99,18 @@ class DenseDesign:
             result += gram(block.T)
         return result
 
-    def centre_and_scale(self, weight, is_centred):
-        """Weighted means and standard deviations, or zeros and root mean squares.
-
-        The weights sum to 1. It takes one pass over X, and deviations much smaller than
-        the mean another one.
-        """
-        mean, square = weight.new_zeros(2, self.shape[1])
+    def sums(self, weight):
+        """Σ_i weight_i x_ij and Σ_i weight_i x_ij² for each feature j, in one pass over X."""
+        first, second = weight.new_zeros(2, self.shape[1])
         room = weight.new_empty(_STATISTICS_ENTRIES)
         for columns in torch.arange(self.shape[1]).split(_STATISTICS_COLUMNS):
             columns = slice(int(columns[0]), int(columns[-1]) + 1)
             X = self.X[:, columns]
             for block, part in _blocks(X, weight, size=_STATISTICS_ENTRIES):
                 block, squares = block.to(weight.dtype), room[: block.numel()].view(block.shape)
-                mean[columns] += left_product(part, block)
-                square[columns] += left_product(part, torch.mul(block, block, out=squares))
-        if not is_centred:
-            return torch.zeros_like(mean), square.sqrt()
-        variance = square - mean.square()
-        cancelled = (variance < 1e-3 * square).nonzero().squeeze(1)
-        if len(cancelled):
-            few = DenseDesign(take_columns(self.X, cancelled))
-            variance[cancelled] = few.mean_square(weight, mean[cancelled])
-        return mean, variance.sqrt()
+                first[columns] += left_product(part, block)
+                second[columns] += left_product(part, torch.mul(block, block, out=squares))
+        return first, second
 
     def mean_square(self, weight, offset=0.0):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
@@ -211,10 +201,9 @@ class SparseDesign:
         result += (leading @ lead) * torch.outer(slope, slope)
         return result
 
-    def centre_and_scale(self, weight, is_centred):
-        """See `DenseDesign.centre_and_scale`."""
-        offset = self.transposed_product(weight) * is_centred
-        return offset, self.mean_square(weight, offset).sqrt()
+    def sums(self, weight):
+        """See `DenseDesign.sums`."""
+        return self.transposed_product(weight), self.mean_square(weight)
 
     def mean_square(self, weight, offset=None):
         """Σ_i weight_i (x_ij - offset_j)² for each feature j."""
@@ -312,10 +301,9 @@ class StandardisedDesign:
     @classmethod
     def of(cls, design, weight, centred):
         """Standardise by the weighted mean and deviation, or only by the root mean square."""
-        offset, scale = design.centre_and_scale(weight, centred)
-        if not scale.isfinite().all():
-            raise ValueError("X has features too large to be squared; use smaller units.")
-        return cls(design, offset, scale)
+        sums = design.sums(weight)
+        statistics = centre_and_scale(*sums, partial(design.mean_square, weight), centred)
+        return cls(design, *statistics)
 
     @classmethod
     def joined(cls, parts):
@@ -385,6 +373,28 @@ class StandardisedDesign:
     def mean_square(self, weight):
         """Σ_i weight_i x_ij² for each feature j."""
         return self.design.mean_square(weight, self.offset) * self.inverse**2
+
+
+def centre_and_scale(first, second, mean_square, is_centred):
+    """Means and standard deviations from `sums`, or zeros and root mean squares.
+
+    The weights sum to 1. Where a deviation is much smaller than the mean, it comes from
+    `mean_square`, a function of the means.
+
+    Raises
+    ------
+    ValueError
+        If X holds NaN or infinity, or values too large to be squared.
+    """
+    if not second.isfinite().all():
+        raise ValueError("X has features too large to be squared; use smaller units.")
+    if not is_centred:
+        return torch.zeros_like(first), second.sqrt()
+    variance = second - first.square()
+    cancelled = variance < 1e-3 * second
+    if cancelled.any():
+        variance = torch.where(cancelled, mean_square(first), variance)
+    return first, variance.sqrt()
 
 
 def scatter(values, columns, size):

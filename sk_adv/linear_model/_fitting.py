@@ -60,6 +60,11 @@ class TrainingSet:
     fit_intercept: bool
 
     @property
+    def shape(self):
+        """Numbers of samples and features."""
+        return self.X.shape
+
+    @property
     def is_binary(self):
         return len(self.solved) == 2
 
@@ -78,6 +83,31 @@ class TrainingSet:
             If X holds NaN or infinity, or values too large to be squared.
         """
         return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
+
+    @cached_property
+    def shares(self):
+        """The weight of each solved class."""
+        return self.weight.new_zeros(len(self.solved)).index_add_(0, self.labels, self.weight)
+
+    @cached_property
+    def class_means(self):
+        """The weighted means of the solved classes, (n_solved, n_features)."""
+        membership = torch.nn.functional.one_hot(self.labels, len(self.solved)).to(self.weight)
+        weighted = membership * self.weight[:, None]
+        return self.X.transposed_product(weighted / self.shares).T
+
+    def range_of_logits(self, coef, intercept):
+        """The smallest and the largest logit of all samples and rows of coef."""
+        logits = self.X.product(coef.T) + intercept
+        return logits.min(), logits.max()
+
+    def binary_rows(self, alpha):
+        """The samples of two classes, standardised."""
+        return BinaryRows(
+            X=self.standardised,
+            y=2.0 * self.labels.to(self.weight.dtype) - 1,
+            loss=WorstCaseLogisticLoss(self.weight, alpha),
+        )
 
     @property
     def is_finite(self):
@@ -126,31 +156,28 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
 
 def gaps_of_means(data):
     """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
-    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
-    weighted = membership * data.weight[:, None]
-    means = data.X.transposed_product(weighted / weighted.sum(0)).T
+    means = data.class_means
     return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
 
 
 def zero_start(data):
     """Weights of 0, and intercepts that give each class its share of the samples."""
-    n_features = data.X.shape[1]
-    shares = data.weight.new_zeros(len(data.solved)).index_add_(0, data.labels, data.weight)
-    odds = shares.log() if data.fit_intercept else torch.zeros_like(shares)
+    n_features = data.shape[1]
+    odds = data.shares.log() if data.fit_intercept else torch.zeros_like(data.shares)
     if data.is_binary:
-        return Start(coef=data.weight.new_zeros(n_features), intercept=odds[1] - odds[0])
-    return Start(coef=data.weight.new_zeros(len(data.solved), n_features), intercept=odds)
+        return Start(coef=data.shares.new_zeros(n_features), intercept=odds[1] - odds[0])
+    return Start(coef=data.shares.new_zeros(len(data.solved), n_features), intercept=odds)
 
 
 def start_from(data, coef, intercept):
     """The `Start` at weights and intercepts of all classes; None if they are no use as one."""
-    n_classes, n_features = len(data.classes), data.X.shape[1]
+    n_classes, n_features = len(data.classes), data.shape[1]
     if tuple(coef.shape) != (1 if n_classes == 2 else n_classes, n_features):
         return None
     if not coef.any():
         # Then the intercepts of `zero_start` are the best.
         return None
-    coef, intercept = coef.to(data.weight), intercept.to(data.weight) * data.fit_intercept
+    coef, intercept = coef.to(data.shares), intercept.to(data.shares) * data.fit_intercept
     if n_classes == 2:
         return Start(coef=coef[0], intercept=intercept[0])
     coef, intercept = coef[data.solved], intercept[data.solved]
@@ -190,11 +217,11 @@ def solve(
             f"weights of {data.total:g}: pass a larger C or larger weights."
         )
     # Without a perturbation both norms agree and the loss has no kinks.
-    radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.X.shape[1:]).copy()
+    radius = np.broadcast_to(0.0 if alpha == 1 else epsilon, data.shape[1:]).copy()
     norm = norm if radius.any() else 2
     parameters = {
         "alpha": float(alpha),
-        "epsilon": torch.as_tensor(radius, dtype=data.weight.dtype, device=data.weight.device),
+        "epsilon": torch.as_tensor(radius, dtype=data.shares.dtype, device=data.shares.device),
         "ridge": ridge,
     }
     options = {"tol": tol, "max_iter": max_iter}
@@ -304,10 +331,10 @@ def over_all_classes(data, solution):
         half = coef.new_tensor([-0.5, 0.5])
         coef, intercept = half[:, None] * coef, half * intercept
     coef, intercept = centre(coef), centre(intercept)
-    logits = data.X.product(coef.T) + intercept
-    reach = max(float(logits.max() - logits.min()), 1.0)
+    low, high = map(float, data.range_of_logits(coef, intercept))
+    reach = max(high - low, 1.0)
     all_coef = coef.new_zeros(n_classes, coef.shape[1])
-    all_intercept = coef.new_full((n_classes,), float(logits.min()) - _FAR_BELOW * reach)
+    all_intercept = coef.new_full((n_classes,), low - _FAR_BELOW * reach)
     all_coef[data.solved], all_intercept[data.solved] = coef, intercept
     if n_classes == 2:
         return all_coef[1:] - all_coef[:1], all_intercept[1:] - all_intercept[:1]
@@ -326,11 +353,7 @@ def _binary_problem(data, alpha, epsilon, norm, ridge):
     """The problem of two classes in standardised features."""
     X = data.standardised
     return BinaryProblem(
-        rows=BinaryRows(
-            X=X,
-            y=2.0 * data.labels.to(data.weight.dtype) - 1,
-            loss=WorstCaseLogisticLoss(data.weight, alpha),
-        ),
+        rows=data.binary_rows(alpha),
         epsilon=_standardised_radii(X, epsilon),
         norm=norm,
         ridge=ridge * X.inverse**2,
