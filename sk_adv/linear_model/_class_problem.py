@@ -227,6 +227,15 @@ class ClassPoint:
         return mass + mass.T
 
     @cached_property
+    def total_curvature(self):
+        """Σ_i s_i (1 - Σ_k p_ik²), over both parts of the loss."""
+        weight = self.problem.weight
+        return sum(
+            share * (weight.sum() - (probability.square().sum(0) @ weight))
+            for share, probability, _ in self.parts
+        )
+
+    @cached_property
     def gradient(self):
         """Gradient in the weights of the block, where penalties are held constant."""
         gradient = self.block.Z.transposed_product(self.residual)

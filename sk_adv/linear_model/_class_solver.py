@@ -1,10 +1,11 @@
 """Newton's method for three classes and more in the max-norm, on a working set of features."""
 
+from collections import namedtuple
 from dataclasses import dataclass
 
 import torch
 
-from sk_adv.linear_model._class_hessian import hessian
+from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_problem import Block, ClassPoint
 from sk_adv.linear_model._class_sets import Atoms, worst_sets
 from sk_adv.linear_model._max_norm_steps import nonnegative_quadratic_step
@@ -24,10 +25,14 @@ _HALF, _SHARE = 0.5, 0.3
 _FIRST_FALL = 0.1
 # Iterations of the quadratic problem.
 _INNER_STEPS = 25
+# A kept Hessian must reduce the violation by this factor with each step.
+_CONTRACTION = 0.4
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
 # A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
 _ENOUGH = 1 / 3
+
+_Trial = namedtuple("_Trial", "objective point size")
 
 
 @dataclass(kw_only=True)
@@ -46,6 +51,8 @@ class _State:
         The largest violation over all features.
     status : str
         As in `Solution`; empty while no block has been solved.
+    curvature : ClassCurvature, default=None
+        The Hessian at an earlier point.
     """
 
     point: ClassPoint
@@ -54,6 +61,7 @@ class _State:
     goal: float = 0.0
     violation: float = torch.inf
     status: str = ""
+    curvature: ClassCurvature | None = None
 
 
 def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_report):
@@ -139,7 +147,7 @@ class _Solver:
             # Until all violators are in the block, its solution is not worth much work.
             first = 0.0 if state.status else _FIRST_FALL * state.violation
             state.goal = max(_HALF * self.tol, _SHARE * rest, first)
-            self._iterate(state)
+            self.iterate(state)
 
     def _outside(self, point, gradient):
         """The violation outside of the block, before and after some features join it, and these."""
@@ -164,9 +172,9 @@ class _Solver:
     def _atoms(self, point):
         return Atoms.nested(point.coef, point.block.epsilon == 0)
 
-    def _iterate(self, state):
+    def iterate(self, state):
         """Newton iterations on the block; sets the status."""
-        hidden_violation = torch.inf
+        before = hidden_violation = torch.inf
         while True:
             # 1. Optimality conditions of the block.
             point, atoms = state.point, self._atoms(state.point)
@@ -184,7 +192,10 @@ class _Solver:
                 return
 
             # 2. Newton step.
-            atoms, move, slope = self._step(point, atoms, violation)
+            if not violation < _CONTRACTION * before:
+                state.curvature = None
+            is_kept, before = state.curvature is not None, violation
+            atoms, move, slope = self._step(state, atoms, violation)
 
             # 3. Convergence. While rounding hides the gain, each step must halve the violation.
             is_hidden = -slope <= _ROUNDING * float(point.objective)
@@ -197,18 +208,25 @@ class _Solver:
             hidden_violation = violation if is_hidden else torch.inf
 
             # 4. Line search.
-            moved = self._move(point, atoms, move, slope, is_hidden)
-            if moved is None:
+            trial = self._move(point, atoms, move, slope, is_hidden)
+            if trial is None and is_kept:
+                # The Hessian of another point led nowhere.
+                before = hidden_violation = torch.inf
+                state.curvature = None
+                continue
+            if trial is None:
                 state.status = "stalled"
                 return
             self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
-            state.n_iter, state.point = state.n_iter + 1, moved
+            state.n_iter, state.point = state.n_iter + 1, trial.point
+            state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
-            fall = moved.violation(self._atoms(moved)) / violation if violation else 0
-            state.gain = -slope * min(1, fall) ** 2
+            after = trial.point.violation(self._atoms(trial.point))
+            state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
-    def _step(self, point, atoms, violation):
+    def _step(self, state, atoms, violation):
         """Atoms, with new ones of the worst prices, and the change of their amounts."""
+        point = state.point
         price, member = point.worst_sets
         wanted = (price < -max(0.3 * self.tol, 0.1 * violation)) & (point.block.epsilon > 0)
         n_new = min(int(wanted.sum()), max(_ROOM, len(atoms.column)))
@@ -216,9 +234,11 @@ class _Solver:
         splits = atoms.splits(new, member[new])
         falls = point.slopes(splits) < price[splits.column] / member.shape[1]
         atoms = atoms.joined(splits, falls)
+        if state.curvature is None:
+            state.curvature = ClassCurvature.measured(point, atoms)
         slopes = point.slopes(atoms)
         move = nonnegative_quadratic_step(
-            hessian(point, atoms),
+            state.curvature.on(point, atoms),
             slopes,
             atoms.amount,
             point.block.epsilon[atoms.column] > 0,
@@ -234,7 +254,8 @@ class _Solver:
 
         def along(size):
             coef = atoms.weights(atoms.amount + size * move, n_columns)
-            return ClassPoint(point.block, coef, point.logits + size * change)
+            moved = ClassPoint(point.block, coef, point.logits + size * change)
+            return _Trial(moved.objective, moved, size)
 
         if is_hidden:
             return along(1.0)
@@ -244,10 +265,12 @@ class _Solver:
         """The state after one more step, unless that ends outside the tolerance."""
         point, atoms = state.point, self._atoms(state.point)
         violation = point.violation(atoms)
-        atoms, move, slope = self._step(point, atoms, violation)
-        moved = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
-        if moved is None:
+        state.curvature = None
+        atoms, move, slope = self._step(state, atoms, violation)
+        trial = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
+        if trial is None:
             return state
+        moved = trial.point
         outside, *_ = self._outside(moved, moved.full_gradient())
         after = max(outside, moved.violation(self._atoms(moved)))
         if after > self.tol:
