@@ -36,7 +36,7 @@ _Trial = namedtuple("_Trial", "objective point size")
 
 
 @dataclass(kw_only=True)
-class _State:
+class State:
     """Where the solver stands.
 
     Attributes
@@ -80,15 +80,20 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
             if share * n_entries < _ROUGH_ENTRIES:
                 continue
             limit = min(max_iter, n_iter + _ROUGH_STEPS)
-            rough = _Solver(problem.sample(share), _ROUGH_VIOLATION, limit, callback)
+            rough = ClassSolver(problem.sample(share), _ROUGH_VIOLATION, limit, callback)
             state = rough.solve(_first_point(rough.problem, coef, intercept), n_iter)
             n_iter = state.n_iter
             if state.status != "separable":
                 coef, intercept = state.point.block.scatter(state.point.coef)
-    solver = _Solver(problem, tol, max_iter, callback)
+    solver = ClassSolver(problem, tol, max_iter, callback)
     state = solver.solve(_first_point(problem, coef, intercept), n_iter)
     if refine and not n_iter and state.status == "optimal" and state.n_iter < max_iter:
         state = solver.refined(state)
+    return solution_of(state)
+
+
+def solution_of(state):
+    """The `Solution` that a `State` holds."""
     coef, intercept = state.point.block.scatter(state.point.coef)
     return Solution(
         coef=coef - coef.mean(0),
@@ -114,7 +119,7 @@ def _first_point(problem, coef, intercept):
     return min(point, without, key=lambda candidate: candidate.objective)
 
 
-class _Solver:
+class ClassSolver:
     """Newton iterations on a working set, which grows until no feature outside is a violator.
 
     Parameters
@@ -130,12 +135,11 @@ class _Solver:
 
     def solve(self, point, n_iter):
         """Iterate from a point until its violation in all features is within the tolerance."""
-        state = _State(point=point, n_iter=n_iter)
+        state = State(point=point, n_iter=n_iter)
         while True:
             gradient = state.point.full_gradient()
             outside, rest, joining = self._outside(state.point, gradient)
-            atoms = self._atoms(state.point)
-            state.violation = max(outside, state.point.violation(atoms))
+            state.violation = max(outside, self.violation_inside(state.point))
             if state.point.lacks_minimum():
                 state.status = "separable"
             if state.status in ("separable", "max_iter", "stalled"):
@@ -152,16 +156,27 @@ class _Solver:
     def _outside(self, point, gradient):
         """The violation outside of the block, before and after some features join it, and these."""
         epsilon, mass = self.problem.epsilon, point.mass
-        price, _ = worst_sets(gradient, mass, epsilon)
-        price[point.block.features] = torch.inf
-        violation = max(-float(price.min()), 0.0) if len(price) else 0.0
+        price = self._prices_outside(point, gradient)
+        violation = _largest(-price)
         near, _ = worst_sets(gradient, mass, (1 - _REACH) * epsilon)
         near[point.block.features] = torch.inf
         n_joining = min(int((near < 0).sum()), max(_ROOM, point.block.n_columns))
         joining = near.topk(n_joining, largest=False).indices
         price[joining] = torch.inf
-        rest = max(-float(price.min()), 0.0) if len(price) else 0.0
-        return violation, rest, joining
+        return violation, _largest(-price), joining
+
+    def _prices_outside(self, point, gradient):
+        price, _ = worst_sets(gradient, point.mass, self.problem.epsilon)
+        price[point.block.features] = torch.inf
+        return price
+
+    def violation_outside(self, point, gradient):
+        """The largest violation of a feature outside of the block."""
+        return _largest(-self._prices_outside(point, gradient))
+
+    def violation_inside(self, point):
+        """The largest violation of the block."""
+        return point.violation(self._atoms(point))
 
     def _extend(self, state, features):
         block = state.point.block.joined(features)
@@ -221,7 +236,7 @@ class _Solver:
             state.n_iter, state.point = state.n_iter + 1, trial.point
             state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
-            after = trial.point.violation(self._atoms(trial.point))
+            after = self.violation_inside(trial.point)
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
     def _step(self, state, atoms, violation):
@@ -271,12 +286,17 @@ class _Solver:
         if trial is None:
             return state
         moved = trial.point
-        outside, *_ = self._outside(moved, moved.full_gradient())
-        after = max(outside, moved.violation(self._atoms(moved)))
+        outside = self.violation_outside(moved, moved.full_gradient())
+        after = max(outside, self.violation_inside(moved))
         if after > self.tol:
             return state
         self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
         status = "separable" if moved.lacks_minimum() else "optimal"
-        return _State(
+        return State(
             point=moved, n_iter=state.n_iter + 1, gain=-slope, violation=after, status=status
         )
+
+
+def _largest(values):
+    """The largest of the values and 0."""
+    return max(float(values.max()), 0.0) if len(values) else 0.0

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_solver import minimise
+from sk_adv.linear_model._class_path import minimise_classes_on_path
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
@@ -75,6 +76,14 @@ class TrainingSet:
         """X as the solver of two classes takes it; an intercept absorbs the means."""
         return StandardisedDesign.of(self.X, self.weight, self.fit_intercept)
 
+    @cached_property
+    def gaps_of_means(self):
+        """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
+        membership = torch.nn.functional.one_hot(self.labels, len(self.solved)).to(self.weight)
+        weighted = membership * self.weight[:, None]
+        means = self.X.transposed_product(weighted / weighted.sum(0)).T
+        return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+
 
 def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
     """Encode labels and weights, and leave out samples of weight zero.
@@ -109,14 +118,6 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
         total=float(total),
         fit_intercept=fit_intercept,
     )
-
-
-def gaps_of_means(data):
-    """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
-    membership = torch.nn.functional.one_hot(data.labels, len(data.solved)).to(data.weight)
-    weighted = membership * data.weight[:, None]
-    means = data.X.transposed_product(weighted / weighted.sum(0)).T
-    return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
 
 
 def zero_start(data):
@@ -186,8 +187,8 @@ def solve(
     }
     options = {"tol": tol, "max_iter": max_iter}
     if not data.is_binary:
-        options |= {"refine": not on_path, "callback": callback}
-        return _solve_several(data, start, norm, parameters, options)
+        options["callback"] = callback
+        return _solve_several(data, start, norm, parameters, options, on_path)
     problem = _binary_problem(data, norm=norm, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
@@ -200,7 +201,7 @@ def solve(
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _solve_several(data, start, norm, parameters, options):
+def _solve_several(data, start, norm, parameters, options, on_path):
     """Solve three classes and more."""
     problem = MulticlassProblem(
         X=data.X,
@@ -213,7 +214,7 @@ def _solve_several(data, start, norm, parameters, options):
     if data.fit_intercept and _can_merge_means(data, norm, problem):
         return _without_weights(data, problem)
     if norm == 2:
-        return minimise_bound(problem, start, **options)
+        return minimise_bound(problem, start, refine=not on_path, **options)
     X = data.standardised
     problem = ClassProblem.of(
         X=X,
@@ -227,7 +228,8 @@ def _solve_several(data, start, norm, parameters, options):
     )
     coef, intercept = start.coef * X.scale, start.intercept + start.coef @ X.offset
     start = replace(start, coef=coef, intercept=intercept)
-    solution = minimise_classes(problem, start, **options)
+    minimise = minimise_classes_on_path if on_path else minimise_classes
+    solution = minimise(problem, start, **options)
     coef = solution.coef * X.inverse
     intercept = centre(solution.intercept - coef @ X.offset)
     return replace(solution, coef=coef, intercept=intercept)
@@ -240,7 +242,7 @@ def _can_merge_means(data, norm, problem):
     """
     if problem.is_smooth:
         return False
-    gaps = gaps_of_means(data)
+    gaps = data.gaps_of_means
     scaled = torch.where(gaps == 0, 0, gaps / problem.epsilon)
     longest = torch.linalg.vector_norm(scaled, ord=norm, dim=1).max()
     # At `epsilon_max` itself the two sides differ by rounding only.
