@@ -38,11 +38,11 @@ class DenseBlock:
 
     def product(self, coef):
         """The logits, (n_classes, n_samples), of weights (n_classes, n_columns)."""
-        return coef @ self.Z.T
+        return thin_product(coef, self.Z.T)
 
     def transposed_product(self, values):
         """The gradient, (n_classes, n_columns), of residuals (n_classes, n_samples)."""
-        return values @ self.Z
+        return thin_product(values, self.Z)
 
     def dense(self, rows, dtype):
         """A copy of some rows."""
@@ -110,3 +110,11 @@ def take_columns(X, columns):
         # NumPy takes columns several times as fast as torch.
         return torch.from_numpy(X.numpy().take(columns.numpy(), axis=1))
     return X[:, columns]
+
+
+def thin_product(thin, matrix):
+    """thin @ matrix, for a matrix of few rows and one that is large."""
+    if thin.device.type == "cpu":
+        # In float64, NumPy takes less than half of torch's time.
+        return torch.from_numpy(thin.numpy() @ matrix.numpy())
+    return thin @ matrix

@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
-from sk_adv.linear_model._blocks import DenseBlock, SparseBlock, take_columns
+from sk_adv.linear_model._blocks import DenseBlock, SparseBlock, take_columns, thin_product
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
@@ -63,7 +63,7 @@ class DenseDesign:
         if self.X.dtype == values.dtype or self.is_rough:
             # The thin matrix goes first: BLAS is slow the other way round.
             factor = values.to(self.X.dtype)
-            product = factor @ self.X if values.ndim == 1 else (factor.T @ self.X).T
+            product = factor @ self.X if values.ndim == 1 else thin_product(factor.T, self.X).T
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         for block, part in _blocks(self.X, values):
