@@ -91,9 +91,8 @@ class ClassCurvature:
         n_old, n_new = len(own), int(is_new.sum())
         if n_new:
             self.atoms = self.atoms.joined(atoms, is_new)
-            added = torch.arange(n_old, n_old + n_new, device=keys.device)
-            position[is_new] = added
-            columns = self.sample.hessian(block, self.atoms, added)
+            position[is_new] = torch.arange(n_old, n_old + n_new, device=keys.device)
+            columns = self.sample.cross_hessian(block, self.atoms, atoms.taken(is_new))
             left = torch.cat([self.hessian, columns[:n_old].T])
             self.hessian = torch.cat([left, columns], dim=1)
         return position

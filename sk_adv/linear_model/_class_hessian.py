@@ -51,8 +51,8 @@ class Sample:
         parts = [(share, p[:, rows], is_lifted) for share, p, is_lifted in point.parts]
         return cls(problem, rows, weight, parts, is_large)
 
-    def hessian(self, block, atoms, new=slice(None)):
-        """The Hessian in the amounts of atoms of a block; only the columns of the `new` ones.
+    def hessian(self, block, atoms):
+        """The Hessian in the amounts of atoms of a block, (n_atoms, n_atoms).
 
         With u_ik the derivative of the exponent of class k of sample i in the amounts,
 
@@ -61,41 +61,85 @@ class Sample:
         and ū_i = Σ_k p_ik u_ik, it is Σ_i s_i (Σ_k p_ik u_ik u_ikᵀ - ū_i ū_iᵀ), and the ridge's
         part.
         """
-        problem = self.problem
-        # The radii and the ridge are those of the point.
-        block = replace(block, problem=problem)
+        block = replace(block, problem=self.problem)
         size = len(atoms.column)
-        new = torch.arange(size, device=self.rows.device)[new]
-        dtype = torch.float32 if self.is_rough else self.weight.dtype
-        least = _LEAST_PROBABILITY if self.is_rough else 0.0
-        result = torch.zeros(size, len(new), dtype=dtype, device=self.weight.device)
-        for label in range(problem.n_classes):
-            first, last = problem.ends[label : label + 2]
+        result = torch.zeros(size, size, dtype=self._dtype, device=self.rows.device)
+        width = max(size, block.n_columns), size * self.problem.n_classes
+        for label, Z, parts in self._pieces(block, *width):
+            leads, lifts = self._exponents(block, atoms, label)
+            add = _add_by_class if len(Z) > _MANY_SAMPLES else _add_at_once
+            for p, s, is_lifted in parts:
+                lift = lifts if is_lifted else torch.zeros_like(lifts)
+                mean = take_columns(Z, atoms.column)
+                mean *= p.T @ leads.T
+                mean += p.T @ lift.T
+                mean *= s.sqrt()[:, None]
+                result -= _gram(mean)
+                add(result, Z, atoms.column, s * p, leads, lift)
+        return self._with_ridge(result, block, atoms, atoms)
+
+    def cross_hessian(self, block, atoms, others):
+        """The Hessian's columns for a few other atoms, (n_atoms, n_others).
+
+        As 1_S(k) - 1_S(y) and its size depend on the class only, they are made of the products
+        Σ_i s_i p_ik x_ij (u_ik - ū_i)ᵀ and Σ_i s_i p_ik (u_ik - ū_i)ᵀ.
+        """
+        block = replace(block, problem=self.problem)
+        n_others = len(others.column)
+        result = torch.zeros(
+            len(atoms.column), n_others, dtype=self._dtype, device=self.rows.device
+        )
+        width = block.n_columns, self.problem.n_classes * n_others
+        for label, Z, parts in self._pieces(block, *width):
+            leads, lifts = self._exponents(block, atoms, label)
+            other_leads, other_lifts = self._exponents(block, others, label)
+            own = take_columns(Z, others.column)
+            for p, s, is_lifted in parts:
+                # (n_samples, n_classes, n_others)
+                change = own[:, None] * other_leads.T
+                if is_lifted:
+                    change += other_lifts.T
+                change -= torch.einsum("ki,iko->io", p, change)[:, None]
+                change *= (s * p).T[:, :, None]
+                along = (Z.T @ change.flatten(1)).unflatten(1, change.shape[1:])
+                result += torch.einsum("ak,ako->ao", leads, along[atoms.column])
+                if is_lifted:
+                    result += lifts @ change.sum(0)
+        return self._with_ridge(result, block, atoms, others)
+
+    @property
+    def _dtype(self):
+        return torch.float32 if self.is_rough else self.weight.dtype
+
+    def _pieces(self, block, width, width_of_few):
+        """Samples of one class: the class, their features, and p, s and lifting of both parts.
+
+        At most so many entries a sample are needed, or so many where there are few samples.
+        """
+        for label in range(self.problem.n_classes):
+            first, last = self.problem.ends[label : label + 2]
             own = ((self.rows >= first) & (self.rows < last)).nonzero().squeeze(1)
-            leads = (atoms.member - atoms.member[:, label, None]).to(dtype)
-            lifts = (leads.abs() * block.epsilon[atoms.column, None]).to(dtype)
-            held = max(size, block.n_columns)
-            held = held if len(own) > _MANY_SAMPLES else size * problem.n_classes
-            for part in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
-                Z = block.Z.dense(self.rows[part], dtype)
-                add = _add_by_class if len(part) > _MANY_SAMPLES else _add_at_once
+            held = width if len(own) > _MANY_SAMPLES else width_of_few
+            for piece in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
+                parts = []
                 for share, probability, is_lifted in self.parts:
-                    p = probability[:, part].to(dtype)
+                    p = probability[:, piece].to(self._dtype)
                     p[label] = 0
-                    p[p <= least] = 0
-                    s = (share * self.weight[part]).to(dtype)
-                    lift = lifts if is_lifted else torch.zeros_like(lifts)
-                    mean = take_columns(Z, atoms.column)
-                    mean *= p.T @ leads.T
-                    mean += p.T @ lift.T
-                    mean *= s.sqrt()[:, None]
-                    result -= _gram(mean, new)
-                    add(result, Z, atoms.column, s * p, leads, lift, new)
+                    p[p <= (_LEAST_PROBABILITY if self.is_rough else 0.0)] = 0
+                    parts.append((p, (share * self.weight[piece]).to(self._dtype), is_lifted))
+                yield label, block.Z.dense(self.rows[piece], self._dtype), parts
+
+    def _exponents(self, block, atoms, label):
+        """1_S(k) - 1_S(y) and ε_j |1_S(k) - 1_S(y)| for samples of a class, (n_atoms, n_classes)."""
+        leads = (atoms.member - atoms.member[:, label, None]).to(self._dtype)
+        return leads, (leads.abs() * block.epsilon[atoms.column, None]).to(self._dtype)
+
+    def _with_ridge(self, result, block, atoms, others):
         result = result.to(self.weight.dtype)
-        if problem.has_ridge:
+        if self.problem.has_ridge:
             member = atoms.member - atoms.member.mean(1, keepdim=True)
-            same = atoms.column[:, None] == atoms.column[new]
-            result += same * block.ridge[atoms.column[new]] * (member @ member[new].T)
+            same = atoms.column[:, None] == others.column
+            result += same * block.ridge[others.column] * (member @ others.member.T)
         return result
 
 
@@ -109,38 +153,31 @@ def hessian(point, atoms):
     return Sample.of(point, len(atoms.column)).hessian(point.block, atoms)
 
 
-def _add_by_class(result, Z, column, weight, leads, lifts, new):
+def _add_by_class(result, Z, column, weight, leads, lifts):
     """Add Σ_ik weight_ki u_ik u_ikᵀ over samples of one class, in the atoms that tell k from it."""
-    position = torch.full_like(column, -1)
-    position[new] = torch.arange(len(new), device=new.device)
     for k in range(len(weight)):
         rows = weight[k].nonzero().squeeze(1)
         atoms = leads[:, k].nonzero().squeeze(1)
-        target = position[atoms]
-        chosen = (target >= 0).nonzero().squeeze(1)
-        if not len(rows) or not len(chosen):
+        if not len(rows) or not len(atoms):
             continue
         # As leads are ±1, x lead + lift = (x + lift lead) lead.
         sign = leads[atoms, k]
         change = take_columns(Z[rows], column[atoms])
         change += lifts[atoms, k] * sign
         change *= weight[k, rows].sqrt()[:, None]
-        gram = _gram(change, chosen) * torch.outer(sign, sign[chosen])
-        result[atoms[:, None], target[chosen]] += gram
+        result[atoms[:, None], atoms] += _gram(change) * torch.outer(sign, sign)
 
 
-def _add_at_once(result, Z, column, weight, leads, lifts, new):
+def _add_at_once(result, Z, column, weight, leads, lifts):
     """The same for few samples, in all atoms."""
     k, rows = weight.nonzero().unbind(1)
     change = take_columns(Z[rows], column) * leads.T[k] + lifts.T[k]
     change *= weight[k, rows].sqrt()[:, None]
-    result += _gram(change, new)
+    result += _gram(change)
 
 
-def _gram(matrix, new):
-    """matrix.T @ matrix[:, new]; NumPy makes use of the symmetry."""
-    if len(new) < matrix.shape[1]:
-        return matrix.T @ take_columns(matrix, new)
+def _gram(matrix):
+    """matrix.T @ matrix; NumPy makes use of the symmetry."""
     if matrix.device.type == "cpu":
         return torch.from_numpy(matrix.numpy().T @ matrix.numpy())
     return matrix.T @ matrix

@@ -91,11 +91,16 @@ class Atoms:
 
     def joined(self, other, chosen):
         """These atoms, and some of another collection."""
+        other = other.taken(chosen)
         return Atoms(
-            torch.cat([self.column, other.column[chosen]]),
-            torch.cat([self.member, other.member[chosen]]),
-            torch.cat([self.amount, other.amount[chosen]]),
+            torch.cat([self.column, other.column]),
+            torch.cat([self.member, other.member]),
+            torch.cat([self.amount, other.amount]),
         )
+
+    def taken(self, chosen):
+        """Some of these atoms."""
+        return Atoms(self.column[chosen], self.member[chosen], self.amount[chosen])
 
     def weights(self, amount, n_features):
         """The weights (n_classes, n_features) that these atoms have with other amounts."""
