@@ -27,6 +27,8 @@ _FIRST_FALL = 0.1
 _INNER_STEPS = 25
 # A kept Hessian must reduce the violation by this factor with each step.
 _CONTRACTION = 0.4
+# The gain that a kept Hessian promises may be off by so much.
+_CAUTION = 1e-2
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
 # A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
@@ -197,9 +199,7 @@ class ClassSolver:
             if point.lacks_minimum():
                 state.status = "separable"
                 return
-            if violation <= state.goal and (
-                state.goal > self.tol or state.gain <= self.tol * point.objective
-            ):
+            if violation <= state.goal and (state.goal > self.tol or self._is_flat(state)):
                 state.status = "optimal"
                 return
             if state.n_iter == self.max_iter:
@@ -207,7 +207,7 @@ class ClassSolver:
                 return
 
             # 2. Newton step.
-            if not violation < _CONTRACTION * before:
+            if not (violation < _CONTRACTION * before and _is_worth_keeping(state.curvature)):
                 state.curvature = None
             is_kept, before = state.curvature is not None, violation
             atoms, move, slope = self._step(state, atoms, violation)
@@ -239,6 +239,12 @@ class ClassSolver:
             after = self.violation_inside(trial.point)
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
+    def _is_flat(self, state):
+        """Whether the last step tells that the next one is not worth a Hessian."""
+        if not _is_worth_keeping(state.curvature):
+            return False
+        return state.gain <= _CAUTION * self.tol * float(state.point.objective)
+
     def _step(self, state, atoms, violation):
         """Atoms, with new ones of the worst prices, and the change of their amounts."""
         point = state.point
@@ -249,9 +255,11 @@ class ClassSolver:
         splits = atoms.splits(new, member[new])
         falls = point.slopes(splits) < price[splits.column] / member.shape[1]
         atoms = atoms.joined(splits, falls)
+        slopes = point.slopes(atoms)
+        if not len(slopes):
+            return atoms, slopes, 0.0
         if state.curvature is None:
             state.curvature = ClassCurvature.measured(point, atoms)
-        slopes = point.slopes(atoms)
         move = nonnegative_quadratic_step(
             state.curvature.on(point, atoms),
             slopes,
@@ -295,6 +303,11 @@ class ClassSolver:
         return State(
             point=moved, n_iter=state.n_iter + 1, gain=-slope, violation=after, status=status
         )
+
+
+def _is_worth_keeping(curvature):
+    """Whether the Hessian took long to compute."""
+    return curvature is not None and curvature.sample.is_rough
 
 
 def _largest(values):
