@@ -259,7 +259,7 @@ class ClassPoint:
 
     @cached_property
     def worst_sets(self):
-        """The worst set of each column, and its price."""
+        """The worst set of each column, and its price; with many classes, for all levels."""
         return worst_sets(self.gradient, self.mass, self.block.epsilon, self.coef)
 
     def violation(self, atoms):
@@ -267,7 +267,15 @@ class ClassPoint:
 
         In a free column that is the largest sum of the gradient over a set of classes.
         """
+        price, _ = worst_sets(self.gradient, self.mass, self.block.epsilon)
+        return self._largest(atoms, price)
+
+    def violation_by_levels(self, atoms):
+        """The same, or more: with many classes, prices count every level of the weights."""
         price, _ = self.worst_sets
+        return self._largest(atoms, price)
+
+    def _largest(self, atoms, price):
         parts = self.slopes(atoms).abs(), -price
         return max(0.0, *(float(part.max()) for part in parts if part.numel()), 0.0)
 

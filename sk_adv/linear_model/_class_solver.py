@@ -195,7 +195,7 @@ class ClassSolver:
         while True:
             # 1. Optimality conditions of the block.
             point, atoms = state.point, self._atoms(state.point)
-            violation = point.violation(atoms)
+            violation = point.violation_by_levels(atoms)
             if point.lacks_minimum():
                 state.status = "separable"
                 return
@@ -236,7 +236,7 @@ class ClassSolver:
             state.n_iter, state.point = state.n_iter + 1, trial.point
             state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
-            after = self.violation_inside(trial.point)
+            after = trial.point.violation_by_levels(self._atoms(trial.point))
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
     def _is_flat(self, state):
@@ -287,7 +287,7 @@ class ClassSolver:
     def refined(self, state):
         """The state after one more step, unless that ends outside the tolerance."""
         point, atoms = state.point, self._atoms(state.point)
-        violation = point.violation(atoms)
+        violation = point.violation_by_levels(atoms)
         state.curvature = None
         atoms, move, slope = self._step(state, atoms, violation)
         trial = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))

@@ -237,8 +237,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     the derivative in the penalty of classes k and l, both ways together. Then the weights of
     feature j are optimal if G_j · 1_S + ε_j Σ M_kl, summed over k in S and l outside of S, is at
     least 0 for all sets S of classes, and 0 where S holds the classes whose weights exceed some
-    value. `violation_` is the largest error in these conditions. With more than twelve classes the
-    sum is replaced by the derivative of the objective along 1_S, which is never larger.
+    value. `violation_` is the largest error in these conditions.
 
     *Classes without weight.* A class of y whose samples all have weight 0 stays in `classes_`. With
     an intercept it has weights of 0 and an intercept so low that it is never predicted. If a single
@@ -417,6 +416,4 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
         if solution.violation <= tol:
             message += f", and the objective could still fall by {solution.gain:.3g}"
         message += f"; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
-        if solution.coef.ndim == 2:
-            message += " With three classes or more, scaling the features helps."
     warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
