@@ -130,7 +130,7 @@ class Sample:
                 yield label, block.Z.dense(self.rows[piece], self._dtype), parts
 
     def _exponents(self, block, atoms, label):
-        """1_S(k) - 1_S(y) and ε_j |1_S(k) - 1_S(y)| for samples of a class, (n_atoms, n_classes)."""
+        """1_S(k) - 1_S(y), and ε_j times its size, for a class y: (n_atoms, n_classes)."""
         leads = (atoms.member - atoms.member[:, label, None]).to(self._dtype)
         return leads, (leads.abs() * block.epsilon[atoms.column, None]).to(self._dtype)
 
