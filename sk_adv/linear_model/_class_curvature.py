@@ -5,39 +5,22 @@ from dataclasses import dataclass, field
 import torch
 
 from sk_adv.linear_model._class_hessian import Sample
-from sk_adv.linear_model._class_sets import Atoms, cuts
+from sk_adv.linear_model._class_sets import Atoms, Derivatives
 
 # As many steps correct the Hessian; earlier ones are forgotten.
 _CORRECTIONS = 10
-
-
-@dataclass
-class Slopes:
-    """What the slopes of all atoms of a block at a point are computed from."""
-
-    gradient: torch.Tensor
-    mass: torch.Tensor
-    epsilon: torch.Tensor
-
-    @classmethod
-    def at(cls, point):
-        """Those of a `ClassPoint`."""
-        return cls(point.gradient, point.mass, point.block.epsilon)
-
-    def of(self, atoms):
-        """Derivatives of the objective in the amounts of atoms."""
-        along = (self.gradient.T[atoms.column] * atoms.member).sum(1)
-        return along + self.epsilon[atoms.column] * cuts(atoms.member, self.mass)
+# A step along which less than this share of the expected curvature is found corrects nothing.
+_LEAST_ENERGY = 1e-3
 
 
 @dataclass
 class Correction:
-    """A step, and the slopes before and after it."""
+    """A step, and the derivatives before and after it."""
 
     position: torch.Tensor
     move: torch.Tensor
-    before: Slopes
-    after: Slopes
+    before: Derivatives
+    after: Derivatives
 
 
 @dataclass
@@ -86,8 +69,7 @@ class ClassCurvature:
         own, order = _keys(self.atoms).sort()
         keys = _keys(atoms)
         nearest = torch.searchsorted(own, keys).clamp(max=len(own) - 1)
-        is_new = own[nearest] != keys if len(own) else torch.ones_like(keys, dtype=torch.bool)
-        position = order[nearest] if len(own) else torch.zeros_like(keys)
+        is_new, position = own[nearest] != keys, order[nearest]
         n_old, n_new = len(own), int(is_new.sum())
         if n_new:
             self.atoms = self.atoms.joined(atoms, is_new)
@@ -100,15 +82,16 @@ class ClassCurvature:
     def add(self, atoms, move, before, after):
         """Take account of a step from one `ClassPoint` to another."""
         position = self._positions(before.block, atoms)
-        correction = Correction(position, move, Slopes.at(before), Slopes.at(after))
+        correction = Correction(position, move, before.derivatives, after.derivatives)
         self.corrections = [*self.corrections, correction][-_CORRECTIONS:]
 
     def _correct(self, hessian, correction):
         position, move = correction.position, correction.move
-        change = correction.after.of(self.atoms) - correction.before.of(self.atoms)
+        change = correction.after.slopes(self.atoms) - correction.before.slopes(self.atoms)
         along = hessian[:, position] @ move
         energy, expected = move @ change[position], move @ along[position]
-        if energy > 1e-3 * expected and expected > 0:
+        # Sets that are nested again after a step may hide its curvature.
+        if energy > _LEAST_ENERGY * expected > 0:
             hessian.addr_(change, change / energy)
             hessian.addr_(along, along / expected, alpha=-1)
 

@@ -54,8 +54,6 @@ class ClassScreen:
 
     def _entering(self, problem):
         """Features that join the block; none as long as no feature outside is about to leave 0."""
-        if not len(problem.epsilon):
-            return self.point.block.features
 
         def leaves(share):
             price, _ = worst_sets(self.gradient, self.point.mass, share * problem.epsilon)

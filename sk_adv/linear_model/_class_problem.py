@@ -16,7 +16,7 @@ from functools import cached_property
 
 import torch
 
-from sk_adv.linear_model._class_sets import cuts, worst_sets
+from sk_adv.linear_model._class_sets import Derivatives, worst_sets
 
 
 @dataclass
@@ -252,10 +252,14 @@ class ClassPoint:
         gradient += problem.ridge * coef
         return gradient - gradient.mean(0)
 
+    @cached_property
+    def derivatives(self):
+        """What the slopes of all atoms of the block are computed from."""
+        return Derivatives(self.gradient, self.mass, self.block.epsilon)
+
     def slopes(self, atoms):
         """Derivatives of the objective in the amounts of atoms."""
-        along = (self.gradient.T[atoms.column] * atoms.member).sum(1)
-        return along + self.block.epsilon[atoms.column] * cuts(atoms.member, self.mass)
+        return self.derivatives.slopes(atoms)
 
     @cached_property
     def worst_sets(self):

@@ -108,6 +108,28 @@ class Atoms:
         return coef.index_add_(0, self.column, amount[:, None] * self.member).T.contiguous()
 
 
+@dataclass
+class Derivatives:
+    """The first derivatives at a point.
+
+    Attributes
+    ----------
+    gradient : torch.Tensor of shape (n_classes, n_features)
+        G, as in `worst_sets`.
+    mass : torch.Tensor of shape (n_classes, n_classes)
+    epsilon : torch.Tensor of shape (n_features,)
+    """
+
+    gradient: torch.Tensor
+    mass: torch.Tensor
+    epsilon: torch.Tensor
+
+    def slopes(self, atoms):
+        """Derivatives of the objective in the amounts of atoms."""
+        along = (self.gradient.T[atoms.column] * atoms.member).sum(1)
+        return along + self.epsilon[atoms.column] * cuts(atoms.member, self.mass)
+
+
 def cuts(member, mass):
     """cut_M(S) = Σ over k in S and l outside of S of M_kl, for rows of indicators 1_S."""
     return ((member @ mass) * (1 - member)).sum(-1)

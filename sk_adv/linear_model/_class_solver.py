@@ -234,7 +234,8 @@ class ClassSolver:
                 return
             self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
             state.n_iter, state.point = state.n_iter + 1, trial.point
-            state.curvature.add(atoms, trial.size * move, point, trial.point)
+            if _is_worth_keeping(state.curvature):
+                state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
             after = trial.point.violation_by_levels(self._atoms(trial.point))
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
