@@ -19,11 +19,11 @@ def transpose_into(target, matrix):
         target.copy_(matrix.T)
 
 
-def left_product(vector, matrix):
-    """vector @ matrix."""
-    if matrix.device.type == "cpu":
-        return torch.from_numpy(vector.numpy() @ matrix.numpy())
-    return vector @ matrix
+def thin_product(thin, matrix):
+    """thin @ matrix, for a vector or a matrix of few rows and a large matrix."""
+    if thin.device.type == "cpu":
+        return torch.from_numpy(thin.numpy() @ matrix.numpy())
+    return thin @ matrix
 
 
 def gram(matrix):

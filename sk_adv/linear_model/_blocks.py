@@ -7,7 +7,7 @@ by side.
 import torch
 from scipy import sparse
 
-from sk_adv.linear_model._array_functions import take_columns
+from sk_adv.linear_model._array_functions import take_columns, thin_product
 
 # Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
 _COPIED_ENTRIES = 2**19
@@ -40,11 +40,11 @@ class DenseBlock:
 
     def product(self, coef):
         """The logits, (n_classes, n_samples), of weights (n_classes, n_columns)."""
-        return coef @ self.Z.T
+        return thin_product(coef, self.Z.T)
 
     def transposed_product(self, values):
         """The gradient, (n_classes, n_columns), of residuals (n_classes, n_samples)."""
-        return values @ self.Z
+        return thin_product(values, self.Z)
 
     def dense(self, rows, dtype):
         """A copy of some rows."""

@@ -1,5 +1,7 @@
 """The Hessian of the bound of several classes, in the amounts of atoms."""
 
+from dataclasses import dataclass, replace
+
 import torch
 
 from sk_adv.linear_model._array_functions import gram, take_columns
@@ -16,40 +18,57 @@ _MANY_SAMPLES = 64
 _HELD_ENTRIES = 2**22
 
 
-def hessian(point, atoms):
-    """The Hessian of the objective at a `ClassPoint`, (n_atoms, n_atoms).
+@dataclass
+class Sample:
+    """Some samples and their probabilities at a point: what the Hessian there is made of.
 
-    With u_ik the derivative of the exponent of class k of sample i in the amounts,
-
-        u_ik = (1_S(k) - 1_S(y_i)) x_ij + ε_j |1_S(k) - 1_S(y_i)|    for the atom (j, S),
-
-    and ū_i = Σ_k p_ik u_ik, it is Σ_i s_i (Σ_k p_ik u_ik u_ikᵀ - ū_i ū_iᵀ), and the ridge's part.
-
-    For large data it is an estimate: samples are drawn with a probability in proportion to
-    s_i (1 - p_iy), and weighted by its inverse. Small p_ik are left out of both terms, which leaves
-    it positive semidefinite.
+    Attributes
+    ----------
+    problem : ClassProblem
+    rows : torch.Tensor of shape (n_drawn,)
+        In the order of the classes.
+    weight : torch.Tensor of shape (n_drawn,)
+        Their weights s_i, divided by the chance of being drawn.
+    parts : list
+        As `ClassPoint.parts`, on these samples.
+    is_rough : bool
+        Whether to compute in single precision and without small probabilities.
     """
-    problem, block = point.problem, point.block
-    size = len(atoms.column)
-    is_large = len(problem.weight) * problem.n_classes * size**2 > _MANY_OPERATIONS
-    dtype = torch.float32 if is_large else problem.weight.dtype
-    least = _LEAST_PROBABILITY if is_large else 0.0
-    rows, weight = _draw(point, _ROWS_PER_ATOM * size + _MORE_ROWS) if is_large else _all(problem)
-    result = torch.zeros(size, size, dtype=dtype, device=weight.device)
-    for label in range(problem.n_classes):
-        first, last = problem.ends[label : label + 2]
-        own = ((rows >= first) & (rows < last)).nonzero().squeeze(1)
-        leads = (atoms.member - atoms.member[:, label, None]).to(dtype)
-        lifts = (leads.abs() * block.epsilon[atoms.column, None]).to(dtype)
-        held = max(size, block.n_columns) if len(own) > _MANY_SAMPLES else size * problem.n_classes
-        for part in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
-            Z = block.Z.dense(rows[part], dtype)
-            add = _add_by_class if len(part) > _MANY_SAMPLES else _add_at_once
-            for share, probability, is_lifted in point.parts:
-                p = probability[:, rows[part]].to(dtype)
-                p[label] = 0
-                p[p <= least] = 0
-                s = (share * weight[part]).to(dtype)
+
+    problem: object
+    rows: torch.Tensor
+    weight: torch.Tensor
+    parts: list
+    is_rough: bool
+
+    @classmethod
+    def of(cls, point, n_atoms):
+        """The samples for a Hessian of so many atoms: all, or of large data some."""
+        problem = point.problem
+        is_large = len(problem.weight) * problem.n_classes * n_atoms**2 > _MANY_OPERATIONS
+        n_drawn = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS
+        rows, weight = _draw(point, n_drawn) if is_large else _all(problem)
+        parts = [(share, p[:, rows], is_lifted) for share, p, is_lifted in point.parts]
+        return cls(problem, rows, weight, parts, is_large)
+
+    def hessian(self, block, atoms):
+        """The Hessian in the amounts of atoms of a block, (n_atoms, n_atoms).
+
+        With u_ik the derivative of the exponent of class k of sample i in the amounts,
+
+            u_ik = (1_S(k) - 1_S(y_i)) x_ij + ε_j |1_S(k) - 1_S(y_i)|    for the atom (j, S),
+
+        and ū_i = Σ_k p_ik u_ik, it is Σ_i s_i (Σ_k p_ik u_ik u_ikᵀ - ū_i ū_iᵀ), and the ridge's
+        part.
+        """
+        block = replace(block, problem=self.problem)
+        size = len(atoms.column)
+        result = torch.zeros(size, size, dtype=self._dtype, device=self.rows.device)
+        width = max(size, block.n_columns), size * self.problem.n_classes
+        for label, Z, parts in self._pieces(block, *width):
+            leads, lifts = self._exponents(block, atoms, label)
+            add = _add_by_class if len(Z) > _MANY_SAMPLES else _add_at_once
+            for p, s, is_lifted in parts:
                 lift = lifts if is_lifted else torch.zeros_like(lifts)
                 mean = take_columns(Z, atoms.column)
                 mean *= p.T @ leads.T
@@ -57,12 +76,81 @@ def hessian(point, atoms):
                 mean *= s.sqrt()[:, None]
                 result -= gram(mean.T)
                 add(result, Z, atoms.column, s * p, leads, lift)
-    result = result.to(weight.dtype)
-    if problem.has_ridge:
-        member = atoms.member - atoms.member.mean(1, keepdim=True)
-        same = atoms.column[:, None] == atoms.column
-        result += same * block.ridge[atoms.column] * (member @ member.T)
-    return result
+        return self._with_ridge(result, block, atoms, atoms)
+
+    def cross_hessian(self, block, atoms, others):
+        """The Hessian's columns for a few other atoms, (n_atoms, n_others).
+
+        As 1_S(k) - 1_S(y) and its size depend on the class only, they are made of the products
+        Σ_i s_i p_ik x_ij (u_ik - ū_i)ᵀ and Σ_i s_i p_ik (u_ik - ū_i)ᵀ.
+        """
+        block = replace(block, problem=self.problem)
+        n_others = len(others.column)
+        result = torch.zeros(
+            len(atoms.column), n_others, dtype=self._dtype, device=self.rows.device
+        )
+        width = block.n_columns, self.problem.n_classes * n_others
+        for label, Z, parts in self._pieces(block, *width):
+            leads, lifts = self._exponents(block, atoms, label)
+            other_leads, other_lifts = self._exponents(block, others, label)
+            own = take_columns(Z, others.column)
+            for p, s, is_lifted in parts:
+                # (n_samples, n_classes, n_others)
+                change = own[:, None] * other_leads.T
+                if is_lifted:
+                    change += other_lifts.T
+                change -= torch.einsum("ki,iko->io", p, change)[:, None]
+                change *= (s * p).T[:, :, None]
+                along = (Z.T @ change.flatten(1)).unflatten(1, change.shape[1:])
+                result += torch.einsum("ak,ako->ao", leads, along[atoms.column])
+                if is_lifted:
+                    result += lifts @ change.sum(0)
+        return self._with_ridge(result, block, atoms, others)
+
+    @property
+    def _dtype(self):
+        return torch.float32 if self.is_rough else self.weight.dtype
+
+    def _pieces(self, block, width, width_of_few):
+        """Samples of one class: the class, their features, and p, s and lifting of both parts.
+
+        At most so many entries a sample are needed, or so many where there are few samples.
+        """
+        for label in range(self.problem.n_classes):
+            first, last = self.problem.ends[label : label + 2]
+            own = ((self.rows >= first) & (self.rows < last)).nonzero().squeeze(1)
+            held = width if len(own) > _MANY_SAMPLES else width_of_few
+            for piece in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
+                parts = []
+                for share, probability, is_lifted in self.parts:
+                    p = probability[:, piece].to(self._dtype)
+                    p[label] = 0
+                    p[p <= (_LEAST_PROBABILITY if self.is_rough else 0.0)] = 0
+                    parts.append((p, (share * self.weight[piece]).to(self._dtype), is_lifted))
+                yield label, block.Z.dense(self.rows[piece], self._dtype), parts
+
+    def _exponents(self, block, atoms, label):
+        """1_S(k) - 1_S(y), and ε_j times its size, for a class y: (n_atoms, n_classes)."""
+        leads = (atoms.member - atoms.member[:, label, None]).to(self._dtype)
+        return leads, (leads.abs() * block.epsilon[atoms.column, None]).to(self._dtype)
+
+    def _with_ridge(self, result, block, atoms, others):
+        result = result.to(self.weight.dtype)
+        if self.problem.has_ridge:
+            member = atoms.member - atoms.member.mean(1, keepdim=True)
+            same = atoms.column[:, None] == others.column
+            result += same * block.ridge[others.column] * (member @ others.member.T)
+        return result
+
+
+def hessian(point, atoms):
+    """The Hessian of the objective at a `ClassPoint`, (n_atoms, n_atoms).
+
+    For large data it is an estimate: samples are drawn with a probability in proportion to
+    s_i (1 - p_iy), and weighted by its inverse. Small p_ik are left out of both terms, which leaves
+    it positive semidefinite.
+    """
+    return Sample.of(point, len(atoms.column)).hessian(point.block, atoms)
 
 
 def _add_by_class(result, Z, column, weight, leads, lifts):

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import torch
 
-from sk_adv.linear_model._class_sets import cuts, worst_sets
+from sk_adv.linear_model._class_sets import Derivatives, worst_sets
 
 
 @dataclass
@@ -227,6 +227,15 @@ class ClassPoint:
         return mass + mass.T
 
     @cached_property
+    def total_curvature(self):
+        """Σ_i s_i (1 - Σ_k p_ik²), over both parts of the loss."""
+        weight = self.problem.weight
+        return sum(
+            share * (weight.sum() - (probability.square().sum(0) @ weight))
+            for share, probability, _ in self.parts
+        )
+
+    @cached_property
     def gradient(self):
         """Gradient in the weights of the block, where penalties are held constant."""
         gradient = self.block.Z.transposed_product(self.residual)
@@ -243,14 +252,18 @@ class ClassPoint:
         gradient += problem.ridge * coef
         return gradient - gradient.mean(0)
 
+    @cached_property
+    def derivatives(self):
+        """What the slopes of all atoms of the block are computed from."""
+        return Derivatives(self.gradient, self.mass, self.block.epsilon)
+
     def slopes(self, atoms):
         """Derivatives of the objective in the amounts of atoms."""
-        along = (self.gradient.T[atoms.column] * atoms.member).sum(1)
-        return along + self.block.epsilon[atoms.column] * cuts(atoms.member, self.mass)
+        return self.derivatives.slopes(atoms)
 
     @cached_property
     def worst_sets(self):
-        """The worst set of each column, and its price."""
+        """The worst set of each column, and its price; with many classes, for all levels."""
         return worst_sets(self.gradient, self.mass, self.block.epsilon, self.coef)
 
     def violation(self, atoms):
@@ -258,7 +271,15 @@ class ClassPoint:
 
         In a free column that is the largest sum of the gradient over a set of classes.
         """
+        price, _ = worst_sets(self.gradient, self.mass, self.block.epsilon)
+        return self._largest(atoms, price)
+
+    def violation_by_levels(self, atoms):
+        """The same, or more: with many classes, prices count every level of the weights."""
         price, _ = self.worst_sets
+        return self._largest(atoms, price)
+
+    def _largest(self, atoms, price):
         parts = self.slopes(atoms).abs(), -price
         return max(0.0, *(float(part.max()) for part in parts if part.numel()), 0.0)
 

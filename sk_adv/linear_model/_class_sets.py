@@ -91,16 +91,43 @@ class Atoms:
 
     def joined(self, other, chosen):
         """These atoms, and some of another collection."""
+        other = other.taken(chosen)
         return Atoms(
-            torch.cat([self.column, other.column[chosen]]),
-            torch.cat([self.member, other.member[chosen]]),
-            torch.cat([self.amount, other.amount[chosen]]),
+            torch.cat([self.column, other.column]),
+            torch.cat([self.member, other.member]),
+            torch.cat([self.amount, other.amount]),
         )
+
+    def taken(self, chosen):
+        """Some of these atoms."""
+        return Atoms(self.column[chosen], self.member[chosen], self.amount[chosen])
 
     def weights(self, amount, n_features):
         """The weights (n_classes, n_features) that these atoms have with other amounts."""
         coef = amount.new_zeros(n_features, self.member.shape[1])
         return coef.index_add_(0, self.column, amount[:, None] * self.member).T.contiguous()
+
+
+@dataclass
+class Derivatives:
+    """The first derivatives at a point.
+
+    Attributes
+    ----------
+    gradient : torch.Tensor of shape (n_classes, n_features)
+        G, as in `worst_sets`.
+    mass : torch.Tensor of shape (n_classes, n_classes)
+    epsilon : torch.Tensor of shape (n_features,)
+    """
+
+    gradient: torch.Tensor
+    mass: torch.Tensor
+    epsilon: torch.Tensor
+
+    def slopes(self, atoms):
+        """Derivatives of the objective in the amounts of atoms."""
+        along = (self.gradient.T[atoms.column] * atoms.member).sum(1)
+        return along + self.epsilon[atoms.column] * cuts(atoms.member, self.mass)
 
 
 def cuts(member, mass):
@@ -111,8 +138,8 @@ def cuts(member, mass):
 def worst_sets(gradient, mass, epsilon, coef=None):
     """For each feature j, the set S with the least price G_j · 1_S + ε_j cut_M(S).
 
-    Weights at 0 are optimal if no price is negative: each is the derivative of the objective in the
-    amount of an atom.
+    Each price is the derivative of the objective in the amount of an atom. The weights are optimal
+    if and only if no price is negative, and those of the atoms that are present are 0.
 
     Parameters
     ----------
@@ -123,10 +150,10 @@ def worst_sets(gradient, mass, epsilon, coef=None):
         M, the derivatives of the loss in the penalties of each two classes.
     epsilon : torch.Tensor of shape (n_features,)
     coef : torch.Tensor of shape (n_classes, n_features), default=None
-        The weights, if they are not all 0. With many classes the price of a set is then the
-        derivative of the objective along 1_S, which is smaller: it counts every level of the
-        weights. Neither kind of price is negative for any set if and only if the weights are
-        optimal, given that no atom which is present has a slope.
+        The weights, for sets that split as many of their levels as is worth it. With many classes
+        the price of a set is then the derivative of the objective along 1_S. It is at most the
+        atom's, and it is negative for some set of a feature whenever the atoms' is, provided that
+        those which are present have a price of 0.
 
     Returns
     -------

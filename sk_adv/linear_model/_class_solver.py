@@ -1,10 +1,11 @@
 """Newton's method for three classes and more in the max-norm, on a working set of features."""
 
+from collections import namedtuple
 from dataclasses import dataclass
 
 import torch
 
-from sk_adv.linear_model._class_hessian import hessian
+from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_problem import Block, ClassPoint
 from sk_adv.linear_model._class_sets import Atoms, worst_sets
 from sk_adv.linear_model._max_norm_steps import nonnegative_quadratic_step
@@ -24,14 +25,20 @@ _HALF, _SHARE = 0.5, 0.3
 _FIRST_FALL = 0.1
 # Iterations of the quadratic problem.
 _INNER_STEPS = 25
+# A kept Hessian must reduce the violation by this factor with each step.
+_CONTRACTION = 0.4
+# The gain that a kept Hessian promises may be off by so much.
+_CAUTION = 1e-2
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING = 1e-14
 # A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
 _ENOUGH = 1 / 3
 
+_Trial = namedtuple("_Trial", "objective point size")
+
 
 @dataclass(kw_only=True)
-class _State:
+class State:
     """Where the solver stands.
 
     Attributes
@@ -46,6 +53,8 @@ class _State:
         The largest violation over all features.
     status : str
         As in `Solution`; empty while no block has been solved.
+    curvature : ClassCurvature, default=None
+        The Hessian at an earlier point.
     """
 
     point: ClassPoint
@@ -54,6 +63,7 @@ class _State:
     goal: float = 0.0
     violation: float = torch.inf
     status: str = ""
+    curvature: ClassCurvature | None = None
 
 
 def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_report):
@@ -72,15 +82,20 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
             if share * n_entries < _ROUGH_ENTRIES:
                 continue
             limit = min(max_iter, n_iter + _ROUGH_STEPS)
-            rough = _Solver(problem.sample(share), _ROUGH_VIOLATION, limit, callback)
+            rough = ClassSolver(problem.sample(share), _ROUGH_VIOLATION, limit, callback)
             state = rough.solve(_first_point(rough.problem, coef, intercept), n_iter)
             n_iter = state.n_iter
             if state.status != "separable":
                 coef, intercept = state.point.block.scatter(state.point.coef)
-    solver = _Solver(problem, tol, max_iter, callback)
+    solver = ClassSolver(problem, tol, max_iter, callback)
     state = solver.solve(_first_point(problem, coef, intercept), n_iter)
     if refine and not n_iter and state.status == "optimal" and state.n_iter < max_iter:
         state = solver.refined(state)
+    return solution_of(state)
+
+
+def solution_of(state):
+    """The `Solution` that a `State` holds."""
     coef, intercept = state.point.block.scatter(state.point.coef)
     return Solution(
         coef=coef - coef.mean(0),
@@ -106,7 +121,7 @@ def _first_point(problem, coef, intercept):
     return min(point, without, key=lambda candidate: candidate.objective)
 
 
-class _Solver:
+class ClassSolver:
     """Newton iterations on a working set, which grows until no feature outside is a violator.
 
     Parameters
@@ -122,12 +137,11 @@ class _Solver:
 
     def solve(self, point, n_iter):
         """Iterate from a point until its violation in all features is within the tolerance."""
-        state = _State(point=point, n_iter=n_iter)
+        state = State(point=point, n_iter=n_iter)
         while True:
             gradient = state.point.full_gradient()
             outside, rest, joining = self._outside(state.point, gradient)
-            atoms = self._atoms(state.point)
-            state.violation = max(outside, state.point.violation(atoms))
+            state.violation = max(outside, self.violation_inside(state.point))
             if state.point.lacks_minimum():
                 state.status = "separable"
             if state.status in ("separable", "max_iter", "stalled"):
@@ -139,21 +153,32 @@ class _Solver:
             # Until all violators are in the block, its solution is not worth much work.
             first = 0.0 if state.status else _FIRST_FALL * state.violation
             state.goal = max(_HALF * self.tol, _SHARE * rest, first)
-            self._iterate(state)
+            self.iterate(state)
 
     def _outside(self, point, gradient):
         """The violation outside of the block, before and after some features join it, and these."""
         epsilon, mass = self.problem.epsilon, point.mass
-        price, _ = worst_sets(gradient, mass, epsilon)
-        price[point.block.features] = torch.inf
-        violation = max(-float(price.min()), 0.0) if len(price) else 0.0
+        price = self._prices_outside(point, gradient)
+        violation = _largest(-price)
         near, _ = worst_sets(gradient, mass, (1 - _REACH) * epsilon)
         near[point.block.features] = torch.inf
         n_joining = min(int((near < 0).sum()), max(_ROOM, point.block.n_columns))
         joining = near.topk(n_joining, largest=False).indices
         price[joining] = torch.inf
-        rest = max(-float(price.min()), 0.0) if len(price) else 0.0
-        return violation, rest, joining
+        return violation, _largest(-price), joining
+
+    def _prices_outside(self, point, gradient):
+        price, _ = worst_sets(gradient, point.mass, self.problem.epsilon)
+        price[point.block.features] = torch.inf
+        return price
+
+    def violation_outside(self, point, gradient):
+        """The largest violation of a feature outside of the block."""
+        return _largest(-self._prices_outside(point, gradient))
+
+    def violation_inside(self, point):
+        """The largest violation of the block."""
+        return point.violation(self._atoms(point))
 
     def _extend(self, state, features):
         block = state.point.block.joined(features)
@@ -164,19 +189,17 @@ class _Solver:
     def _atoms(self, point):
         return Atoms.nested(point.coef, point.block.epsilon == 0)
 
-    def _iterate(self, state):
+    def iterate(self, state):
         """Newton iterations on the block; sets the status."""
-        hidden_violation = torch.inf
+        before = hidden_violation = torch.inf
         while True:
             # 1. Optimality conditions of the block.
             point, atoms = state.point, self._atoms(state.point)
-            violation = point.violation(atoms)
+            violation = point.violation_by_levels(atoms)
             if point.lacks_minimum():
                 state.status = "separable"
                 return
-            if violation <= state.goal and (
-                state.goal > self.tol or state.gain <= self.tol * point.objective
-            ):
+            if violation <= state.goal and (state.goal > self.tol or self._is_flat(state)):
                 state.status = "optimal"
                 return
             if state.n_iter == self.max_iter:
@@ -184,7 +207,10 @@ class _Solver:
                 return
 
             # 2. Newton step.
-            atoms, move, slope = self._step(point, atoms, violation)
+            if not (violation < _CONTRACTION * before and _is_worth_keeping(state.curvature)):
+                state.curvature = None
+            is_kept, before = state.curvature is not None, violation
+            atoms, move, slope = self._step(state, atoms, violation)
 
             # 3. Convergence. While rounding hides the gain, each step must halve the violation.
             is_hidden = -slope <= _ROUNDING * float(point.objective)
@@ -197,18 +223,32 @@ class _Solver:
             hidden_violation = violation if is_hidden else torch.inf
 
             # 4. Line search.
-            moved = self._move(point, atoms, move, slope, is_hidden)
-            if moved is None:
+            trial = self._move(point, atoms, move, slope, is_hidden)
+            if trial is None and is_kept:
+                # The Hessian of another point led nowhere.
+                before = hidden_violation = torch.inf
+                state.curvature = None
+                continue
+            if trial is None:
                 state.status = "stalled"
                 return
             self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
-            state.n_iter, state.point = state.n_iter + 1, moved
+            state.n_iter, state.point = state.n_iter + 1, trial.point
+            if _is_worth_keeping(state.curvature):
+                state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
-            fall = moved.violation(self._atoms(moved)) / violation if violation else 0
-            state.gain = -slope * min(1, fall) ** 2
+            after = trial.point.violation_by_levels(self._atoms(trial.point))
+            state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
-    def _step(self, point, atoms, violation):
+    def _is_flat(self, state):
+        """Whether the last step tells that the next one is not worth a Hessian."""
+        if not _is_worth_keeping(state.curvature):
+            return False
+        return state.gain <= _CAUTION * self.tol * float(state.point.objective)
+
+    def _step(self, state, atoms, violation):
         """Atoms, with new ones of the worst prices, and the change of their amounts."""
+        point = state.point
         price, member = point.worst_sets
         wanted = (price < -max(0.3 * self.tol, 0.1 * violation)) & (point.block.epsilon > 0)
         n_new = min(int(wanted.sum()), max(_ROOM, len(atoms.column)))
@@ -217,8 +257,12 @@ class _Solver:
         falls = point.slopes(splits) < price[splits.column] / member.shape[1]
         atoms = atoms.joined(splits, falls)
         slopes = point.slopes(atoms)
+        if not len(slopes):
+            return atoms, slopes, 0.0
+        if state.curvature is None:
+            state.curvature = ClassCurvature.measured(point, atoms)
         move = nonnegative_quadratic_step(
-            hessian(point, atoms),
+            state.curvature.on(point, atoms),
             slopes,
             atoms.amount,
             point.block.epsilon[atoms.column] > 0,
@@ -234,7 +278,8 @@ class _Solver:
 
         def along(size):
             coef = atoms.weights(atoms.amount + size * move, n_columns)
-            return ClassPoint(point.block, coef, point.logits + size * change)
+            moved = ClassPoint(point.block, coef, point.logits + size * change)
+            return _Trial(moved.objective, moved, size)
 
         if is_hidden:
             return along(1.0)
@@ -243,17 +288,29 @@ class _Solver:
     def refined(self, state):
         """The state after one more step, unless that ends outside the tolerance."""
         point, atoms = state.point, self._atoms(state.point)
-        violation = point.violation(atoms)
-        atoms, move, slope = self._step(point, atoms, violation)
-        moved = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
-        if moved is None:
+        violation = point.violation_by_levels(atoms)
+        state.curvature = None
+        atoms, move, slope = self._step(state, atoms, violation)
+        trial = self._move(point, atoms, move, slope, -slope <= _ROUNDING * float(point.objective))
+        if trial is None:
             return state
-        outside, *_ = self._outside(moved, moved.full_gradient())
-        after = max(outside, moved.violation(self._atoms(moved)))
+        moved = trial.point
+        outside = self.violation_outside(moved, moved.full_gradient())
+        after = max(outside, self.violation_inside(moved))
         if after > self.tol:
             return state
         self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
         status = "separable" if moved.lacks_minimum() else "optimal"
-        return _State(
+        return State(
             point=moved, n_iter=state.n_iter + 1, gain=-slope, violation=after, status=status
         )
+
+
+def _is_worth_keeping(curvature):
+    """Whether the Hessian took long to compute."""
+    return curvature is not None and curvature.sample.is_rough
+
+
+def _largest(values):
+    """The largest of the values and 0."""
+    return max(float(values.max()), 0.0) if len(values) else 0.0

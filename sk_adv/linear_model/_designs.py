@@ -12,7 +12,7 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
-from sk_adv.linear_model._array_functions import gram, left_product, take_columns
+from sk_adv.linear_model._array_functions import gram, take_columns, thin_product
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
 from sk_adv.linear_model._feature_copies import FeatureCopies
 from sk_adv.linear_model._newton import append
@@ -74,7 +74,7 @@ class DenseDesign:
         if self.X.dtype == values.dtype or self.is_rough:
             # The thin matrix goes first: BLAS is slow the other way round.
             factor = values.to(self.X.dtype)
-            product = factor @ self.X if values.ndim == 1 else (factor.T @ self.X).T
+            product = factor @ self.X if values.ndim == 1 else thin_product(factor.T, self.X).T
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         for block, part in _blocks(self.X, values):
@@ -108,8 +108,8 @@ class DenseDesign:
             X = self.X[:, columns]
             for block, part in _blocks(X, weight, size=_STATISTICS_ENTRIES):
                 block, squares = block.to(weight.dtype), room[: block.numel()].view(block.shape)
-                first[columns] += left_product(part, block)
-                second[columns] += left_product(part, torch.mul(block, block, out=squares))
+                first[columns] += thin_product(part, block)
+                second[columns] += thin_product(part, torch.mul(block, block, out=squares))
         return first, second
 
     def mean_square(self, weight, offset=0.0):

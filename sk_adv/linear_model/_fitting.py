@@ -11,6 +11,7 @@ from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_rows import BinaryRows
 from sk_adv.linear_model._binary_solver import Targets, minimise
+from sk_adv.linear_model._class_path import minimise_classes_on_path
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
@@ -109,6 +110,12 @@ class TrainingSet:
             loss=WorstCaseLogisticLoss(self.weight, alpha),
         )
 
+    @cached_property
+    def gaps_of_means(self):
+        """Differences of the class means, for each two classes: (n_pairs, n_features)."""
+        means = self.class_means
+        return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
+
     @property
     def is_finite(self):
         """Whether X can be standardised."""
@@ -152,12 +159,6 @@ def make_training_set(X, y, sample_weight, class_weight, fit_intercept, device):
         total=float(total),
         fit_intercept=fit_intercept,
     )
-
-
-def gaps_of_means(data):
-    """Differences of the weighted class means, for each two classes: (n_pairs, n_features)."""
-    means = data.class_means
-    return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
 
 
 def zero_start(data):
@@ -226,8 +227,8 @@ def solve(
     }
     options = {"tol": tol, "max_iter": max_iter}
     if not data.is_binary:
-        options |= {"refine": not on_path, "callback": callback}
-        return _solve_several(data, start, norm, parameters, options)
+        options["callback"] = callback
+        return _solve_several(data, start, norm, parameters, options, on_path)
     problem = _binary_problem(data, norm=norm, **parameters)
     X = data.standardised
     coef, intercept = X.from_raw(start.coef, start.intercept)
@@ -243,7 +244,7 @@ def solve(
     return replace(solution, coef=coef, intercept=intercept)
 
 
-def _solve_several(data, start, norm, parameters, options):
+def _solve_several(data, start, norm, parameters, options, on_path):
     """Solve three classes and more."""
     X, epsilon = data.standardised, parameters["epsilon"]
     if data.fit_intercept and _can_merge_means(data, norm, epsilon, parameters["alpha"]):
@@ -264,9 +265,11 @@ def _solve_several(data, start, norm, parameters, options):
     effective = torch.where(X.scale > 0, radii, 0)
     if norm == 2 or not effective.any():
         parameters["epsilon"] = effective
-        solution = minimise_bound(MulticlassProblem(**parameters), start, **options)
+        problem = MulticlassProblem(**parameters)
+        solution = minimise_bound(problem, start, refine=not on_path, **options)
     else:
-        solution = minimise_classes(ClassProblem.of(**parameters), start, **options)
+        solver = minimise_classes_on_path if on_path else minimise_classes
+        solution = solver(ClassProblem.of(**parameters), start, **options)
     coef = solution.coef * X.inverse
     intercept = centre(solution.intercept - coef @ X.offset)
     return replace(solution, coef=coef, intercept=intercept)
@@ -279,7 +282,7 @@ def _can_merge_means(data, norm, epsilon, alpha):
     """
     if alpha == 1 or not epsilon.any():
         return False
-    gaps = gaps_of_means(data)
+    gaps = data.gaps_of_means
     scaled = torch.where(gaps == 0, 0, gaps / epsilon)
     longest = torch.linalg.vector_norm(scaled, ord=norm, dim=1).max()
     # At `epsilon_max` itself the two sides differ by rounding only.

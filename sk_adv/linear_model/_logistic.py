@@ -239,12 +239,11 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     the derivative in the penalty of classes k and l, both ways together. Then the weights of
     feature j are optimal if G_j · 1_S + ε_j Σ M_kl, summed over k in S and l outside of S, is at
     least 0 for all sets S of classes, and 0 where S holds the classes whose weights exceed some
-    value. `violation_` is the largest error in these conditions. With more than twelve classes the
-    sum is replaced by the derivative of the objective along 1_S, which is never larger. In the
-    Euclidean norm the solver replaces each ρ = ε‖w_k - w_l‖₂ by (ρ² + μ²)^½ - μ, with a μ that
-    falls to `tol`: this is smooth, and lower by no more than μ. `violation_` is the largest entry
-    of the gradient of that objective, `objective_` is the exact bound. The rows of `coef_` sum to
-    zero in both norms, for a vector that is added to all of them changes nothing.
+    value. `violation_` is the largest error in these conditions. In the Euclidean norm the solver
+    replaces each ρ = ε‖w_k - w_l‖₂ by (ρ² + μ²)^½ - μ, with a μ that falls to `tol`: this is
+    smooth, and lower by no more than μ. `violation_` is the largest entry of the gradient of that
+    objective, `objective_` is the exact bound. The rows of `coef_` sum to zero in both norms, for a
+    vector that is added to all of them changes nothing.
 
     *Ties.* In the max-norm some classes share the weight of a feature exactly: `coef_` has equal
     entries there, to the last bit, and zeros where all classes share it. A change of the feature
@@ -432,6 +431,4 @@ def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
         if solution.violation <= tol:
             message += f", and the objective could still fall by {solution.gain:.3g}"
         message += f"; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
-        if solution.coef.ndim == 2:
-            message += " With three classes or more, scaling the features helps."
     warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)

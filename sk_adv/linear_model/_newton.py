@@ -21,7 +21,7 @@ class Start:
         The margins at this point, if they are known.
     curvature : OrthantCurvature, default=None
         The last Hessian of the same problem at another radius.
-    screen : Screen, default=None
+    screen : Screen or ClassScreen, default=None
         The features that were examined for a larger radius.
     """
 

@@ -13,7 +13,6 @@ from sk_adv._arrays import to_numpy
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import check_radius, check_scale
 from sk_adv.linear_model._fitting import (
-    gaps_of_means,
     make_training_set,
     over_all_classes,
     solve,
@@ -128,7 +127,7 @@ def _epsilon_max(data, scale, alpha, norm):
     if data.is_constant:
         return 0.0
     if data.fit_intercept:
-        gaps = gaps_of_means(data)
+        gaps = data.gaps_of_means
         share = 2 * (1 - alpha)
     elif data.is_binary:
         gaps = (data.shares[:, None] * data.class_means).diff(dim=0)

@@ -147,6 +147,23 @@ def test_the_violation_is_that_of_the_exact_conditions(problem, n_classes, seed)
         assert model.violation_ == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
+@pytest.mark.parametrize("max_iter", [3, 100])
+def test_the_violation_of_many_classes_is_that_of_the_exact_conditions(max_iter):
+    rng = np.random.default_rng(0)
+    y = np.arange(130) % 13
+    X = rng.normal(size=(130, 3)) + rng.normal(size=(13, 3))[y]
+    model = AdversarialLogisticRegression(epsilon=0.2, C=10.0, max_iter=max_iter)
+    if max_iter == 3:
+        with pytest.warns(UserWarning, match="after 3 iterations"):
+            model.fit(X, y)
+        assert model.violation_ > 1e-4
+    else:
+        model.fit(X, y)
+        assert model.violation_ <= model.tol
+    expected = largest_violation(model, X, y, np.ones(130))
+    assert model.violation_ == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
 def test_classes_share_weights_exactly_where_the_adversary_merges_them(problem):
     X, y, weight = problem(200, 8, 4)
     model = AdversarialLogisticRegression(epsilon=0.3).fit(X, y, weight)

@@ -1,0 +1,87 @@
+"""Three classes and more in the max-norm, on a path of radii."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sk_adv.linear_model._class_curvature import ClassCurvature
+from sk_adv.linear_model._class_problem import Block, ClassPoint
+from sk_adv.linear_model._class_sets import worst_sets
+from sk_adv.linear_model._class_solver import ClassSolver, State, solution_of
+
+# A feature that would leave 0 at this share of the radius may leave it at the next radius.
+_PRESSING = 0.85
+# When the block grows, it takes in all features that would leave 0 at this share of the radius.
+_NEAR = 0.7
+
+
+@dataclass
+class ClassScreen:
+    """Where the solver stood at the last radius.
+
+    Attributes
+    ----------
+    point : ClassPoint
+        The solution, on a block of the features that may soon leave 0.
+    gradient : torch.Tensor of shape (n_classes, n_features)
+        The gradient in all features.
+    curvature : ClassCurvature, default=None
+        The last Hessian.
+    """
+
+    point: ClassPoint
+    gradient: torch.Tensor
+    curvature: ClassCurvature | None = None
+
+    @classmethod
+    def at(cls, problem, coef, intercept):
+        """A screen that holds the features which have weights, or no radius."""
+        used = (problem.epsilon == 0) | (coef != coef[0]).any(0)
+        block = Block.of(problem, used.nonzero().squeeze(1))
+        point = ClassPoint(block, block.gather(coef, intercept))
+        return cls(point, point.full_gradient())
+
+    def next_point(self, problem):
+        """The same weights in a problem of another radius, on a block that may have grown."""
+        point = self.point
+        block = replace(point.block, problem=problem)
+        coef = point.coef
+        new = self._entering(problem)
+        if len(new):
+            block = block.joined(new)
+            coef = torch.cat([coef, coef.new_zeros(len(coef), len(new))], dim=1)
+        return ClassPoint(block, coef, point.logits)
+
+    def _entering(self, problem):
+        """Features that join the block; none as long as no feature outside is about to leave 0."""
+
+        def leaves(share):
+            price, _ = worst_sets(self.gradient, self.point.mass, share * problem.epsilon)
+            price[self.point.block.features] = torch.inf
+            return price < 0
+
+        if not leaves(_PRESSING).any():
+            return self.point.block.features[:0]
+        return leaves(_NEAR).nonzero().squeeze(1)
+
+
+def minimise_classes_on_path(problem, start, *, tol, max_iter, callback):
+    """Solve the next radius of a path, from the `Solution` for a larger radius.
+
+    The block grows until no feature outside violates its optimality condition; nothing is refined.
+    Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type problems",
+    J. Royal Statistical Society B 74 (2012).
+    """
+    screen = start.screen or ClassScreen.at(problem, start.coef, start.intercept)
+    solver = ClassSolver(problem, tol, max_iter, callback)
+    state = State(point=screen.next_point(problem), goal=tol, curvature=screen.curvature)
+    while True:
+        solver.iterate(state)
+        gradient = state.point.full_gradient()
+        outside = solver.violation_outside(state.point, gradient)
+        screen = ClassScreen(state.point, gradient, state.curvature)
+        state.violation = max(outside, solver.violation_inside(state.point))
+        if state.status != "optimal" or outside <= tol:
+            break
+        state.point = screen.next_point(problem)
+    return replace(solution_of(state), screen=screen)
