@@ -57,6 +57,10 @@ class BinaryRows:
         """The margins after a step of some size."""
         return margin + size * change
 
+    def kept(self, margin):
+        """The same margins, held in memory; those that `shifted` gives need not be."""
+        return margin
+
     def line(self, before, last, size):
         """The margins on the line through two points, the second one being at size 1."""
         return torch.lerp(before, last, size)

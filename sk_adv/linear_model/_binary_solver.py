@@ -1,7 +1,7 @@
 """Newton's method for two classes."""
 
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -155,5 +155,7 @@ def _move(problem, point, step):
         )
 
     if _is_hidden(point, step):
-        return along(1.0)
-    return line_search(along, point, step.slope, enough=_ENOUGH)
+        moved = along(1.0)
+    else:
+        moved = line_search(along, point, step.slope, enough=_ENOUGH)
+    return moved and replace(moved, margin=problem.rows.kept(moved.margin))

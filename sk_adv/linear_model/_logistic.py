@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
 
 from sk_adv._arrays import (
     floating_types,
@@ -34,6 +34,8 @@ from sk_adv.linear_model._fitting import (
     zero_start,
 )
 from sk_adv.linear_model._newton import no_report
+from sk_adv.linear_model._partitioned_data import make_partitioned_set
+from sk_adv.linear_model._sources import source_of
 
 
 class LogisticClassifierMixin(LinearClassifierMixin):
@@ -347,6 +349,9 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
+        source = source_of(X, y, sample_weight)
+        if source is not None:
+            return self._fit_partitions(source)
         device = resolve_device(self.device, X)
         given = X
         X, y = self._validate_training_data(X, y, check_finite=False)
@@ -356,6 +361,20 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         # weight. So X needs a pass of its own only if something is wrong.
         if len(data.labels) < len(y) or not data.is_finite:
             self._validate_training_data(given, y)
+        return self._solve(data, perturbations, X)
+
+    def _fit_partitions(self, source):
+        """Fit to the training data of a `LocalSource` or `DaskSource`."""
+        if resolve_device(self.device).type != "cpu":
+            raise ValueError(f"Data in partitions needs the CPU; got device={self.device!r}.")
+        _check_feature_names(self, source.like, reset=True)
+        _check_n_features(self, source.like, reset=True)
+        perturbations = PerturbationSet(self.epsilon, self.norm, like=source.like)
+        data = make_partitioned_set(source, self.class_weight, self.fit_intercept)
+        return self._solve(data, perturbations, np.empty((0, self.n_features_in_)))
+
+    def _solve(self, data, perturbations, X):
+        """Set the fitted attributes, in the kind of X, to the solution for some training data."""
         solution = solve(
             data,
             self._start(data),
@@ -368,7 +387,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
             callback=_print_progress if self.verbose else no_report,
         )
         self._set_solution(solution, data, X)
-        warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol)
+        warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol, stacklevel=7)
         return self
 
     def _set_solution(self, solution, data, X):

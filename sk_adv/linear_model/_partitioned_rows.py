@@ -41,15 +41,17 @@ class PartitionedRows:
 
     def shifted(self, margin, change, size):
         """See `BinaryRows.shifted`."""
-        names = ("margin", "change")
-        return self.runner.map(
-            call, self.labels, margin, change, name="shifted", names=names, size=size
-        )
+        shared = {"name": "shifted", "names": ("margin", "change"), "size": size}
+        return self.runner.lazily(call, self.labels, margin, change, **shared)
+
+    def kept(self, margin):
+        """See `BinaryRows.kept`."""
+        return self.runner.kept(margin)
 
     def line(self, before, last, size):
         """See `BinaryRows.line`."""
-        names = ("before", "last")
-        return self.runner.map(call, self.labels, before, last, name="line", names=names, size=size)
+        shared = {"name": "line", "names": ("before", "last"), "size": size}
+        return self.runner.lazily(call, self.labels, before, last, **shared)
 
     def value(self, margin, penalty):
         """See `BinaryRows.value`."""

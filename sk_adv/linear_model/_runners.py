@@ -6,6 +6,7 @@ What belongs to the samples of a partition stays where the partition is. A runne
 
 import functools
 import operator
+from dataclasses import dataclass
 
 # Results that are added at once.
 _FAN_IN = 8
@@ -16,16 +17,37 @@ class LocalRunner:
 
     def map(self, function, *handles, **shared):
         """Handles of function(*values, **shared), for the values of each partition."""
-        return [function(*values, **shared) for values in zip(*handles, strict=True)]
+        return [_value(task) for task in self.lazily(function, *handles, **shared)]
+
+    def lazily(self, function, *handles, **shared):
+        """Like `map`, but the values are computed anew whenever they are asked for."""
+        return [_Task(function, values, shared) for values in zip(*handles, strict=True)]
+
+    def kept(self, handles):
+        """The same handles, with values that are computed now and kept."""
+        return [_value(handle) for handle in handles]
 
     def gather(self, handles):
         """The values of handles."""
-        return handles
+        return [_value(handle) for handle in handles]
 
     def sum(self, function, *handles, **shared):
         """The sum of function(*values, **shared) over the partitions; tuples are added by entry."""
-        results = (function(*values, **shared) for values in zip(*handles, strict=True))
-        return functools.reduce(_add, results)
+        return functools.reduce(_add, map(_value, self.lazily(function, *handles, **shared)))
+
+
+@dataclass(frozen=True)
+class _Task:
+    function: object
+    values: tuple
+    shared: dict
+
+
+def _value(handle):
+    """What a handle of a `LocalRunner` stands for."""
+    if not isinstance(handle, _Task):
+        return handle
+    return handle.function(*map(_value, handle.values), **handle.shared)
 
 
 class DaskRunner:
@@ -41,7 +63,15 @@ class DaskRunner:
 
     def map(self, function, *handles, **shared):
         """See `LocalRunner.map`."""
-        return list(self.dask.persist(*self._tasks(function, handles, shared)))
+        return self.kept(self._tasks(function, handles, shared))
+
+    def kept(self, handles):
+        """See `LocalRunner.kept`."""
+        return list(self.dask.persist(*handles))
+
+    def lazily(self, function, *handles, **shared):
+        """See `LocalRunner.lazily`."""
+        return self._tasks(function, handles, shared)
 
     def gather(self, handles):
         """See `LocalRunner.gather`."""

@@ -1,0 +1,136 @@
+"""Where training data in partitions comes from: blocks of an array on disk, or Dask."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from sk_adv import _collections as collections
+from sk_adv.linear_model._partitioned_data import EncodedLabels, LabelSummary
+from sk_adv.linear_model._runners import DaskRunner, LocalRunner
+
+# Arrays on disk with fewer bytes are fitted as others are.
+_FEW_BYTES = 2**29
+# Bytes of a block of rows.
+_BLOCK_BYTES = 2**25
+# A cluster keeps data of at most this share of its memory.
+_KEPT_SHARE = 0.3
+
+
+def is_on_disk(X):
+    """Whether X is a large array or matrix that maps a file."""
+    stored = X.data if sparse.issparse(X) and X.format == "csr" else X
+    while isinstance(stored, np.ndarray) and not isinstance(stored, np.memmap):
+        stored = stored.base
+    return isinstance(stored, np.memmap) and _n_bytes(X) >= _FEW_BYTES
+
+
+def _n_bytes(X):
+    return X.data.nbytes + X.indices.nbytes if sparse.issparse(X) else X.nbytes
+
+
+def source_of(X, y, sample_weight):
+    """The source of data in partitions, or None if X is in memory."""
+    if collections.is_collection(X):
+        return DaskSource(X, y, sample_weight)
+    return LocalSource(X, y, sample_weight) if is_on_disk(X) else None
+
+
+class LocalSource:
+    """Blocks of rows of an array or CSR matrix that maps a file.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+    sample_weight : array-like of shape (n_samples,) or None
+    """
+
+    def __init__(self, X, y, sample_weight):
+        if not sparse.issparse(X) and X.ndim != 2:
+            raise ValueError(f"X must have shape (n_samples, n_features); got {X.shape}.")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y, sample_weight)
+        self.runner, self.like = LocalRunner(), np.empty((0, X.shape[1]))
+        n_rows = max(int(X.shape[0] * _BLOCK_BYTES / _n_bytes(X)), 1)
+        cuts = [slice(first, first + n_rows) for first in range(0, X.shape[0], n_rows)]
+        self.X = [_view(X, rows) for rows in cuts]
+        self.y = [y[rows] for rows in cuts]
+        self.sample_weight = [
+            None if sample_weight is None else sample_weight[rows] for rows in cuts
+        ]
+
+    def label_summaries(self):
+        """A `LabelSummary` of each partition."""
+        return self.runner.map(LabelSummary.of, self.y, self.sample_weight)
+
+    def encoded(self, **encoding):
+        """Handles of `EncodedLabels`."""
+        return self.runner.map(EncodedLabels.of, self.y, self.sample_weight, **encoding)
+
+    def parts(self, labels):
+        """Handles of `Part`."""
+        n_rows = self.X[0].shape[0]
+        where = [f"(rows from {i * n_rows} on)" for i in range(len(self.X))]
+        return self.runner.lazily(EncodedLabels.part, labels, self.X, where)
+
+
+def _view(X, rows):
+    """Some rows of an array or CSR matrix, without a copy."""
+    if not sparse.issparse(X):
+        return X[rows]
+    ends = X.indptr[rows.start : rows.stop + 1]
+    entries = slice(ends[0], ends[-1])
+    parts = X.data[entries], X.indices[entries], ends - ends[0]
+    return sparse.csr_array(parts, shape=(len(ends) - 1, X.shape[1]))
+
+
+class DaskSource:
+    """The partitions of a dask array or dataframe.
+
+    Parameters
+    ----------
+    X : dask array or dataframe of shape (n_samples, n_features)
+    y : dask array, dask Series or array-like of shape (n_samples,)
+    sample_weight : dask array, dask Series or array-like of shape (n_samples,) or None
+    """
+
+    def __init__(self, X, y, sample_weight):
+        self.runner = DaskRunner()
+        self.partitions = collections.partitions_of(X, y, sample_weight)
+        self.like = self.partitions.like
+        none = [None] * len(self.partitions)
+        self.y, self.sample_weight = self.partitions.y, self.partitions.sample_weight or none
+
+    def label_summaries(self):
+        """See `LocalSource.label_summaries`."""
+        tasks = self.runner.lazily(LabelSummary.of, self.y, self.sample_weight)
+        return self.runner.gather(tasks)
+
+    def encoded(self, **encoding):
+        """See `LocalSource.encoded`."""
+        return self.runner.map(EncodedLabels.of, self.y, self.sample_weight, **encoding)
+
+    def parts(self, labels):
+        """See `LocalSource.parts`; kept if a small share of the memory holds them."""
+        n = len(self.partitions)
+        where = [f"(partition {i} of {n}, counted from 0)" for i in range(n)]
+        parts = self.partitions.map(_part, each={"labels": labels, "where": where})
+        n_bytes = getattr(self.partitions.collection, "nbytes", np.nan)
+        return self.runner.kept(parts) if n_bytes <= _KEPT_SHARE * _memory() else parts
+
+
+def _part(X, y, sample_weight, labels, where):
+    return labels.part(X, where)
+
+
+def _memory():
+    """Bytes of memory that the workers have, or this machine where there are none."""
+    from distributed import get_client
+
+    try:
+        workers = get_client().scheduler_info(n_workers=-1)["workers"].values()
+    except ValueError:
+        import psutil
+
+        return psutil.virtual_memory().available
+    return sum(worker["memory_limit"] for worker in workers)
