@@ -1,5 +1,6 @@
 """Arrays, tensors and frames: from one to another, and results in the kind of the input."""
 
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 
@@ -124,6 +125,16 @@ def to_tensor(X, **options):
         # torch has no wider floating type than float64.
         X = X.astype(np.float64)
     return torch.as_tensor(X, **options)
+
+
+def as_read_only_tensor(X):
+    """A tensor on the memory of an array, to which nothing may be written."""
+    if not X.dtype.isnative or min(X.strides, default=0) < 0:
+        return to_tensor(X)
+    with warnings.catch_warnings():
+        # torch warns about read-only arrays, such as those that map a file or come from Dask.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(X)
 
 
 def row_blocks(X):

@@ -1,6 +1,5 @@
 """The samples of a problem of two classes: the sums over them that a solver asks for."""
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -153,6 +152,6 @@ def _main_rows(curvature, neglect, n_min):
         ordered = sort(curvature)
         n_dropped = int((ordered.cumsum(0) <= neglect * ordered.sum()).sum())
         n_dropped = min(n_dropped, len(curvature) - n_min)
-    if n_dropped < math.ceil(_FEWEST_DROPPED * len(curvature)):
+    if n_dropped <= _FEWEST_DROPPED * len(curvature):
         return torch.arange(len(curvature), device=curvature.device)
     return (curvature >= ordered[n_dropped]).nonzero().squeeze(1)

@@ -5,13 +5,19 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
 
+from sk_adv._arrays import as_read_only_tensor
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_rows import BinaryRows
-from sk_adv.linear_model._designs import StandardisedDesign, as_design, centre_and_scale
+from sk_adv.linear_model._designs import (
+    DenseDesign,
+    SparseDesign,
+    StandardisedDesign,
+    centre_and_scale,
+)
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._partitioned_rows import PartitionedRows, call
 
@@ -208,7 +214,8 @@ class EncodedLabels:
                 f"{where}: partition both alike."
             )
         X = X if self.rows is None else X[self.rows]
-        return Part(as_design(X, torch.device("cpu")), self.index.long(), self.weight, where)
+        X = SparseDesign(X) if sparse.issparse(X) else DenseDesign(as_read_only_tensor(X))
+        return Part(X, self.index.long(), self.weight, where)
 
     def without_X(self):
         """These samples without their X."""
@@ -270,14 +277,17 @@ def make_partitioned_set(source, class_weight, fit_intercept):
 
 def _checked(y, sample_weight):
     """Labels and weights of one partition as arrays."""
-    y = column_or_1d(y, warn=True)
+    y = np.asarray(y)
+    y = column_or_1d(y, warn=True) if len(y) else y.reshape(0)
     check_labels_present(y)
-    if sample_weight is not None:
-        sample_weight = _check_sample_weight(
-            np.asarray(sample_weight),
-            np.empty((len(y), 0)),
+    if sample_weight is not None and len(sample_weight):
+        sample_weight = check_array(
+            sample_weight,
             dtype=np.float64,
+            ensure_2d=False,
             ensure_non_negative=True,
+            ensure_min_samples=0,
+            input_name="sample_weight",
         )
     return y, sample_weight
 

@@ -19,6 +19,8 @@ from sk_adv.linear_model._fitting import (
     zero_start,
 )
 from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
+from sk_adv.linear_model._partitioned_data import make_partitioned_set
+from sk_adv.linear_model._sources import source_of
 
 _CONSTRAINTS = {
     "X": ["array-like", "sparse matrix"],
@@ -110,9 +112,8 @@ def epsilon_max(
     0
     1
     """
-    scale = check_scale(scale, X)
-    X, y = _check_data(X, y)
-    data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, torch.device("cpu"))
+    arguments = X, y, sample_weight, class_weight, fit_intercept
+    data, scale = _checked(*arguments, torch.device("cpu"), scale)
     return _epsilon_max(data, scale, alpha, norm)
 
 
@@ -261,9 +262,7 @@ def adversarial_logistic_path(
     (5, 1, 30)
     """
     device = resolve_device(device, X)
-    scale = check_scale(scale, X)
-    X, y = _check_data(X, y)
-    data = make_training_set(X, y, sample_weight, class_weight, fit_intercept, device)
+    data, scale = _checked(X, y, sample_weight, class_weight, fit_intercept, device, scale)
     if epsilons is None:
         epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, scale, alpha, norm)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
@@ -309,6 +308,14 @@ def check_epsilons(epsilons):
     return check_radius(epsilons, name="epsilons")
 
 
-def _check_data(X, y):
-    X, y = to_numpy(X), to_numpy(y)
-    return check_X_y(X, y, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32])
+def _checked(X, y, sample_weight, class_weight, fit_intercept, device, scale):
+    """The training set of validated data, in memory or in partitions, and the scale."""
+    source = source_of(X, y, sample_weight)
+    if source is not None:
+        scale = check_scale(scale, source.like)
+        return make_partitioned_set(source, class_weight, fit_intercept), scale
+    scale = check_scale(scale, X)
+    X, y = check_X_y(
+        to_numpy(X), to_numpy(y), accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32]
+    )
+    return make_training_set(X, y, sample_weight, class_weight, fit_intercept, device), scale

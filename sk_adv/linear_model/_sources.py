@@ -115,7 +115,9 @@ class DaskSource:
         n = len(self.partitions)
         where = [f"(partition {i} of {n}, counted from 0)" for i in range(n)]
         parts = self.partitions.map(_part, each={"labels": labels, "where": where})
-        n_bytes = getattr(self.partitions.collection, "nbytes", np.nan)
+        X = self.partitions.collection
+        # The size of a frame is not known.
+        n_bytes = X.nbytes if collections.kind_of(X) == "array" else np.nan
         return self.runner.kept(parts) if n_bytes <= _KEPT_SHARE * _memory() else parts
 
 

@@ -1,0 +1,276 @@
+"""Two classes on Dask collections and on arrays on disk: the same models as in memory."""
+
+import itertools
+import os
+import signal
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from dask.distributed import Client, LocalCluster
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import ConvergenceWarning
+
+from sk_adv import AdversarialLogisticRegression
+from sk_adv.linear_model import _sources, adversarial_logistic_path, epsilon_max
+from sk_adv.linear_model._partitioned_rows import PartitionedRows
+
+CUTS = {1: [569], 3: [100, 300, 169], 17: [1, 0, 40, *[37] * 14, 10]}
+
+
+@pytest.fixture
+def cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    weight = np.random.default_rng(0).uniform(0.5, 2, size=len(y))
+    return X, y, weight
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def on_dask(cuts, *arrays):
+    """Arrays in partitions of some lengths."""
+    return [
+        da.from_array(array, chunks=(tuple(cuts), *((-1,) * (array.ndim - 1)))) for array in arrays
+    ]
+
+
+def of_blocks(X, cuts):
+    """A dask array with a sparse block for each partition, of unknown lengths."""
+    ends = np.cumsum([0, *cuts])
+    blocks = [dask.delayed(X[a:b]) for a, b in itertools.pairwise(ends)]
+    shape, meta = (np.nan, X.shape[1]), sparse.csr_array((0, X.shape[1]))
+    return da.concatenate(
+        [da.from_delayed(block, shape, meta=meta) for block in blocks],
+        allow_unknown_chunksizes=True,
+    )
+
+
+def assert_same(found, expected, n_features=30):
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+    size = abs(expected.coef_).max()
+    np.testing.assert_allclose(found.coef_, expected.coef_, atol=1e-6 * size)
+    np.testing.assert_allclose(found.intercept_, expected.intercept_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(found.classes_, expected.classes_)
+    assert found.violation_ <= found.tol
+    assert found.n_features_in_ == n_features
+
+
+@pytest.mark.parametrize("n_partitions", CUTS)
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"alpha": 0.4, "C": 10.0},
+        {"fit_intercept": False},
+        {"class_weight": "balanced"},
+        {"class_weight": {0: 2.0}},
+    ],
+    ids=str,
+)
+def test_dask_gives_the_model_in_memory(cancer, n_partitions, norm, parameters):
+    X, y, weight = cancer
+    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), norm=norm, **parameters)
+    parts = on_dask(CUTS[n_partitions], X, y, weight)
+    found = model.fit(*parts)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("kind", ["dense", "float32", "integers", "sparse"])
+def test_arrays_on_disk_give_the_model_in_memory(cancer, tmp_path, monkeypatch, norm, kind):
+    X, y, weight = cancer
+    dtype = {"float32": np.float32, "integers": np.int64}.get(kind, np.float64)
+    X = (X * 100 * (np.median(X, axis=0) < X)).astype(dtype)
+    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), norm=norm, alpha=0.2, C=100.0)
+    expected = model.fit(X, y, weight)
+    monkeypatch.setattr(_sources, "_FEW_BYTES", 0)
+    monkeypatch.setattr(_sources, "_BLOCK_BYTES", 10_000)
+    stored = on_disk(sparse.csr_array(X) if kind == "sparse" else X, tmp_path)
+    assert _sources.is_on_disk(stored)
+    found = AdversarialLogisticRegression(**model.get_params()).fit(stored, y, weight)
+    assert_same(found, expected)
+
+
+def on_disk(X, folder):
+    """The same array or CSR matrix, mapped from files."""
+
+    def stored(name, array):
+        np.save(folder / name, array)
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+    if not sparse.issparse(X):
+        return stored("X", X)
+    parts = (stored(name, getattr(X, name)) for name in ("data", "indices", "indptr"))
+    return sparse.csr_array(tuple(parts), shape=X.shape)
+
+
+def test_small_arrays_on_disk_are_fitted_as_others_are(cancer, tmp_path):
+    assert not _sources.is_on_disk(on_disk(cancer[0], tmp_path))
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_sparse_partitions_give_the_model_in_memory(norm):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((400, 60), density=0.1, rng=rng, format="csr")
+    y = np.where(X[:, :5].sum(1) + 0.3 * rng.logistic(size=400) > 0.2, "yes", "no")
+    model = AdversarialLogisticRegression(epsilon=0.01, norm=norm, C=50.0)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y)
+    assert_same(model.fit(of_blocks(X, [150, 0, 250]), y), expected, n_features=60)
+
+
+def test_frames_have_radii_by_column_name(cancer):
+    X, y, weight = cancer
+    frame = pd.DataFrame(X, columns=[f"c{j}" for j in range(30)])
+    frame["weight"], frame["label"] = weight, np.where(y, "benign", "malignant")
+    parts = dd.from_pandas(frame, npartitions=5)
+    features = list(frame.columns[:30])
+    model = AdversarialLogisticRegression(epsilon={"c0": 1.0, "c3": 20.0}, C=10.0)
+    expected = AdversarialLogisticRegression(**model.get_params())
+    expected.fit(frame[features], frame["label"], frame["weight"])
+    model.fit(parts[features], parts["label"], parts["weight"])
+    assert_same(model, expected)
+    assert list(model.feature_names_in_) == features
+    np.testing.assert_array_equal(model.predict(frame[features]), expected.predict(frame[features]))
+
+
+def test_samples_without_weight_do_not_count(cancer):
+    X, y, weight = cancer
+    weight = np.where(np.arange(569) < 90, 0, weight)
+    X = np.where(weight[:, None] > 0, X, 1e6)
+    model = AdversarialLogisticRegression(epsilon=0.1 * X[90:].std(0), C=10.0)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X[90:], y[90:], weight[90:])
+    assert_same(model.fit(*on_dask(CUTS[3], X, y, weight)), expected)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_paths_and_largest_radii_are_those_in_memory(cancer, norm):
+    X, y, weight = cancer
+    X, (parts, labels) = X / X.std(0), on_dask(CUTS[3], X / X.std(0), y)
+    options = {"norm": norm, "alpha": 0.2}
+    expected = epsilon_max(X, y, sample_weight=weight, **options)
+    found = epsilon_max(parts, labels, sample_weight=weight, **options)
+    assert found == pytest.approx(expected, rel=1e-12)
+    options |= {"C": 10.0, "sample_weight": weight, "n_epsilons": 6}
+    found = adversarial_logistic_path(parts, labels, **options)
+    expected = adversarial_logistic_path(X, y, **options)
+    np.testing.assert_allclose(found.objectives, expected.objectives, rtol=1e-7)
+    np.testing.assert_allclose(found.coefs, expected.coefs, atol=1e-3)
+    assert found.violations.max() <= 1e-6
+
+
+def test_a_warm_start_goes_on_from_the_last_solution(cancer):
+    X, y = on_dask(CUTS[3], *cancer[:2])
+    model = AdversarialLogisticRegression(epsilon=0.5, C=10.0, warm_start=True).fit(X, y)
+    cold = model.n_iter_
+    assert model.fit(X, y).n_iter_ < cold
+
+
+def test_data_without_a_minimum_is_noticed():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = X[:, 0] > 0
+    X[:, 0] += np.where(y, 1, -1)
+    with pytest.warns(ConvergenceWarning, match="robustly classified") as record:
+        AdversarialLogisticRegression(epsilon=0.5).fit(*on_dask([50, 150], X, y))
+    assert record[0].filename == __file__
+
+
+class TestBadInput:
+    """One clear sentence each, and a previous fit is kept."""
+
+    @pytest.fixture
+    def model(self, cancer):
+        return AdversarialLogisticRegression(epsilon=1.0).fit(*cancer)
+
+    def refused(self, model, cuts, X, y, weight=None, match=None):
+        before = dict(vars(model))
+        parts = on_dask(cuts, X, y) if isinstance(X, np.ndarray) else (X, y)
+        with pytest.raises(ValueError, match=match):
+            model.fit(*parts, weight)
+        assert vars(model) == before
+
+    def test_one_class(self, model, cancer):
+        X, y, _ = cancer
+        self.refused(model, CUTS[3], X, 0 * y, match=r"at least two classes; got one class: \[0\]")
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_values_that_are_not_finite(self, model, cancer, value):
+        X, y, _ = cancer
+        X[500, 3] = value
+        self.refused(model, CUTS[3], X, y, match=r"(?s)X contains.*partition 2 of 3")
+
+    def test_values_whose_squares_overflow(self, model, cancer):
+        X, y, _ = cancer
+        self.refused(model, CUTS[3], 1e200 * X, y, match="too large to be squared")
+
+    def test_partitions_of_other_columns(self, model, cancer):
+        X, y, _ = cancer
+        blocks = [dask.delayed(X[:300]), dask.delayed(X[300:, :20])]
+        X = da.concatenate(
+            [da.from_delayed(b, (n, 30), float) for b, n in zip(blocks, (300, 269), strict=True)]
+        )
+        y = da.from_array(y, chunks=((300, 269),))
+        self.refused(model, None, X, y, match=r"shape \(30,\).*\(20,\).*partition 1 of 2")
+
+    def test_labels_of_another_type(self, model, cancer):
+        X, y, _ = cancer
+        blocks = [y[:300], y[300:].astype(str)]
+        y = da.concatenate([da.from_delayed(dask.delayed(b), b.shape, object) for b in blocks])
+        X = da.from_array(X, chunks=((300, 269), -1))
+        self.refused(model, None, X, y, match="one type in all partitions; got 0 in one and '0'")
+
+    def test_other_numbers_of_rows(self, model, cancer):
+        X, y, _ = cancer
+        X = da.from_array(X, chunks=((300, 269), -1))
+        self.refused(model, None, X, da.from_array(y[1:]), match="one entry per sample")
+
+    def test_negative_weights(self, model, cancer):
+        X, y, weight = cancer
+        self.refused(model, CUTS[3], X, y, -weight, match="[Nn]egative")
+
+    def test_no_weight_at_all(self, model, cancer):
+        X, y, weight = cancer
+        self.refused(model, CUTS[3], X, y, 0 * weight, match="All samples have weight zero")
+
+    def test_other_devices(self, cancer):
+        model = AdversarialLogisticRegression(device="meta")
+        with pytest.raises(ValueError, match="device"):
+            model.fit(*on_dask(CUTS[3], *cancer[:2]))
+
+
+def test_a_killed_worker_changes_nothing(cancer):
+    X, y, weight = cancer
+    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), C=10.0, max_iter=50)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set(scheduler=None),
+        LocalCluster(**options) as cluster,
+        Client(cluster) as client,
+    ):
+        parts = on_dask(CUTS[17], X, y, weight)
+        victim = next(iter(client.run(os.getpid).values()))
+        killed = []
+
+        def kill_once(self, margin, penalty):
+            if not killed:
+                killed.append(victim)
+                os.kill(victim, signal.SIGKILL)
+            return slopes(self, margin, penalty)
+
+        slopes = PartitionedRows.slopes
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PartitionedRows, "slopes", kill_once)
+            found = model.fit(*parts)
+        assert killed
+    assert_same(found, expected)
