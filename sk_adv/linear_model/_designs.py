@@ -143,6 +143,8 @@ class DenseDesign:
 
     def _gather(self, rows, columns):
         """X[rows][:, columns], for rows that are sorted."""
+        if not len(rows):
+            return self.X.new_empty(0, len(columns))
         first, last = int(rows[0]), int(rows[-1]) + 1
         if last - first == len(rows):
             return take_columns(self.X[first:last], columns)
