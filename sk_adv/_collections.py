@@ -7,6 +7,7 @@ someone else has, as there is no dask collection before.
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def in_memory(value):
 
 def check_collection(X):
     """Raise an error unless X is a dask array or dataframe with an axis of samples."""
-    if kind_of(X) == "other" or (kind_of(X) == "frame" and not hasattr(X, "columns")):
+    if kind_of(X) == "other" or (kind_of(X) == "frame" and X.ndim != 2):
         raise TypeError(
             f"X must be a dask array or a dask dataframe; got a {_name(X)}: take "
             "dask.array.from_delayed, or dask.dataframe.from_delayed, to name its shape."
@@ -298,7 +299,7 @@ def _aligned(values, X, blocks, name):
         values = values if hasattr(values, "iloc") else np.asarray(values)
         _check_length(len(values), lengths, name)
         ends = np.cumsum([0, *lengths])
-        parts = [values[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        parts = [values[start:end] for start, end in pairwise(ends)]
         return [delayed(part, pure=False, traverse=False) for part in parts]
     if kind_of(values) == "other":
         raise TypeError(
