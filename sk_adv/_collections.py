@@ -44,8 +44,8 @@ def check_in_memory(X):
 
 def in_memory(value):
     """A small value, such as one radius per feature, computed if it is a dask collection."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(in_memory, value))
+    if isinstance(value, tuple | list) and any(map(is_collection, value)):
+        return [in_memory(part) for part in value]
     return value.compute() if is_collection(value) else value
 
 

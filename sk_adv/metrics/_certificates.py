@@ -7,12 +7,14 @@ import torch
 from numpy.typing import ArrayLike
 
 from sk_adv._arrays import blocks_of, check_samples_kind, readable
+from sk_adv._collections import check_collection, in_memory, is_collection, partitions_of
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
     check_has_classes,
+    check_takes,
 )
 from sk_adv.attacks._forms import searched, trees_within
 from sk_adv.attacks._trees import (
@@ -25,6 +27,7 @@ from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
 from sk_adv.differentiable._proofs import check_method
+from sk_adv.metrics._partitions import mean_of
 from sk_adv.metrics._proofs import batches, certified_samples, indices
 from sk_adv.tree._as_trees import is_made_of_trees
 
@@ -153,16 +156,42 @@ def certified_accuracy_score(
     check_method(method)
     check_time_limit(time_limit)
     check_n_jobs(n_jobs)
+    options = {"method": method, "time_limit": time_limit, "n_jobs": n_jobs}
+    if is_collection(X):
+        check_collection(X)
+        check_takes(estimator, X)
+        _check_rules(estimator)
+        partitions = partitions_of(X, y, sample_weight)
+        allowed = as_perturbation_set(in_memory(epsilon), norm, in_memory(bounds), partitions.like)
+        return mean_of(partitions.map(_certified, estimator=estimator, allowed=allowed, **options))
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
-    perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    options = {"time_limit": time_limit, "n_jobs": n_jobs}
-    if is_made_of_trees(estimator):
-        certified = certified_trees(estimator, X, y, classes, perturbations, **options)
-    else:
-        check_certifiable(estimator, "certified_accuracy_score")
-        certified = certified_samples(estimator, X, y, classes, perturbations, method, **options)
+    allowed = as_perturbation_set(epsilon, norm, bounds, X)
+    _check_rules(estimator)
+    certified = _certified_samples(estimator, X, y, classes, allowed, **options)
     return float(np.average(certified, weights=weight))
+
+
+def _check_rules(estimator):
+    if not is_made_of_trees(estimator):
+        check_certifiable(estimator, "certified_accuracy_score")
+
+
+def _certified_samples(estimator, X, y, classes, allowed, *, method, **options):
+    if is_made_of_trees(estimator):
+        return certified_trees(estimator, X, y, classes, allowed, **options)
+    return certified_samples(estimator, X, y, classes, allowed, method, **options)
+
+
+def _certified(X, y, sample_weight, estimator, allowed, **options):
+    """The weight of the certified samples of one partition, and of all its samples."""
+    if not X.shape[0]:
+        return 0.0, 0.0
+    classes, y = check_classifier(estimator, X, y, accept_sparse=True)
+    weight = joint_weight(y, sample_weight, None)
+    weight = np.ones(len(y)) if weight is None else weight
+    certified = _certified_samples(estimator, X, y, classes, allowed, **options)
+    return float(weight @ certified), float(weight.sum())
 
 
 def certified_trees(estimator, X, y, classes, perturbations, **options):
