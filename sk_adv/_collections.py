@@ -127,6 +127,11 @@ class Partitions:
         blocks = zip(self.X, self.y or none, self.sample_weight or none, each, strict=True)
         return [call(work, i, *block) for i, block in enumerate(blocks)]
 
+    @property
+    def known_lengths(self):
+        """The number of rows of each partition, or None where dask does not know it."""
+        return _known_lengths(self.collection)
+
     @cached_property
     def lengths(self):
         """The number of rows of each partition; computed where dask does not know it."""
@@ -169,7 +174,7 @@ class _Work:
 
 
 def _on_partition(work, i, X, y, sample_weight, own):
-    where = f"(partition {i} of {work.n_partitions}, counted from 0)"
+    where = f"(partition {i}, counted from 0, of {work.n_partitions})"
     _check_block(X, work.like, where)
     n_rows = X.shape[0]
     for name, values in (("y", y), ("sample_weight", sample_weight)):
@@ -280,9 +285,7 @@ def lengths_of(X, blocks):
     known = _known_lengths(X)
     if known is not None:
         return known
-    from dask import delayed
-
-    return list(computed([delayed(_n_rows, pure=False)(block) for block in blocks]))
+    return list(computed(each_of(_n_rows, blocks)))
 
 
 def _n_rows(block):
@@ -336,6 +339,21 @@ def computed(values):
     return dask.compute(*values)
 
 
+def each_of(function, values):
+    """A function of each of several `Delayed`, lazily."""
+    from dask import delayed
+
+    call = delayed(function, pure=False)
+    return [call(value) for value in values]
+
+
+def persisted(values):
+    """The same `Delayed`, computed: on the workers if there is a cluster, else in this process."""
+    import dask
+
+    return list(dask.persist(*values))
+
+
 def array_of(blocks, like, lengths=None):
     """A lazy dask array of blocks along its first axis.
 
@@ -374,7 +392,7 @@ def collection_of(blocks, like, partitions):
         import dask.dataframe as dd
 
         return dd.from_delayed(blocks, meta=like, divisions=X.divisions, verify_meta=False)
-    return array_of(blocks, like, _known_lengths(X))
+    return array_of(blocks, like, partitions.known_lengths)
 
 
 def rows_of_results(function, X, like, **shared):
@@ -395,7 +413,7 @@ def rows_of_results(function, X, like, **shared):
     """
     partitions = partitions_of(X)
     blocks = partitions.map(_rows, function=function, like=like, options=shared)
-    return array_of(blocks, like, _known_lengths(partitions.collection))
+    return array_of(blocks, like, partitions.known_lengths)
 
 
 def _rows(X, y, sample_weight, function, like, options):

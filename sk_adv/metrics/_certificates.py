@@ -27,7 +27,7 @@ from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
 from sk_adv.differentiable._proofs import check_method
-from sk_adv.metrics._partitions import mean_of
+from sk_adv.metrics._partitions import is_weightless, mean_of, sums_of
 from sk_adv.metrics._proofs import batches, certified_samples, indices
 from sk_adv.tree._as_trees import is_made_of_trees
 
@@ -163,7 +163,8 @@ def certified_accuracy_score(
         _check_rules(estimator)
         partitions = partitions_of(X, y, sample_weight)
         allowed = as_perturbation_set(in_memory(epsilon), norm, in_memory(bounds), partitions.like)
-        return mean_of(partitions.map(_certified, estimator=estimator, allowed=allowed, **options))
+        sums = partitions.map(_certified, estimator=estimator, allowed=allowed, **options)
+        return mean_of(*sums_of(sums))
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
     allowed = as_perturbation_set(epsilon, norm, bounds, X)
@@ -185,7 +186,7 @@ def _certified_samples(estimator, X, y, classes, allowed, *, method, **options):
 
 def _certified(X, y, sample_weight, estimator, allowed, **options):
     """The weight of the certified samples of one partition, and of all its samples."""
-    if not X.shape[0]:
+    if is_weightless(X, sample_weight):
         return 0.0, 0.0
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)

@@ -33,21 +33,15 @@ class AttackOnPartitions:
         self.seeds = seeds_of(options.pop("random_state"), len(self.partitions))
         self.options = options_for(self.partitions, options)
 
-    def mean(self, sums):
-        """A weighted mean over all samples.
+    def sums(self, one):
+        """A weighted sum over all samples, and the sum of their weights.
 
         Parameters
         ----------
-        sums : callable
-            `sums(X, y, sample_weight, estimator, options)` gives the weighted sum over the samples
-            of a partition, and the sum of their weights.
-
-        Returns
-        -------
-        float
-            NaN if the weights sum to zero.
+        one : callable
+            `one(X, y, sample_weight, estimator, options)` gives both for one partition.
         """
-        return mean_of(self._map(_with_seed, function=sums))
+        return sums_of(self._map(_with_seed, one=one))
 
     def _map(self, function, **shared):
         shared |= {"estimator": self.estimator, "options": self.options}
@@ -87,10 +81,21 @@ class _Answers:
         return answer
 
 
-def mean_of(sums):
-    """The mean that lazy pairs (weighted sum, sum of weights) of all partitions give."""
-    total, weight = np.sum(computed(sums), axis=0)
-    return float(total / weight) if weight else np.nan
+def sums_of(pairs):
+    """The sums over all partitions of lazy pairs (weighted sum, sum of weights)."""
+    return tuple(map(float, np.sum(computed(pairs), axis=0)))
+
+
+def mean_of(total, weight):
+    """A weighted mean from a weighted sum and the sum of the weights."""
+    if not weight:
+        raise ValueError("X must hold at least one sample of positive sample_weight.")
+    return total / weight
+
+
+def is_weightless(X, sample_weight):
+    """Whether no sample of a partition counts, which is an error for the whole data only."""
+    return not X.shape[0] or (sample_weight is not None and not np.any(sample_weight))
 
 
 def _with_rows(found):
@@ -101,10 +106,10 @@ def _with_rows(found):
     return found
 
 
-def _with_seed(X, y, sample_weight, function, estimator, options, random_state):
-    if not X.shape[0]:
+def _with_seed(X, y, sample_weight, one, estimator, options, random_state):
+    if is_weightless(X, sample_weight):
         return 0.0, 0.0
-    return function(X, y, sample_weight, estimator, options | {"random_state": random_state})
+    return one(X, y, sample_weight, estimator, options | {"random_state": random_state})
 
 
 def _labels_and_weights(X, y, sample_weight):

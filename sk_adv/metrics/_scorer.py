@@ -12,7 +12,7 @@ from sk_adv._collections import in_memory, is_collection
 from sk_adv._perturbations import PerturbationSet
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.metrics._attacked import attack_all
-from sk_adv.metrics._partitions import AttackOnPartitions
+from sk_adv.metrics._partitions import AttackOnPartitions, mean_of
 from sk_adv.metrics._scores import hits
 
 
@@ -152,7 +152,7 @@ class _AdversarialScorer(_BaseScorer):
         options["attack"] = resolve_attack(options["attack"], params, target=target)
         work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
         if self._score_func is accuracy_score and not self._kwargs | kwargs:
-            return self._sign * work.mean(hits)
+            return self._sign * mean_of(*work.sums(hits))
         # Any other score needs the answers to all samples, and the labels, but not X.
         y, weight = work.labels_and_weights()
         if weight is not None:

@@ -16,7 +16,7 @@ from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
 from sk_adv.metrics._attacked import attack_all, can_be_sparse
-from sk_adv.metrics._partitions import AttackOnPartitions
+from sk_adv.metrics._partitions import AttackOnPartitions, mean_of
 
 
 def adversarial_accuracy_score(
@@ -138,8 +138,8 @@ def adversarial_accuracy_score(
     }
     if is_collection(X):
         work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
-        return work.mean(hits)
-    return float(np.divide(*hits(X, y, sample_weight, estimator, options)))
+        return mean_of(*work.sums(hits))
+    return mean_of(*hits(X, y, sample_weight, estimator, options))
 
 
 def hits(X, y, sample_weight, estimator, options):
@@ -269,7 +269,7 @@ def adversarial_confidence(
     }
     if is_collection(X):
         work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
-        confidence = work.mean(confident_errors)
+        confidence = _ratio(*work.sums(confident_errors))
     else:
         confidence = _ratio(*confident_errors(X, y, sample_weight, estimator, options))
     if np.isnan(confidence):
