@@ -5,6 +5,7 @@ someone else has, as there is no dask collection before.
 """
 
 import sys
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -354,6 +355,23 @@ def persisted(values):
     return list(dask.persist(*values))
 
 
+def sums_of(pairs):
+    """The sums over all partitions of lazy pairs (weighted sum, sum of weights)."""
+    return tuple(np.sum(computed(pairs), axis=0, dtype=float).tolist())
+
+
+def mean_of(total, weight):
+    """A weighted mean from a weighted sum and the sum of the weights."""
+    if not weight:
+        raise ValueError("X must hold at least one sample of positive sample_weight.")
+    return total / weight
+
+
+def is_weightless(X, sample_weight):
+    """Whether no sample of a partition counts, which is an error for the whole data only."""
+    return not X.shape[0] or (sample_weight is not None and not np.any(sample_weight))
+
+
 def array_of(blocks, like, lengths=None):
     """A lazy dask array of blocks along its first axis.
 
@@ -418,3 +436,47 @@ def rows_of_results(function, X, like, **shared):
 
 def _rows(X, y, sample_weight, function, like, options):
     return function(X, **options) if X.shape[0] else like
+
+
+def answers_of(estimator, method, X):
+    """A lazy dask array of the answers of a method, such as `predict`, to each partition of X.
+
+    The estimator stays as it is now for them, even if it is fitted again before they are computed.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator whose method accepts a row of zeros.
+    method : str
+    X : dask array or dask dataframe of shape (n_samples, n_features)
+
+    Returns
+    -------
+    dask.array.Array
+    """
+    check_collection(X)
+    like = like_of(X)
+    zeros = np.zeros((1, *like.shape[1:]), getattr(like, "dtype", None))
+    if hasattr(like, "columns"):
+        zeros = type(like)(zeros, columns=like.columns)
+    # It checks the columns, before any partition is read.
+    answer = getattr(estimator, method)(zeros)
+    shared = {"estimator": copy(estimator), "method": method}
+    return rows_of_results(_answer, X, answer[:0], **shared)
+
+
+def _answer(X, estimator, method):
+    return getattr(estimator, method)(X)
+
+
+def accuracy_of(estimator, X, y, sample_weight=None):
+    """The accuracy of a fitted classifier on a dask collection, by partition."""
+    partitions = partitions_of(X, y, sample_weight)
+    return mean_of(*sums_of(partitions.map(_right, estimator=estimator)))
+
+
+def _right(X, y, sample_weight, estimator):
+    if is_weightless(X, sample_weight):
+        return 0.0, 0.0
+    total = len(y) if sample_weight is None else np.sum(sample_weight)
+    return total * estimator.score(X, y, sample_weight), total

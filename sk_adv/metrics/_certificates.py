@@ -7,7 +7,16 @@ import torch
 from numpy.typing import ArrayLike
 
 from sk_adv._arrays import blocks_of, check_samples_kind, readable
-from sk_adv._collections import check_collection, in_memory, is_collection, partitions_of
+from sk_adv._collections import (
+    array_of,
+    check_collection,
+    in_memory,
+    is_collection,
+    is_weightless,
+    mean_of,
+    partitions_of,
+    sums_of,
+)
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
@@ -27,7 +36,6 @@ from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
 from sk_adv.differentiable._proofs import check_method
-from sk_adv.metrics._partitions import is_weightless, mean_of, sums_of
 from sk_adv.metrics._proofs import batches, certified_samples, indices
 from sk_adv.tree._as_trees import is_made_of_trees
 
@@ -73,12 +81,12 @@ def certified_accuracy_score(
         `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these; or a tree model for
         which `sk_adv.tree.as_trees` has a rule.
 
-    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
-            or (n_samples, ...)
+    X : array-like, frame, sparse matrix, torch.Tensor or dask collection of shape \
+            (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
         The samples are first clipped to `bounds`.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -90,7 +98,7 @@ def certified_accuracy_score(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the perturbed samples are restricted.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     method : {"auto", "interval", "crown", "alpha-crown", "exact"}, default="auto"
@@ -130,6 +138,9 @@ def certified_accuracy_score(
     copies and of the model's own predictions, at the coarser of the precisions of X and of the
     weights. A sample whose margin could be lost to rounding is not certified. Where all radii are
     0, the predictions themselves are counted.
+
+    *Dask collections.* The samples of a dask array or a dask dataframe are certified partition by
+    partition, by one pass, and two numbers of each are gathered.
 
     References
     ----------
@@ -233,11 +244,11 @@ def robustness_radius(
         transformers and such a classifier, or a tree model for which `sk_adv.tree.as_trees` has a
         rule.
 
-    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
-            or (n_samples, ...)
+    X : array-like, frame, sparse matrix, torch.Tensor or dask collection of shape \
+            (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
 
-    y : array-like of shape (n_samples,), default=None
+    y : array-like or dask collection of shape (n_samples,), default=None
         True labels. The radius of a misclassified sample is 0. None uses the predictions as
         labels.
 
@@ -257,9 +268,9 @@ def robustness_radius(
 
     Returns
     -------
-    ndarray of shape (n_samples,)
+    ndarray or dask array of shape (n_samples,)
         The radii, in multiples of the scale; infinite where no perturbation changes the
-        prediction.
+        prediction. Those of a dask collection are lazy, and found by partition.
 
     Raises
     ------
@@ -282,6 +293,14 @@ def robustness_radius(
     >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
     True
     """
+    if is_collection(X):
+        check_collection(X)
+        check_takes(estimator, X)
+        partitions = partitions_of(X, y)
+        scale = check_scale(in_memory(scale), partitions.like)
+        options = {"norm": norm, "scale": scale, "time_limit": time_limit, "n_jobs": n_jobs}
+        radii = partitions.map(_radii, estimator=estimator, options=options)
+        return array_of(radii, np.empty(0), partitions.known_lengths)
     check_has_classes(estimator)
     check_samples_kind(X)
     predicted = estimator.predict(readable(estimator, X)) if y is None else y
@@ -312,6 +331,10 @@ def robustness_radius(
             "from above; certified_accuracy_score bounds that of many networks from below."
         ) from error
     return np.where(known, radii, 0.0)
+
+
+def _radii(X, y, sample_weight, estimator, options):
+    return robustness_radius(estimator, X, y, **options) if X.shape[0] else np.empty(0)
 
 
 def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):

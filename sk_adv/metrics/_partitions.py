@@ -5,7 +5,7 @@ from functools import wraps
 import numpy as np
 
 from sk_adv._arrays import readable, to_numpy
-from sk_adv._collections import computed, partitions_of
+from sk_adv._collections import computed, is_weightless, partitions_of, sums_of
 from sk_adv.attacks._estimators import check_attack_on_collection, check_classifier
 from sk_adv.attacks._partitions import check_collection_is_dense, options_for, seeds_of
 from sk_adv.metrics._attacked import RESPONSES, attack_all, can_be_sparse
@@ -79,23 +79,6 @@ class _Answers:
             return self._work.answers_of(name)
 
         return answer
-
-
-def sums_of(pairs):
-    """The sums over all partitions of lazy pairs (weighted sum, sum of weights)."""
-    return tuple(map(float, np.sum(computed(pairs), axis=0)))
-
-
-def mean_of(total, weight):
-    """A weighted mean from a weighted sum and the sum of the weights."""
-    if not weight:
-        raise ValueError("X must hold at least one sample of positive sample_weight.")
-    return total / weight
-
-
-def is_weightless(X, sample_weight):
-    """Whether no sample of a partition counts, which is an error for the whole data only."""
-    return not X.shape[0] or (sample_weight is not None and not np.any(sample_weight))
 
 
 def _with_rows(found):

@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
-from sk_adv._collections import in_memory, is_collection
+from sk_adv._collections import in_memory, is_collection, mean_of
 from sk_adv._perturbations import PerturbationSet
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.metrics._attacked import attack_all
-from sk_adv.metrics._partitions import AttackOnPartitions, mean_of
+from sk_adv.metrics._partitions import AttackOnPartitions
 from sk_adv.metrics._scores import hits
 
 

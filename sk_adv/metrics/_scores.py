@@ -10,13 +10,13 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score
 
 from sk_adv._arrays import readable
-from sk_adv._collections import is_collection
+from sk_adv._collections import is_collection, mean_of
 from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
 from sk_adv.metrics._attacked import attack_all, can_be_sparse
-from sk_adv.metrics._partitions import AttackOnPartitions, mean_of
+from sk_adv.metrics._partitions import AttackOnPartitions
 
 
 def adversarial_accuracy_score(
@@ -52,11 +52,12 @@ def adversarial_accuracy_score(
         A fitted classifier, such as a `Pipeline`. Attacks by gradients need a rule of `as_module`,
         or a `surrogate`; the default takes any classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="auto"` or "exact", X may be a
         SciPy matrix.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -78,7 +79,7 @@ def adversarial_accuracy_score(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     target : label, default=None
@@ -87,7 +88,8 @@ def adversarial_accuracy_score(
     surrogate : estimator, default=None
         For models without gradients, and attacks that need one: a classifier for which `as_module`
         has a rule. A clone of it is fitted to the model's own predictions on X and attacked
-        instead of the model. A `FrozenEstimator` is used as it is.
+        instead of the model. A `FrozenEstimator` is used as it is, and no other surrogate is taken
+        where X is a dask collection.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -110,6 +112,12 @@ def adversarial_accuracy_score(
         or `attack="exact"` is used on a model that is not linear.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+
+    Notes
+    -----
+    *Dask collections.* The samples of a dask array or a dask dataframe are attacked partition by
+    partition, by one pass, and two numbers of each are gathered. Seeds are those of
+    `sk_adv.attacks.perturb`: one for each partition.
 
     Examples
     --------
@@ -180,11 +188,12 @@ def adversarial_confidence(
         A fitted classifier with `predict_proba`. Attacks by gradients need a rule of `as_module`,
         or a `surrogate`; the default takes any classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="auto"` or "exact", X may be a
         SciPy matrix.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -207,7 +216,7 @@ def adversarial_confidence(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     target : label, default=None
@@ -216,7 +225,8 @@ def adversarial_confidence(
     surrogate : estimator, default=None
         For models without gradients, and attacks that need one: a classifier for which `as_module`
         has a rule. A clone of it is fitted to the model's own predictions on X and attacked
-        instead of the model. A `FrozenEstimator` is used as it is.
+        instead of the model. A `FrozenEstimator` is used as it is, and no other surrogate is taken
+        where X is a dask collection.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -239,6 +249,12 @@ def adversarial_confidence(
         `predict_proba`, or the attack needs gradients and `as_module` has no rule for it.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+
+    Notes
+    -----
+    *Dask collections.* The samples of a dask array or a dask dataframe are attacked partition by
+    partition, by one pass, and two numbers of each are gathered. Seeds are those of
+    `sk_adv.attacks.perturb`: one for each partition.
 
     Examples
     --------

@@ -107,10 +107,11 @@ def verify_robustness(
     estimator : object
         A fitted classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. The samples are first clipped to `bounds`.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -122,7 +123,7 @@ def verify_robustness(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the perturbed samples are restricted.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in `lower` and `upper`.
 
     time_limit : float, default=10.0
@@ -158,6 +159,15 @@ def verify_robustness(
     certified_accuracy_score : The lower end alone.
     adversarial_accuracy_score : The upper end by an attack of your choice.
     sk_adv.inspection.VerdictDisplay : The shares against the radius, as a picture.
+
+    Notes
+    -----
+    *Dask collections.* The partitions of a dask array or a dask dataframe are searched at once,
+    each one time. `lower`, `upper`, `shares` and `counts` are numbers; `status` is a lazy dask
+    array, and `counterexamples` a lazy collection of the kind of X. What both need beyond X, one
+    byte per sample and the samples that were changed, is kept for as long as the verdict is: on the
+    workers of a cluster, else in this process. Seeds are those of `sk_adv.attacks.perturb`: one for
+    each partition. With `n_jobs`, each partition starts its own processes.
 
     Examples
     --------
