@@ -33,13 +33,13 @@ def kind_of(X):
     return "other" if dask.is_dask_collection(X) else None
 
 
-def check_in_memory(X):
-    """Raise `TypeError` if X is a dask collection, which would be gathered in memory in silence."""
-    if is_collection(X):
+def check_in_memory(*values):
+    """Raise `TypeError` for a dask collection, which would be gathered in memory in silence."""
+    for value in filter(is_collection, values):
         raise TypeError(
-            f"This takes data in memory, and got a {_name(X)}: pass the result of its compute() if "
-            "it fits in memory, or call this on each partition (map_partitions or map_blocks). "
-            "The page 'Large data' of the user guide lists what takes dask collections."
+            f"This takes data in memory, and got a {_name(value)}: pass the result of compute() if "
+            "it fits in memory, or call this on each partition (map_partitions or map_blocks). The "
+            "page 'Large data' of the user guide lists what takes dask collections."
         )
 
 

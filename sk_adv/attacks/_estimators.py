@@ -242,6 +242,8 @@ def fit_surrogate(surrogate, estimator, X, **weights):
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
+    if is_collection(X):
+        check_surrogate(surrogate)
     check_has_classes(estimator)
     predicted = estimator.predict(readable(estimator, X))
     if len(np.unique(predicted)) < 2:
