@@ -383,14 +383,18 @@ def array_of(blocks, like, lengths=None):
     lengths : list of int, default=None
         The numbers of rows; None: unknown.
     """
-    import dask.array as da
+    from uuid import uuid4
 
-    lengths = [np.nan] * len(blocks) if lengths is None else lengths
-    arrays = [
-        da.from_delayed(block, shape=(n, *like.shape[1:]), meta=like)
-        for block, n in zip(blocks, lengths, strict=True)
-    ]
-    return da.concatenate(arrays, allow_unknown_chunksizes=True)
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    # dask.array.concatenate would leave out empty partitions.
+    name = f"sk-adv-{uuid4().hex}"
+    zeros = (0,) * (like.ndim - 1)
+    keys = {(name, i, *zeros): block.key for i, block in enumerate(blocks)}
+    graph = HighLevelGraph.from_collections(name, keys, dependencies=blocks)
+    rows = (np.nan,) * len(blocks) if lengths is None else tuple(lengths)
+    return da.Array(graph, name, (rows, *((n,) for n in like.shape[1:])), meta=like)
 
 
 def collection_of(blocks, like, partitions):
