@@ -5,8 +5,10 @@ someone else has, as there is no dask collection before.
 """
 
 import sys
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,26 +33,26 @@ def kind_of(X):
     return "other" if dask.is_dask_collection(X) else None
 
 
-def check_in_memory(X):
-    """Raise `TypeError` if X is a dask collection, which would be gathered in memory in silence."""
-    if is_collection(X):
+def check_in_memory(*values):
+    """Raise `TypeError` for a dask collection, which would be gathered in memory in silence."""
+    for value in filter(is_collection, values):
         raise TypeError(
-            f"This takes data in memory, and got a {_name(X)}: pass the result of its compute() if "
-            "it fits in memory, or call this on each partition (map_partitions or map_blocks). "
-            "The page 'Large data' of the user guide lists what takes dask collections."
+            f"This takes data in memory, and got a {_name(value)}: pass the result of compute() if "
+            "it fits in memory, or call this on each partition (map_partitions or map_blocks). The "
+            "page 'Large data' of the user guide lists what takes dask collections."
         )
 
 
 def in_memory(value):
     """A small value, such as one radius per feature, computed if it is a dask collection."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(in_memory, value))
+    if isinstance(value, tuple | list) and any(map(is_collection, value)):
+        return [in_memory(part) for part in value]
     return value.compute() if is_collection(value) else value
 
 
 def check_collection(X):
     """Raise an error unless X is a dask array or dataframe with an axis of samples."""
-    if kind_of(X) == "other" or (kind_of(X) == "frame" and not hasattr(X, "columns")):
+    if kind_of(X) == "other" or (kind_of(X) == "frame" and X.ndim != 2):
         raise TypeError(
             f"X must be a dask array or a dask dataframe; got a {_name(X)}: take "
             "dask.array.from_delayed, or dask.dataframe.from_delayed, to name its shape."
@@ -126,6 +128,11 @@ class Partitions:
         blocks = zip(self.X, self.y or none, self.sample_weight or none, each, strict=True)
         return [call(work, i, *block) for i, block in enumerate(blocks)]
 
+    @property
+    def known_lengths(self):
+        """The number of rows of each partition, or None where dask does not know it."""
+        return _known_lengths(self.collection)
+
     @cached_property
     def lengths(self):
         """The number of rows of each partition; computed where dask does not know it."""
@@ -168,7 +175,7 @@ class _Work:
 
 
 def _on_partition(work, i, X, y, sample_weight, own):
-    where = f"(partition {i} of {work.n_partitions}, counted from 0)"
+    where = f"(partition {i}, counted from 0, of {work.n_partitions})"
     _check_block(X, work.like, where)
     n_rows = X.shape[0]
     for name, values in (("y", y), ("sample_weight", sample_weight)):
@@ -279,9 +286,7 @@ def lengths_of(X, blocks):
     known = _known_lengths(X)
     if known is not None:
         return known
-    from dask import delayed
-
-    return list(computed([delayed(_n_rows, pure=False)(block) for block in blocks]))
+    return list(computed(each_of(_n_rows, blocks)))
 
 
 def _n_rows(block):
@@ -298,7 +303,7 @@ def _aligned(values, X, blocks, name):
         values = values if hasattr(values, "iloc") else np.asarray(values)
         _check_length(len(values), lengths, name)
         ends = np.cumsum([0, *lengths])
-        parts = [values[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        parts = [values[start:end] for start, end in pairwise(ends)]
         return [delayed(part, pure=False, traverse=False) for part in parts]
     if kind_of(values) == "other":
         raise TypeError(
@@ -335,6 +340,38 @@ def computed(values):
     return dask.compute(*values)
 
 
+def each_of(function, values):
+    """A function of each of several `Delayed`, lazily."""
+    from dask import delayed
+
+    call = delayed(function, pure=False)
+    return [call(value) for value in values]
+
+
+def persisted(values):
+    """The same `Delayed`, computed: on the workers if there is a cluster, else in this process."""
+    import dask
+
+    return list(dask.persist(*values))
+
+
+def sums_of(pairs):
+    """The sums over all partitions of lazy pairs (weighted sum, sum of weights)."""
+    return tuple(np.sum(computed(pairs), axis=0, dtype=float).tolist())
+
+
+def mean_of(total, weight):
+    """A weighted mean from a weighted sum and the sum of the weights."""
+    if not weight:
+        raise ValueError("X must hold at least one sample of positive sample_weight.")
+    return total / weight
+
+
+def is_weightless(X, sample_weight):
+    """Whether no sample of a partition counts, which is an error for the whole data only."""
+    return not X.shape[0] or (sample_weight is not None and not np.any(sample_weight))
+
+
 def array_of(blocks, like, lengths=None):
     """A lazy dask array of blocks along its first axis.
 
@@ -346,14 +383,18 @@ def array_of(blocks, like, lengths=None):
     lengths : list of int, default=None
         The numbers of rows; None: unknown.
     """
-    import dask.array as da
+    from uuid import uuid4
 
-    lengths = [np.nan] * len(blocks) if lengths is None else lengths
-    arrays = [
-        da.from_delayed(block, shape=(n, *like.shape[1:]), meta=like)
-        for block, n in zip(blocks, lengths, strict=True)
-    ]
-    return da.concatenate(arrays, allow_unknown_chunksizes=True)
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    # dask.array.concatenate would leave out empty partitions.
+    name = f"sk-adv-{uuid4().hex}"
+    zeros = (0,) * (like.ndim - 1)
+    keys = {(name, i, *zeros): block.key for i, block in enumerate(blocks)}
+    graph = HighLevelGraph.from_collections(name, keys, dependencies=blocks)
+    rows = (np.nan,) * len(blocks) if lengths is None else tuple(lengths)
+    return da.Array(graph, name, (rows, *((n,) for n in like.shape[1:])), meta=like)
 
 
 def collection_of(blocks, like, partitions):
@@ -373,7 +414,7 @@ def collection_of(blocks, like, partitions):
         import dask.dataframe as dd
 
         return dd.from_delayed(blocks, meta=like, divisions=X.divisions, verify_meta=False)
-    return array_of(blocks, like, _known_lengths(X))
+    return array_of(blocks, like, partitions.known_lengths)
 
 
 def rows_of_results(function, X, like, **shared):
@@ -394,8 +435,52 @@ def rows_of_results(function, X, like, **shared):
     """
     partitions = partitions_of(X)
     blocks = partitions.map(_rows, function=function, like=like, options=shared)
-    return array_of(blocks, like, _known_lengths(partitions.collection))
+    return array_of(blocks, like, partitions.known_lengths)
 
 
 def _rows(X, y, sample_weight, function, like, options):
     return function(X, **options) if X.shape[0] else like
+
+
+def answers_of(estimator, method, X):
+    """A lazy dask array of the answers of a method, such as `predict`, to each partition of X.
+
+    The estimator stays as it is now for them, even if it is fitted again before they are computed.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator whose method accepts a row of zeros.
+    method : str
+    X : dask array or dask dataframe of shape (n_samples, n_features)
+
+    Returns
+    -------
+    dask.array.Array
+    """
+    check_collection(X)
+    like = like_of(X)
+    zeros = np.zeros((1, *like.shape[1:]), getattr(like, "dtype", None))
+    if hasattr(like, "columns"):
+        zeros = type(like)(zeros, columns=like.columns)
+    # It checks the columns, before any partition is read.
+    answer = getattr(estimator, method)(zeros)
+    shared = {"estimator": copy(estimator), "method": method}
+    return rows_of_results(_answer, X, answer[:0], **shared)
+
+
+def _answer(X, estimator, method):
+    return getattr(estimator, method)(X)
+
+
+def accuracy_of(estimator, X, y, sample_weight=None):
+    """The accuracy of a fitted classifier on a dask collection, by partition."""
+    partitions = partitions_of(X, y, sample_weight)
+    return mean_of(*sums_of(partitions.map(_right, estimator=estimator)))
+
+
+def _right(X, y, sample_weight, estimator):
+    if is_weightless(X, sample_weight):
+        return 0.0, 0.0
+    total = len(y) if sample_weight is None else np.sum(sample_weight)
+    return total * estimator.score(X, y, sample_weight), total

@@ -28,8 +28,8 @@ class Missing:
         if name.split(".")[0] in OPTIONAL:
             raise ModuleNotFoundError(name)
 
-OPTIONAL = {"foolbox", "imblearn", "lightgbm", "matplotlib", "mlxtend", "onnx", "onnxscript",
-            "pandas", "polars", "safetensors", "skops", "xgboost"}
+OPTIONAL = {"dask", "distributed", "foolbox", "imblearn", "lightgbm", "matplotlib", "mlxtend",
+            "onnx", "onnxscript", "pandas", "polars", "safetensors", "skops", "xgboost"}
 sys.meta_path.insert(0, Missing())
 import sk_adv
 for module in pkgutil.walk_packages(sk_adv.__path__, "sk_adv."):

@@ -10,10 +10,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 
 from sk_adv._arrays import check_samples_kind, in_container_of, readable, to_numpy
+from sk_adv._collections import check_collection, is_collection
 from sk_adv._devices import check_device
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
 from sk_adv.attacks._forms import form_of
+from sk_adv.attacks._partitions import check_surrogate, perturb_by_partition
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of, error_of, refused_part
 from sk_adv.differentiable._linear import NotLinearError
@@ -43,13 +45,14 @@ def perturb(
         A fitted classifier for which `as_module` has a rule, such as a `Pipeline`; or any other
         classifier, together with a `surrogate`, or with `attack="auto"` or "square".
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
         Columns that hold no numbers, or reach the classifier only through steps for which
         `as_module`, or for trees `as_trees`, has no rule, stay unperturbed, and a warning names
         them.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         Labels, whose loss the attack increases. Samples with a label that the estimator has never
         seen stay clean, as they are misclassified already.
 
@@ -90,8 +93,9 @@ def perturb(
 
     Returns
     -------
-    array, frame or torch.Tensor of the shape and type of X
-        The adversarial copies.
+    array, frame, torch.Tensor or dask collection of the shape and type of X
+        The adversarial copies. Those of a dask array or a dask dataframe are made when they are
+        computed, partition by partition.
 
     Raises
     ------
@@ -100,9 +104,19 @@ def perturb(
     TypeError
         If X is sparse, the attack needs a gradient, `as_module` has no rule for the estimator and
         there is no surrogate, the attack does not accept one of the arguments, or `attack="exact"`
-        is used on a model that is neither linear nor a sum of trees.
+        is used on a model that is neither linear nor a sum of trees. Or if X is a dask collection,
+        and there is a surrogate that is not a `FrozenEstimator`.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
+
+    Notes
+    -----
+    *Dask collections.* X may be a dask array or a dask dataframe, whose copies are then a lazy
+    collection of the same kind, with the same partitions. Errors in the data of a partition appear
+    when it is computed, and name the partition. Each partition has a seed of its own, for partition
+    i of n the i-th of `numpy.random.SeedSequence(random_state).generate_state(n)`: random attacks
+    give the same copies on any scheduler, but other ones for other partitions. In a dask dataframe
+    a column of integers becomes one of floats if its radius is positive or `bounds` limit it.
 
     Examples
     --------
@@ -115,8 +129,23 @@ def perturb(
     >>> (copies - X).abs().max().round(3).to_dict()
     {'sepal length (cm)': 0.0, 'sepal width (cm)': 0.0, 'petal length (cm)': 0.5, \
 'petal width (cm)': 0.0}
+
+    By partition, with dask:
+
+    >>> import dask.dataframe as dd
+    >>> parts = dd.from_pandas(X, npartitions=3)
+    >>> lazy = perturb(model, parts, y, epsilon={"petal length (cm)": 0.5})
+    >>> lazy.npartitions, bool((lazy.compute() == copies).all(axis=None))
+    (3, True)
     """
     attack = resolve_attack(attack, attack_params, target=target)
+    if is_collection(X):
+        check_attack_on_collection(estimator, X, attack, target, surrogate)
+        options = {"epsilon": epsilon, "norm": norm, "bounds": bounds, "attack": attack}
+        options |= {"target": target, "surrogate": surrogate, "device": device}
+        return perturb_by_partition(
+            perturb, estimator, X, y, options=options, random_state=random_state
+        )
     classes, y = check_classifier(estimator, X, y)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
     if surrogate is not None:
@@ -158,6 +187,17 @@ def perturb(
         may_change = _may_change(values, copies, form.perturbations)
         free = may_change if free is None else free & may_change
     return in_container_of(X, copies, free=free)
+
+
+def check_attack_on_collection(estimator, X, attack, target=None, surrogate=None):
+    """Raise an error where one is certain before the partitions of X are looked at."""
+    check_collection(X)
+    check_takes(estimator, X)
+    check_surrogate(surrogate)
+    if surrogate is None:
+        check_attackable(estimator, attack)
+    if target is not None:
+        index_of_target(target, np.asarray(estimator.classes_))
 
 
 def _may_change(values, copies, perturbations):
@@ -202,6 +242,8 @@ def fit_surrogate(surrogate, estimator, X, **weights):
     if isinstance(surrogate, FrozenEstimator):
         check_is_fitted(surrogate)
         return surrogate
+    if is_collection(X):
+        check_surrogate(surrogate)
     check_has_classes(estimator)
     predicted = estimator.predict(readable(estimator, X))
     if len(np.unique(predicted)) < 2:
@@ -259,23 +301,11 @@ def check_has_classes(estimator):
         )
 
 
-def check_classifier(estimator, X, y, *, accept_sparse=False):
-    """Check that y and the shape of X fit a fitted classifier, and that X is dense.
+def check_takes(estimator, X):
+    """Check that an estimator is a fitted classifier for samples of the shape of X, and return it.
 
-    With `accept_sparse`, a SciPy matrix passes too.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    y : ndarray of shape (n_samples,)
+    X may also be a dask collection, of which only the shape is known.
     """
-    if not (accept_sparse and sparse.issparse(X)):
-        check_dense(
-            X,
-            "An attack",
-            "; scores, reports and curves of linear models take a SciPy matrix with attack='exact'",
-        )
-    check_samples_kind(X)
     check_has_classes(estimator)
     if isinstance(estimator.classes_, list):
         raise ValueError(
@@ -296,6 +326,27 @@ def check_classifier(estimator, X, y, *, accept_sparse=False):
         raise ValueError(
             f"X has {shape[0]} features, but {name} was fitted with {n_features} features."
         )
+    return shape
+
+
+def check_classifier(estimator, X, y, *, accept_sparse=False):
+    """Check that y and the shape of X fit a fitted classifier, and that X is dense.
+
+    With `accept_sparse`, a SciPy matrix passes too.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    y : ndarray of shape (n_samples,)
+    """
+    if not (accept_sparse and sparse.issparse(X)):
+        check_dense(
+            X,
+            "An attack",
+            "; scores, reports and curves of linear models take a SciPy matrix with attack='exact'",
+        )
+    check_samples_kind(X)
+    shape = check_takes(estimator, X)
     if not _num_samples(X):
         raise ValueError(
             f"Found array with 0 sample(s) (shape={(0, *shape)}) while a minimum of 1 is required."

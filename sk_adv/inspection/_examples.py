@@ -10,6 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._arrays import predicted_by, readable, to_numpy
+from sk_adv._collections import check_in_memory
 from sk_adv.attacks._estimators import perturb
 from sk_adv.differentiable._as_module import classes_of
 from sk_adv.inspection._drawing import as_images, axes_for, fitting_size, nonzero
@@ -207,6 +208,7 @@ class AdversarialExamplesDisplay:
             If the estimator is not fitted.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_in_memory(X, y)
         copies = perturb(
             estimator,
             X,
@@ -287,6 +289,7 @@ class AdversarialExamplesDisplay:
             If the shapes do not fit each other.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_in_memory(X, copies, y_true, input_proba, copy_proba)
         input_proba = check_array(input_proba, input_name="input_proba")
         copy_proba = check_array(copy_proba, input_name="copy_proba")
         classes = np.arange(input_proba.shape[1]) if classes is None else np.asarray(classes)

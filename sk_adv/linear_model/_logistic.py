@@ -21,6 +21,7 @@ from sk_adv._arrays import (
     to_numpy,
     to_tensor,
 )
+from sk_adv._collections import accuracy_of, answers_of, is_collection
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import unchanged_on_error
@@ -61,14 +62,16 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
             Samples.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        ndarray or dask array of shape (n_samples,) or (n_samples, n_classes)
             wᵀx + b for two classes, else W x + b, with columns in the order of `classes_`.
         """
+        if is_collection(X):
+            return answers_of(self, "decision_function", X)
         return super().decision_function(for_sklearn(X))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -76,14 +79,16 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
             Samples.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or dask array of shape (n_samples,)
             The class with the largest logit.
         """
+        if is_collection(X):
+            return answers_of(self, "predict", X)
         # The method of scikit-learn below 1.9 fails where the scores are a tensor.
         scores = to_numpy(self.decision_function(X))
         indices = scores.argmax(axis=1) if scores.ndim > 1 else (scores > 0).astype(int)
@@ -94,14 +99,16 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
             Samples.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or dask array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
+        if is_collection(X):
+            return answers_of(self, "predict_proba", X)
         return _apply_to_logits(torch.softmax, self.decision_function(X))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
@@ -109,15 +116,40 @@ class LogisticClassifierMixin(LinearClassifierMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
             Samples.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or dask array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
+        if is_collection(X):
+            return answers_of(self, "predict_log_proba", X)
         return _apply_to_logits(torch.log_softmax, self.decision_function(X))
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on samples and their labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
+            Samples. Those of a dask collection are counted by partition.
+
+        y : array-like or dask collection of shape (n_samples,)
+            True labels.
+
+        sample_weight : array-like or dask collection of shape (n_samples,), default=None
+            Weights of the samples in the mean.
+
+        Returns
+        -------
+        float
+            The accuracy, in [0, 1].
+        """
+        if is_collection(X):
+            return accuracy_of(self, X, y, sample_weight)
+        return super().score(X, y, sample_weight)
 
 
 def _apply_to_logits(function, decision):
@@ -235,6 +267,9 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     *Tensors.* X may be a torch tensor. Under `sklearn.config_context(array_api_dispatch=True)` the
     fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors on that
     device, in the precision of X. Otherwise they are arrays.
+
+    *Dask collections.* Predictions for a dask array or a dask dataframe are lazy dask arrays, made
+    by partition.
 
     *Three classes and more.* The bound is log Σ_k exp((w_k - w_y)ᵀx + b_k - b_y + ε‖w_k - w_y‖_*).
     In the max-norm let G be the gradient in the weights with the penalties held constant, and M_kl

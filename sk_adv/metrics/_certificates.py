@@ -7,12 +7,23 @@ import torch
 from numpy.typing import ArrayLike
 
 from sk_adv._arrays import blocks_of, check_samples_kind, readable
+from sk_adv._collections import (
+    array_of,
+    check_collection,
+    in_memory,
+    is_collection,
+    is_weightless,
+    mean_of,
+    partitions_of,
+    sums_of,
+)
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight, name_of
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
     check_has_classes,
+    check_takes,
 )
 from sk_adv.attacks._forms import searched, trees_within
 from sk_adv.attacks._trees import (
@@ -70,12 +81,12 @@ def certified_accuracy_score(
         `torch.nn.Sequential`, or a `Pipeline` of scalers and one of these; or a tree model for
         which `sk_adv.tree.as_trees` has a rule.
 
-    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
-            or (n_samples, ...)
+    X : array-like, frame, sparse matrix, torch.Tensor or dask collection of shape \
+            (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
         The samples are first clipped to `bounds`.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -87,7 +98,7 @@ def certified_accuracy_score(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the perturbed samples are restricted.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     method : {"auto", "interval", "crown", "alpha-crown", "exact"}, default="auto"
@@ -128,6 +139,9 @@ def certified_accuracy_score(
     weights. A sample whose margin could be lost to rounding is not certified. Where all radii are
     0, the predictions themselves are counted.
 
+    *Dask collections.* The samples of a dask array or a dask dataframe are certified partition by
+    partition, by one pass, and two numbers of each are gathered.
+
     References
     ----------
     Gowal et al., "Scalable Verified Training for Provably Robust Image Classification", ICCV
@@ -153,16 +167,43 @@ def certified_accuracy_score(
     check_method(method)
     check_time_limit(time_limit)
     check_n_jobs(n_jobs)
+    options = {"method": method, "time_limit": time_limit, "n_jobs": n_jobs}
+    if is_collection(X):
+        check_collection(X)
+        check_takes(estimator, X)
+        _check_rules(estimator)
+        partitions = partitions_of(X, y, sample_weight)
+        allowed = as_perturbation_set(in_memory(epsilon), norm, in_memory(bounds), partitions.like)
+        sums = partitions.map(_certified, estimator=estimator, allowed=allowed, **options)
+        return mean_of(*sums_of(sums))
     classes, y = check_classifier(estimator, X, y, accept_sparse=True)
     weight = joint_weight(y, sample_weight, None)
-    perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    options = {"time_limit": time_limit, "n_jobs": n_jobs}
-    if is_made_of_trees(estimator):
-        certified = certified_trees(estimator, X, y, classes, perturbations, **options)
-    else:
-        check_certifiable(estimator, "certified_accuracy_score")
-        certified = certified_samples(estimator, X, y, classes, perturbations, method, **options)
+    allowed = as_perturbation_set(epsilon, norm, bounds, X)
+    _check_rules(estimator)
+    certified = _certified_samples(estimator, X, y, classes, allowed, **options)
     return float(np.average(certified, weights=weight))
+
+
+def _check_rules(estimator):
+    if not is_made_of_trees(estimator):
+        check_certifiable(estimator, "certified_accuracy_score")
+
+
+def _certified_samples(estimator, X, y, classes, allowed, *, method, **options):
+    if is_made_of_trees(estimator):
+        return certified_trees(estimator, X, y, classes, allowed, **options)
+    return certified_samples(estimator, X, y, classes, allowed, method, **options)
+
+
+def _certified(X, y, sample_weight, estimator, allowed, **options):
+    """The weight of the certified samples of one partition, and of all its samples."""
+    if is_weightless(X, sample_weight):
+        return 0.0, 0.0
+    classes, y = check_classifier(estimator, X, y, accept_sparse=True)
+    weight = joint_weight(y, sample_weight, None)
+    weight = np.ones(len(y)) if weight is None else weight
+    certified = _certified_samples(estimator, X, y, classes, allowed, **options)
+    return float(weight @ certified), float(weight.sum())
 
 
 def certified_trees(estimator, X, y, classes, perturbations, **options):
@@ -203,11 +244,11 @@ def robustness_radius(
         transformers and such a classifier, or a tree model for which `sk_adv.tree.as_trees` has a
         rule.
 
-    X : array-like, frame, sparse matrix or torch.Tensor of shape (n_samples, n_features) \
-            or (n_samples, ...)
+    X : array-like, frame, sparse matrix, torch.Tensor or dask collection of shape \
+            (n_samples, n_features) or (n_samples, ...)
         Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
 
-    y : array-like of shape (n_samples,), default=None
+    y : array-like or dask collection of shape (n_samples,), default=None
         True labels. The radius of a misclassified sample is 0. None uses the predictions as
         labels.
 
@@ -227,9 +268,9 @@ def robustness_radius(
 
     Returns
     -------
-    ndarray of shape (n_samples,)
+    ndarray or dask array of shape (n_samples,)
         The radii, in multiples of the scale; infinite where no perturbation changes the
-        prediction.
+        prediction. Those of a dask collection are lazy, and found by partition.
 
     Raises
     ------
@@ -252,6 +293,14 @@ def robustness_radius(
     >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
     True
     """
+    if is_collection(X):
+        check_collection(X)
+        check_takes(estimator, X)
+        partitions = partitions_of(X, y)
+        scale = check_scale(in_memory(scale), partitions.like)
+        options = {"norm": norm, "scale": scale, "time_limit": time_limit, "n_jobs": n_jobs}
+        radii = partitions.map(_radii, estimator=estimator, options=options)
+        return array_of(radii, np.empty(0), partitions.known_lengths)
     check_has_classes(estimator)
     check_samples_kind(X)
     predicted = estimator.predict(readable(estimator, X)) if y is None else y
@@ -282,6 +331,10 @@ def robustness_radius(
             "from above; certified_accuracy_score bounds that of many networks from below."
         ) from error
     return np.where(known, radii, 0.0)
+
+
+def _radii(X, y, sample_weight, estimator, options):
+    return robustness_radius(estimator, X, y, **options) if X.shape[0] else np.empty(0)
 
 
 def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):

@@ -20,13 +20,9 @@ from sk_adv.attacks._estimators import (
 )
 from sk_adv.attacks._table import resolve_attack, resolve_attacks
 from sk_adv.differentiable._intervals import NoBoundsError
+from sk_adv.metrics._attacked import attack_all, can_be_sparse, copies_in_blocks
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
-from sk_adv.metrics._scores import (
-    attack_all,
-    can_be_sparse,
-    confidence_on_errors,
-    copies_in_blocks,
-)
+from sk_adv.metrics._scores import confidence_on_errors
 from sk_adv.tree._as_trees import is_made_of_trees
 
 if TYPE_CHECKING:

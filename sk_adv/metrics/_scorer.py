@@ -5,12 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.metrics import get_scorer
+from sklearn.metrics import accuracy_score, get_scorer
 from sklearn.metrics._scorer import _BaseScorer
 
+from sk_adv._collections import in_memory, is_collection, mean_of
 from sk_adv._perturbations import PerturbationSet
 from sk_adv.attacks._table import resolve_attack
-from sk_adv.metrics._scores import attack_all
+from sk_adv.metrics._attacked import attack_all
+from sk_adv.metrics._partitions import AttackOnPartitions
+from sk_adv.metrics._scores import hits
 
 
 def make_adversarial_scorer(
@@ -72,7 +75,8 @@ def make_adversarial_scorer(
     callable
         A scorer `(estimator, X, y, sample_weight=None) -> float` for `GridSearchCV`,
         `cross_validate` and similar functions. With `attack="auto"` or "exact", X may be
-        a SciPy matrix.
+        a SciPy matrix. X may be a dask collection: its partitions are attacked where they are, and
+        the answers to them and the labels are gathered, or for "accuracy" their sums alone.
 
     Raises
     ------
@@ -103,6 +107,7 @@ def make_adversarial_scorer(
     """
     # Errors are raised here, not after the first fit of a search.
     resolve_attack(attack, attack_params, target=target)
+    epsilon, bounds = in_memory(epsilon), in_memory(bounds)
     PerturbationSet(epsilon, norm, bounds)
     if not isinstance(scoring, str) and not callable(scoring):
         raise TypeError(f"scoring must be the name of a scorer or a callable; got {scoring!r}.")
@@ -136,8 +141,23 @@ class _AdversarialScorer(_BaseScorer):
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):
         # `method_caller` is not used: it may return cached predictions for the clean X.
+        if is_collection(X):
+            return self._score_partitions(estimator, X, y_true, **kwargs)
         attacked, copies = attack_all(estimator, X, y_true, **self._attack)
         return self._scorer(attacked, copies, y_true, **kwargs)
+
+    def _score_partitions(self, estimator, X, y, sample_weight=None, **kwargs):
+        options = dict(self._attack)
+        params, target = options.pop("attack_params"), options["target"]
+        options["attack"] = resolve_attack(options["attack"], params, target=target)
+        work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
+        if self._score_func is accuracy_score and not self._kwargs | kwargs:
+            return self._sign * mean_of(*work.sums(hits))
+        # Any other score needs the answers to all samples, and the labels, but not X.
+        y, weight = work.labels_and_weights()
+        if weight is not None:
+            kwargs["sample_weight"] = weight
+        return self._scorer(work.answers(), X, y, **kwargs)
 
     def __repr__(self):
         attack = ", ".join(

@@ -2,22 +2,21 @@
 
 import warnings
 from collections.abc import Callable
-from functools import wraps
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 
-from sk_adv._arrays import dense_blocks, readable, to_numpy
-from sk_adv._perturbations import as_perturbation_set
+from sk_adv._arrays import readable
+from sk_adv._collections import is_collection, mean_of
 from sk_adv._validation import joint_weight
-from sk_adv.attacks._estimators import check_classifier, fit_surrogate, perturb
+from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
+from sk_adv.metrics._attacked import attack_all, can_be_sparse
+from sk_adv.metrics._partitions import AttackOnPartitions
 
 
 def adversarial_accuracy_score(
@@ -53,11 +52,12 @@ def adversarial_accuracy_score(
         A fitted classifier, such as a `Pipeline`. Attacks by gradients need a rule of `as_module`,
         or a `surrogate`; the default takes any classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="auto"` or "exact", X may be a
         SciPy matrix.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -79,7 +79,7 @@ def adversarial_accuracy_score(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     target : label, default=None
@@ -88,7 +88,8 @@ def adversarial_accuracy_score(
     surrogate : estimator, default=None
         For models without gradients, and attacks that need one: a classifier for which `as_module`
         has a rule. A clone of it is fitted to the model's own predictions on X and attacked
-        instead of the model. A `FrozenEstimator` is used as it is.
+        instead of the model. A `FrozenEstimator` is used as it is, and no other surrogate is taken
+        where X is a dask collection.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -112,6 +113,12 @@ def adversarial_accuracy_score(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
+    Notes
+    -----
+    *Dask collections.* The samples of a dask array or a dask dataframe are attacked partition by
+    partition, by one pass, and two numbers of each are gathered. Seeds are those of
+    `sk_adv.attacks.perturb`: one for each partition.
+
     Examples
     --------
     >>> from sklearn.datasets import load_breast_cancer
@@ -126,84 +133,35 @@ def adversarial_accuracy_score(
     >>> clean > 0.98, attacked < 0.6
     (True, True)
     """
-    accept_sparse = can_be_sparse(attack)
+    attack = resolve_attack(attack, attack_params, target=target)
+    options = {
+        "epsilon": epsilon,
+        "attack": attack,
+        "norm": norm,
+        "bounds": bounds,
+        "target": target,
+        "surrogate": surrogate,
+        "random_state": random_state,
+        "device": device,
+    }
+    if is_collection(X):
+        work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
+        return mean_of(*work.sums(hits))
+    return mean_of(*hits(X, y, sample_weight, estimator, options))
+
+
+def hits(X, y, sample_weight, estimator, options):
+    """The weight of the samples that are classified correctly after an attack, and of all.
+
+    `options` are those of `perturb`.
+    """
+    accept_sparse = can_be_sparse(options["attack"])
     _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
     weight = joint_weight(labels, sample_weight, None)
-    attacked, copies = attack_all(
-        estimator,
-        X,
-        labels,
-        epsilon=epsilon,
-        attack=attack,
-        attack_params=attack_params,
-        norm=norm,
-        bounds=bounds,
-        target=target,
-        surrogate=surrogate,
-        random_state=random_state,
-        device=device,
-    )
-    return float(
-        accuracy_score(labels, attacked.predict(readable(attacked, copies)), sample_weight=weight)
-    )
-
-
-def can_be_sparse(*attacks):
-    """Whether attacks take a sparse X: the exact ones need dense copies of few rows at a time.
-
-    Others could be run in the same way, but would take long; "auto" is exact where models are
-    linear, as most models of sparse data are.
-    """
-    found = [resolve_attack(attack).attack for attack in attacks]
-    return all(attack.is_exact or attack.needs == "any" for attack in found)
-
-
-def copies_in_blocks(estimator, X, y, **options):
-    """Iterate over blocks of adversarial copies: the positions of the rows, and the copies.
-
-    The copies of a sparse matrix are dense, so they are made for a few rows at a time. A dense X is
-    one block.
-    """
-    if not sparse.issparse(X):
-        yield slice(0, None), perturb(estimator, X, y, **options)
-        return
-    for rows, block in dense_blocks(X):
-        yield rows, perturb(estimator, block, y[rows], **options)
-
-
-def attack_all(estimator, X, y, **options):
-    """A classifier and samples, such that its answers to them are those to adversarial copies.
-
-    For a dense X they are the estimator and the copies, for a sparse X an `UnderAttack` and X.
-    """
-    if not (sparse.issparse(X) and can_be_sparse(options["attack"])):
-        return estimator, perturb(estimator, X, y, **options)
-    radius = {name: options.pop(name, None) for name in ("epsilon", "norm", "bounds")}
-    options["epsilon"] = as_perturbation_set(**radius, X=X)
-    if options.get("surrogate") is not None:
-        # It is fitted to all rows, and not to those of a block.
-        options["surrogate"] = FrozenEstimator(fit_surrogate(options["surrogate"], estimator, X))
-    return UnderAttack(estimator, np.asarray(to_numpy(y)), options), X
-
-
-class UnderAttack:
-    """A fitted classifier whose answers are those to adversarial copies of a sparse X."""
-
-    def __init__(self, estimator, y, options):
-        self._estimator, self._y, self._options = estimator, y, options
-
-    def __getattr__(self, name):
-        value = getattr(self._estimator, name)
-        if name not in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
-            return value
-
-        # Scorers read the name of the method.
-        @wraps(value)
-        def answer(X):
-            blocks = copies_in_blocks(self._estimator, X, self._y, **self._options)
-            return np.concatenate([value(copies) for _, copies in blocks])
-
-        return answer
+    attacked, copies = attack_all(estimator, X, labels, **options)
+    predicted = attacked.predict(readable(attacked, copies))
+    right = accuracy_score(labels, predicted, normalize=False, sample_weight=weight)
+    return float(right), float(len(labels) if weight is None else weight.sum())
 
 
 def adversarial_confidence(
@@ -230,11 +188,12 @@ def adversarial_confidence(
         A fitted classifier with `predict_proba`. Attacks by gradients need a rule of `as_module`,
         or a `surrogate`; the default takes any classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. With `attack="auto"` or "exact", X may be a
         SciPy matrix.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -257,7 +216,7 @@ def adversarial_confidence(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the copies are clipped.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in the mean.
 
     target : label, default=None
@@ -266,7 +225,8 @@ def adversarial_confidence(
     surrogate : estimator, default=None
         For models without gradients, and attacks that need one: a classifier for which `as_module`
         has a rule. A clone of it is fitted to the model's own predictions on X and attacked
-        instead of the model. A `FrozenEstimator` is used as it is.
+        instead of the model. A `FrozenEstimator` is used as it is, and no other surrogate is taken
+        where X is a dask collection.
 
     random_state : int, RandomState instance or None, default=None
         Seeds attacks that draw random numbers; the others ignore it.
@@ -290,6 +250,12 @@ def adversarial_confidence(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
+    Notes
+    -----
+    *Dask collections.* The samples of a dask array or a dask dataframe are attacked partition by
+    partition, by one pass, and two numbers of each are gathered. Seeds are those of
+    `sk_adv.attacks.perturb`: one for each partition.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -306,24 +272,22 @@ def adversarial_confidence(
             f"{type(estimator).__name__}, which has none. Use "
             "adversarial_accuracy_score instead."
         )
-    accept_sparse = can_be_sparse(attack)
-    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
-    weight = joint_weight(labels, sample_weight, None)
-    attacked, copies = attack_all(
-        estimator,
-        X,
-        labels,
-        epsilon=epsilon,
-        attack=attack,
-        attack_params=attack_params,
-        norm=norm,
-        bounds=bounds,
-        target=target,
-        surrogate=surrogate,
-        random_state=random_state,
-        device=device,
-    )
-    confidence = confidence_on_errors(attacked, copies, labels, weight)
+    attack = resolve_attack(attack, attack_params, target=target)
+    options = {
+        "epsilon": epsilon,
+        "attack": attack,
+        "norm": norm,
+        "bounds": bounds,
+        "target": target,
+        "surrogate": surrogate,
+        "random_state": random_state,
+        "device": device,
+    }
+    if is_collection(X):
+        work = AttackOnPartitions(estimator, X, y, sample_weight, options=options)
+        confidence = _ratio(*work.sums(confident_errors))
+    else:
+        confidence = _ratio(*confident_errors(X, y, sample_weight, estimator, options))
     if np.isnan(confidence):
         warnings.warn(
             "No adversarial copy is misclassified, so the confidence on errors is undefined and "
@@ -334,9 +298,28 @@ def adversarial_confidence(
     return confidence
 
 
+def confident_errors(X, y, sample_weight, estimator, options):
+    """The weighted sum of the confidence on errors after an attack, and the weight of the errors.
+
+    `options` are those of `perturb`.
+    """
+    accept_sparse = can_be_sparse(options["attack"])
+    _, labels = check_classifier(estimator, X, y, accept_sparse=accept_sparse)
+    weight = joint_weight(labels, sample_weight, None)
+    return _sums_on_errors(*attack_all(estimator, X, labels, **options), labels, weight)
+
+
 def confidence_on_errors(estimator, X, y, sample_weight=None):
     """Mean probability of the predicted class over misclassified samples; NaN without any."""
+    return _ratio(*_sums_on_errors(estimator, X, y, sample_weight))
+
+
+def _sums_on_errors(estimator, X, y, sample_weight):
     probability = np.asarray(estimator.predict_proba(readable(estimator, X)))
     predicted = classes_of(estimator, X)[probability.argmax(axis=1)]
     weight = (predicted != np.asarray(y)) * (1.0 if sample_weight is None else sample_weight)
-    return float(np.average(probability.max(axis=1), weights=weight)) if weight.any() else np.nan
+    return float(probability.max(axis=1) @ weight), float(weight.sum())
+
+
+def _ratio(total, weight):
+    return total / weight if weight else np.nan

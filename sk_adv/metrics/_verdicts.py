@@ -1,24 +1,18 @@
 """Verdicts: each sample verified, falsified by a copy that predict gets wrong, or unknown."""
 
 import html
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
-from sk_adv._arrays import in_container_of, numeric_columns, predicted_by, to_numpy
-from sk_adv._perturbations import as_perturbation_set, sample_shape
-from sk_adv._validation import joint_weight, name_of
-from sk_adv.attacks._estimators import check_classifier, is_attackable, perturb
-from sk_adv.attacks._forms import searched
-from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
-from sk_adv.differentiable._intervals import NoBoundsError
-from sk_adv.metrics._proofs import certified_samples, decided_samples
-from sk_adv.tree._as_trees import is_made_of_trees
-
-STATUSES = ("verified", "falsified", "unknown")
+from sk_adv._collections import is_collection
+from sk_adv._perturbations import as_perturbation_set
+from sk_adv._validation import joint_weight
+from sk_adv.attacks._estimators import check_classifier
+from sk_adv.attacks._trees import check_n_jobs, check_time_limit
+from sk_adv.metrics._deciding import STATUSES, decide, numbers_in_container_of, tally
+from sk_adv.metrics._verdict_partitions import verdicts_by_partition
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +21,19 @@ class RobustnessVerdict:
 
     Parameters
     ----------
-    status : ndarray of shape (n_samples,)
+    status : ndarray or dask array of shape (n_samples,)
         For each sample "verified": a proof that no allowed perturbation makes the estimator
         misclassify it; "falsified": a perturbed sample that the estimator's own `predict`
         misclassifies; or "unknown": neither.
-    counterexamples : array, frame or torch.Tensor of the shape and type of X
+    counterexamples : array, frame, torch.Tensor or dask collection of the shape and type of X
         The perturbed sample of each falsified row. Rows without one are clean.
     lower, upper : float
         The accuracy under the worst case is at least the share of verified samples, and at most one
         minus the share of falsified ones.
     shares : dict of str to float, default={}
         The share of each of the three words, by weight if there are sample weights.
+    counts : dict of str to int, default={}
+        The number of samples of each of the three words.
 
     See Also
     --------
@@ -62,15 +58,15 @@ class RobustnessVerdict:
     lower: float
     upper: float
     shares: dict = field(repr=False, default_factory=dict)
+    counts: dict = field(repr=False, default_factory=dict)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{name}={(self.status == name).sum()}" for name in STATUSES)
+        counts = ", ".join(f"{name}={self.counts[name]}" for name in STATUSES)
         return f"RobustnessVerdict({counts}, lower={self.lower:.4g}, upper={self.upper:.4g})"
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{name}</th><td>{(self.status == name).sum()}</td>"
-            f"<td>{self.shares[name]:.1%}</td></tr>"
+            f"<tr><th>{name}</th><td>{self.counts[name]}</td><td>{self.shares[name]:.1%}</td></tr>"
             for name in STATUSES
         )
         title = f"accuracy under the worst case: {self.lower:.1%} to {self.upper:.1%}"
@@ -111,10 +107,11 @@ def verify_robustness(
     estimator : object
         A fitted classifier.
 
-    X : array-like, frame or torch.Tensor of shape (n_samples, n_features) or (n_samples, ...)
+    X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
+            (n_samples, ...)
         Clean samples, in the estimator's raw units. The samples are first clipped to `bounds`.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         True labels.
 
     epsilon : float, array-like, dict or Series
@@ -126,7 +123,7 @@ def verify_robustness(
     bounds : tuple (low, high) or None, default=None
         Valid range of X, to which the perturbed samples are restricted.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples in `lower` and `upper`.
 
     time_limit : float, default=10.0
@@ -163,6 +160,15 @@ def verify_robustness(
     adversarial_accuracy_score : The upper end by an attack of your choice.
     sk_adv.inspection.VerdictDisplay : The shares against the radius, as a picture.
 
+    Notes
+    -----
+    *Dask collections.* The partitions of a dask array or a dask dataframe are searched at once,
+    each one time. `lower`, `upper`, `shares` and `counts` are numbers; `status` is a lazy dask
+    array, and `counterexamples` a lazy collection of the kind of X. What both need beyond X, one
+    byte per sample and the samples that were changed, is kept for as long as the verdict is: on the
+    workers of a cluster, else in this process. Seeds are those of `sk_adv.attacks.perturb`: one for
+    each partition. With `n_jobs`, each partition starts its own processes.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -179,92 +185,26 @@ def verify_robustness(
     """
     check_time_limit(time_limit)
     check_n_jobs(n_jobs)
+    options = {"time_limit": time_limit, "n_jobs": n_jobs, "verbose": verbose}
+    if is_collection(X):
+        threat = {"epsilon": epsilon, "norm": norm, "bounds": bounds}
+        threat["random_state"] = random_state
+        return _verdict(*verdicts_by_partition(estimator, X, y, sample_weight, threat, options))
     classes, y = check_classifier(estimator, X, y)
     weight = joint_weight(y, sample_weight, None)
     perturbations = as_perturbation_set(epsilon, norm, bounds, X)
-    if is_made_of_trees(estimator):
-        options = {"time_limit": time_limit, "n_jobs": n_jobs, "warn": True, "verbose": verbose}
-        found = searched(estimator, X, y, classes, perturbations, **options)
-        status, numbers = found.status, found.copies
-    else:
-        status, numbers = _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state)
-        options = {"time_limit": time_limit, "n_jobs": n_jobs}
-        _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, **options)
-    shares = {
-        name: float(np.average(status == name, weights=weight)) if len(y) else np.nan
-        for name in STATUSES
-    }
+    status, numbers = decide(
+        estimator, X, y, classes, perturbations, random_state=random_state, **options
+    )
+    return _verdict(status, numbers_in_container_of(X, numbers), *tally(status, weight))
+
+
+def _verdict(status, copies, counts, weights):
+    total = sum(weights)
+    shares = [weight / total if total else np.nan for weight in weights]
+    named = dict(zip(STATUSES, shares, strict=True))
     # Where nothing is unknown, both ends are the same number, and not just next to it.
-    upper = shares["verified"] if "unknown" not in status else 1 - shares["falsified"]
-    copies = _in_container_of(X, numbers)
-    return RobustnessVerdict(status, copies, shares["verified"], upper, shares)
-
-
-def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
-    """Verdicts by certificates and attacks, and the counterexamples as numbers."""
-    has_module = is_attackable(estimator)
-    # Noise of radius 0: the samples themselves, within the bounds.
-    still = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
-    clean = perturb(estimator, X, y, **still)
-    wrong = _predicted(estimator, clean) != y
-    numbers = _numbers(clean)
-    certified = np.zeros(len(y), dtype=bool)
-    if has_module:
-        with suppress(NoBoundsError):
-            certified = certified_samples(estimator, X, y, classes, perturbations)
-    status = np.where(wrong, "falsified", np.where(certified, "verified", "unknown")).astype("<U9")
-    rows = np.flatnonzero(status == "unknown")
-    if len(rows):
-        options = {"attack": "auto", "random_state": random_state}
-        found = perturb(estimator, rows_of(X, rows), y[rows], epsilon=perturbations, **options)
-        is_wrong = _predicted(estimator, found) != y[rows]
-        status[rows[is_wrong]] = "falsified"
-        numbers[rows[is_wrong]] = _numbers(found)[is_wrong]
-    return status, numbers
-
-
-def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, **options):
-    """Search for proofs and counterexamples of networks where bounds and attacks say nothing."""
-    rows = np.flatnonzero(status == "unknown")
-    if not len(rows) or not is_attackable(estimator):
-        return
-    try:
-        found = decided_samples(
-            estimator, rows_of(X, rows), y[rows], classes, perturbations, **options
-        )
-    except NoBoundsError:
-        return
-    status[rows[found.is_proved]] = "verified"
-    broken = rows[found.is_broken]
-    status[broken] = "falsified"
-    numbers[np.ix_(broken, found.free)] = found.copies[found.is_broken][:, found.free]
-
-
-def _predicted(estimator, X):
-    found = predicted_by(estimator, X)
-    if found.ndim != 1:
-        raise ValueError(
-            "A verdict needs one label per sample; the predictions of this "
-            f"{name_of(estimator)} have shape {found.shape}."
-        )
-    return found
-
-
-def _numbers(X):
-    X = to_numpy(X)
-    return np.asarray(X) if len(sample_shape(X)) > 1 else numeric_columns(X)
-
-
-def _in_container_of(X, numbers):
-    """Rows of numbers in the container of X; columns that are the same keep their types."""
-    if isinstance(X, torch.Tensor):
-        copies = torch.as_tensor(numbers, device=X.device)
-        return copies.to(X.dtype) if X.is_floating_point() else copies
-    dtype = getattr(X, "dtype", None)
-    if getattr(dtype, "kind", None) == "f":
-        return numbers.astype(dtype)
-    clean = _numbers(X)
-    changed = ~((numbers == clean) | np.isnan(numbers)).all(axis=0)
-    if isinstance(X, np.ndarray) and X.dtype.kind in "iub":
-        return numbers
-    return in_container_of(X, numbers, free=changed)
+    verified, falsified, _ = shares
+    upper = 1 - falsified if dict(zip(STATUSES, counts, strict=True))["unknown"] else verified
+    counts = dict(zip(STATUSES, counts, strict=True))
+    return RobustnessVerdict(status, copies, verified, upper, named, counts)

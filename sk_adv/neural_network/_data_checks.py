@@ -9,6 +9,7 @@ from skorch.helper import SliceDataset
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sk_adv._arrays import row_blocks, to_tensor
+from sk_adv._collections import check_in_memory
 from sk_adv._devices import module_device_and_dtype
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import read_rows
@@ -36,6 +37,7 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     prefix : {"iterator_train", "iterator_valid"}
         The iterator that is to read it.
     """
+    check_in_memory(X, y)
     if (
         y is not None
         and np.ndim(y) == 0

@@ -1,6 +1,7 @@
 """Base class of the transformer and the sampler: fit a classifier, then attack it."""
 
 from contextlib import suppress
+from copy import copy
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sk_adv._arrays import readable, to_numpy
+from sk_adv._collections import check_collection, collection_of, partitions_of
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
 from sk_adv._validation import check_labels_present, unchanged_on_error
@@ -21,6 +23,12 @@ from sk_adv.attacks._estimators import (
     fit_surrogate,
     index_of_target,
     perturb,
+)
+from sk_adv.attacks._partitions import (
+    check_collection_is_dense,
+    in_types_of,
+    like_copies,
+    seeds_of,
 )
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
@@ -136,6 +144,17 @@ class AttackingEstimator(BaseEstimator):
             device=self._resolve_device(),
         )
 
+    def _lazy_copies(self, X, y):
+        """Adversarial copies of a dask collection, by partition, each with a seed of its own."""
+        check_collection(X)
+        partitions = partitions_of(X, y if self.labels == "true" else None)
+        check_collection_is_dense(partitions)
+        like = like_copies(partitions.like, self._perturbation_set(partitions.like))
+        seeds = seeds_of(self.random_state, len(partitions))
+        shared = {"transformer": copy(self), "like": like}
+        blocks = partitions.map(_transformed, each={"seed": seeds}, **shared)
+        return collection_of(blocks, like, partitions)
+
     def _resolve_attack(self):
         """The attack with its arguments, including `batch_size` if it is set."""
         params = {} if self.batch_size is None else {"batch_size": self.batch_size}
@@ -158,3 +177,11 @@ class AttackingEstimator(BaseEstimator):
         with suppress(TypeError, ValueError):
             tags.non_deterministic |= self._resolve_attack().is_random
         return tags
+
+
+def _transformed(X, y, sample_weight, transformer, like, seed):
+    if not X.shape[0]:
+        return in_types_of(like, X)
+    transformer = copy(transformer)
+    transformer.random_state = seed
+    return in_types_of(like, transformer.transform(X, y))

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from sk_adv._arrays import to_numpy
+from sk_adv._collections import is_collection
 from sk_adv.differentiable import as_module
 from sk_adv.preprocessing._attacking import AttackingEstimator
 
@@ -220,18 +221,21 @@ class FGSMTransformer(OneToOneFeatureMixin, TransformerMixin, AttackingEstimator
 
         Parameters
         ----------
-        X : array-like or frame of shape (n_samples, n_features)
+        X : array-like, frame or dask collection of shape (n_samples, n_features)
             Clean samples.
 
-        y : array-like of shape (n_samples,), default=None
+        y : array-like or dask collection of shape (n_samples,), default=None
             True labels, used if `labels="true"`.
 
         Returns
         -------
-        array, frame or tensor of the type of X
-            The copies. A frame keeps its columns and index.
+        array, frame, tensor or dask collection of the type of X
+            The copies. A frame keeps its columns and index. Those of a dask collection are lazy,
+            and made by partition, with seeds like those of `sk_adv.attacks.perturb`.
         """
         check_is_fitted(self)
+        if is_collection(X):
+            return X if self.stage == "train" else self._lazy_copies(X, y)
         validate_data(
             self, to_numpy(X), dtype=None, ensure_all_finite=False, allow_nd=True, reset=False
         )
