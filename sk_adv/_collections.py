@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 # Names of the modules of dask in which the classes of these kinds live.
 _KINDS = {"dask.array": "array", "dask.dataframe": "frame"}
@@ -415,6 +416,49 @@ def collection_of(blocks, like, partitions):
 
         return dd.from_delayed(blocks, meta=like, divisions=X.divisions, verify_meta=False)
     return array_of(blocks, like, partitions.known_lengths)
+
+
+def taken(partitions, rows):
+    """Some rows of X, y and the weights, as lazy dask collections.
+
+    Parameters
+    ----------
+    partitions : Partitions
+    rows : ndarray of int of shape (n_taken,)
+        In rising order.
+
+    Returns
+    -------
+    X : dask array or dataframe
+    y, sample_weight : dask array or None
+    """
+    from dask import delayed
+
+    ends = np.cumsum(partitions.lengths)
+    cuts = np.searchsorted(rows, ends[:-1])
+    parts = np.split(rows, cuts)
+    own = [part - first for part, first in zip(parts, [0, *ends[:-1]], strict=True)]
+    take, lengths = delayed(_safe_indexing, pure=False), [len(part) for part in parts]
+
+    def of(blocks):
+        return [take(block, part) for block, part in zip(blocks, own, strict=True)]
+
+    def vector(blocks):
+        if blocks is None:
+            return None
+        blocks = [delayed(np.asarray)(block) for block in of(blocks)]
+        return array_of(blocks, np.empty(0, dtype=blocks[0].dtype.compute()), lengths)
+
+    if kind_of(partitions.collection) == "frame":
+        X = partitions.collection.map_partitions(_rows_of_frame, own, meta=partitions.like)
+    else:
+        X = array_of(of(partitions.X), partitions.like, lengths)
+    return X, vector(partitions.y), vector(partitions.sample_weight)
+
+
+def _rows_of_frame(frame, rows, partition_info=None):
+    # Dask also calls it on a frame without rows, to learn the columns.
+    return frame.iloc[rows[partition_info["number"]]] if partition_info else frame
 
 
 def rows_of_results(function, X, like, **shared):

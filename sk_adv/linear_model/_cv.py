@@ -1,6 +1,7 @@
 """AdversarialLogisticRegressionCV: radius and alpha chosen by cross-validation."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from inspect import signature
 from numbers import Integral, Real
 from typing import Self
@@ -17,6 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight
 
 from sk_adv._arrays import labels_in_kind_of, to_numpy
+from sk_adv._collections import in_memory
 from sk_adv._devices import resolve_device
 from sk_adv._perturbations import check_scale
 from sk_adv._validation import unchanged_on_error
@@ -24,10 +26,13 @@ from sk_adv.linear_model._fitting import make_training_set
 from sk_adv.linear_model._logistic import (
     AdversarialLogisticRegression,
     LogisticClassifierMixin,
+    check_names,
     constraints_of,
     warn_unless_optimal,
 )
+from sk_adv.linear_model._partitioned_data import make_partitioned_set
 from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
+from sk_adv.linear_model._sources import source_of
 
 
 class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
@@ -224,6 +229,9 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             return self._fit(X, y, sample_weight, groups)
 
     def _fit(self, X, y, sample_weight, groups):
+        source = source_of(X, y, sample_weight)
+        if source is not None:
+            return self._fit_partitions(source, groups)
         device = resolve_device(self.device, X)
         given, scale = X, check_scale(self.scale, X)
         X, y = self._validate_training_data(X, y)
@@ -231,25 +239,11 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             sample_weight = _check_sample_weight(
                 to_numpy(sample_weight), np.empty((len(y), 0)), ensure_non_negative=True
             )
-        alphas = _check_alphas(self.alphas)
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
-        if isinstance(self.epsilons, Integral):
-            self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, scale, alphas.min(), self.norm)
-        else:
-            self.epsilons_ = check_epsilons(self.epsilons)
-        model = AdversarialLogisticRegression(
-            norm=self.norm,
-            C=self.C,
-            fit_intercept=self.fit_intercept,
-            class_weight=self.class_weight,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            device=self.device,
-        )
-        scorer = check_scoring(model, scoring=self.scoring or "accuracy")
+        model, scorer, alphas = self._prepare(data, scale)
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         scores = Parallel(n_jobs=self.n_jobs)(
-            delayed(_score_path)(
+            delayed(_score_fold)(
                 clone(model).set_params(alpha=alpha),
                 scorer,
                 X,
@@ -263,7 +257,56 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             for alpha in alphas
             for fold in folds
         )
-        self.scores_ = np.reshape(scores, (len(alphas), len(folds), -1)).swapaxes(1, 2)
+        self._choose(alphas, scores)
+        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
+        return self._take(model.fit(X, y, sample_weight=sample_weight))
+
+    def _fit_partitions(self, source, groups):
+        """Fit to a `LocalSource` or `DaskSource`, one fold after the other."""
+        check_names(self, source.like)
+        scale = check_scale(self.scale, source.like)
+        data = make_partitioned_set(source, self.class_weight, self.fit_intercept)
+        model, scorer, alphas = self._prepare(data, scale)
+        y = source.gathered_labels()
+        splitter = check_cv(self.cv, y, classifier=True)
+        folds = list(splitter.split(np.empty((len(y), 0)), y, in_memory(groups)))
+        scores = [
+            _score_partitions(
+                clone(model).set_params(alpha=alpha),
+                None if self.scoring in (None, "accuracy") else scorer,
+                source,
+                *fold,
+                self.epsilons_,
+                scale,
+            )
+            for alpha in alphas
+            for fold in folds
+        ]
+        self._choose(alphas, scores)
+        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
+        return self._take(model._fit_partitions(source))
+
+    def _prepare(self, data, scale):
+        """Set the radii; the model with the parameters of all fits, the scorer and the alphas."""
+        alphas = _check_alphas(self.alphas)
+        if isinstance(self.epsilons, Integral):
+            self.epsilons_ = epsilon_grid(data, self.epsilons, 1e-2, scale, alphas.min(), self.norm)
+        else:
+            self.epsilons_ = check_epsilons(self.epsilons)
+        model = AdversarialLogisticRegression(
+            norm=self.norm,
+            C=self.C,
+            fit_intercept=self.fit_intercept,
+            class_weight=self.class_weight,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            device=self.device,
+        )
+        return model, check_scoring(model, scoring=self.scoring or "accuracy"), alphas
+
+    def _choose(self, alphas, scores):
+        """Set the scores, and the radius and alpha of the best mean; `scores` go alpha by alpha."""
+        self.scores_ = np.reshape(scores, (len(alphas), -1, len(self.epsilons_))).swapaxes(1, 2)
         # Rounding turns scores that differ in the last digits into ties; the first one wins.
         means = self.scores_.mean(axis=2).round(12)
         if np.isnan(means).all():
@@ -272,8 +315,9 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         self.best_score_ = float(means[best])
         self.alpha_ = float(alphas[best[0]])
         self.epsilon_ = float(self.epsilons_[best[1]])
-        model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
-        model.fit(X, y, sample_weight=sample_weight)
+
+    def _take(self, model):
+        """Set the fitted attributes to those of a model."""
         for name in ("classes_", "coef_", "intercept_", "n_iter_", "objective_", "violation_"):
             setattr(self, name, getattr(model, name))
         return self
@@ -297,7 +341,7 @@ def _takes_weights(scorer):
     return "sample_weight" in signature(function).parameters
 
 
-def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
+def _score_fold(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
     """Test scores for all radii, from one path on the training samples of a fold."""
     weights, test_weights = None, {}
     if sample_weight is not None:
@@ -308,27 +352,46 @@ def _score_path(model, scorer, X, y, sample_weight, train, test, epsilons, scale
     data = make_training_set(
         X[train], y[train], weights, model.class_weight, model.fit_intercept, device
     )
-    falling = np.argsort(-epsilons, kind="stable")
-    solutions = walk(
-        data,
-        epsilons[falling],
-        scale,
-        alpha=model.alpha,
-        norm=model.norm,
-        C=model.C,
-        tol=model.tol,
-        max_iter=model.max_iter,
-    )
     model.n_features_in_ = X.shape[1]
     if hasattr(given, "columns"):
         # A scorer may know the columns by name.
         model.feature_names_in_ = np.asarray(given.columns, dtype=object)
     X_test = given[test] if isinstance(given, torch.Tensor) else _safe_indexing(given, test)
     y_test = labels_in_kind_of(X, y[test])
+    samples = X_test, y_test
+    score = partial(_scored, scorer=scorer, samples=samples, weights=test_weights)
+    return _scores_along_path(model, score, data, X, epsilons, scale)
+
+
+def _scored(model, scorer, samples, weights):
+    return scorer(model, *samples, **weights)
+
+
+def _score_partitions(model, scorer, source, train, test, epsilons, scale):
+    """The same for data in partitions."""
+    data = make_partitioned_set(source.fold(train), model.class_weight, model.fit_intercept)
+    check_names(model, source.like)
+    X_test, y_test, weight = source.rows(test)
+    samples = X_test, in_memory(y_test)
+    weights = {}
+    if weight is not None and (scorer is None or _takes_weights(scorer)):
+        weights = {"sample_weight": in_memory(weight)}
+    # The model's own score counts by partition.
+    scorer = scorer or type(model).score
+    score = partial(_scored, scorer=scorer, samples=samples, weights=weights)
+    X = np.empty((0, model.n_features_in_))
+    return _scores_along_path(model, score, data, X, epsilons, scale)
+
+
+def _scores_along_path(model, score, data, X, epsilons, scale):
+    """Scores for all radii of models fitted to some data, with attributes in the kind of X."""
+    falling = np.argsort(-epsilons, kind="stable")
+    parameters = {name: getattr(model, name) for name in ("alpha", "norm", "C", "tol", "max_iter")}
+    solutions = walk(data, epsilons[falling], scale, **parameters)
     scores = np.empty(len(epsilons))
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=epsilons[position] * scale)
         model._set_solution(solution, data, X)
         warn_unless_optimal(solution, model.alpha, float(epsilons[position]), model.tol)
-        scores[position] = scorer(model, X_test, y_test, **test_weights)
+        scores[position] = score(model)
     return scores

@@ -36,7 +36,7 @@ from sk_adv.linear_model._fitting import (
 )
 from sk_adv.linear_model._newton import no_report
 from sk_adv.linear_model._partitioned_data import make_partitioned_set
-from sk_adv.linear_model._sources import source_of
+from sk_adv.linear_model._sources import blocks_on_disk, is_on_disk, source_of
 
 
 class LogisticClassifierMixin(LinearClassifierMixin):
@@ -72,6 +72,8 @@ class LogisticClassifierMixin(LinearClassifierMixin):
         """
         if is_collection(X):
             return answers_of(self, "decision_function", X)
+        if is_on_disk(X):
+            return np.concatenate([self.decision_function(block) for block in blocks_on_disk(X)])
         return super().decision_function(for_sklearn(X))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -402,8 +404,7 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         """Fit to the training data of a `LocalSource` or `DaskSource`."""
         if resolve_device(self.device).type != "cpu":
             raise ValueError(f"Data in partitions needs the CPU; got device={self.device!r}.")
-        _check_feature_names(self, source.like, reset=True)
-        _check_n_features(self, source.like, reset=True)
+        check_names(self, source.like)
         perturbations = PerturbationSet(self.epsilon, self.norm, like=source.like)
         data = make_partitioned_set(source, self.class_weight, self.fit_intercept)
         return self._solve(data, perturbations, np.empty((0, self.n_features_in_)))
@@ -441,6 +442,12 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
             return zero_start(data)
         previous = start_from(data, torch.as_tensor(self.coef_), torch.as_tensor(self.intercept_))
         return zero_start(data) if previous is None else previous
+
+
+def check_names(estimator, like):
+    """Set the number of features and the names of columns that an estimator has seen."""
+    _check_feature_names(estimator, like, reset=True)
+    _check_n_features(estimator, like, reset=True)
 
 
 def constraints_of(*names):

@@ -51,13 +51,29 @@ class LocalSource:
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y, sample_weight)
         self.runner, self.like = LocalRunner(), np.empty((0, X.shape[1]))
-        n_rows = max(int(X.shape[0] * _BLOCK_BYTES / _n_bytes(X)), 1)
-        cuts = [slice(first, first + n_rows) for first in range(0, X.shape[0], n_rows)]
+        self.given = X, y, sample_weight
+        cuts = _cuts(X)
         self.X = [_view(X, rows) for rows in cuts]
         self.y = [y[rows] for rows in cuts]
         self.sample_weight = [
             None if sample_weight is None else sample_weight[rows] for rows in cuts
         ]
+
+    def gathered_labels(self):
+        """All labels."""
+        return self.given[1]
+
+    def fold(self, rows):
+        """The source of some samples: the others get the weight 0."""
+        X, y, sample_weight = self.given
+        weight = np.zeros(len(y))
+        weight[rows] = 1 if sample_weight is None else np.asarray(sample_weight)[rows]
+        return LocalSource(X, y, weight)
+
+    def rows(self, rows):
+        """X, y and the weights of some samples, in memory."""
+        X, y, sample_weight = self.given
+        return X[rows], y[rows], None if sample_weight is None else np.asarray(sample_weight)[rows]
 
     def label_summaries(self):
         """A `LabelSummary` of each partition."""
@@ -72,6 +88,16 @@ class LocalSource:
         n_rows = self.X[0].shape[0]
         where = [f"(rows from {i * n_rows} on)" for i in range(len(self.X))]
         return self.runner.lazily(EncodedLabels.part, labels, self.X, where)
+
+
+def blocks_on_disk(X):
+    """Blocks of rows of an array or CSR matrix, without copies."""
+    return (_view(X, rows) for rows in _cuts(X))
+
+
+def _cuts(X):
+    n_rows = max(int(X.shape[0] * _BLOCK_BYTES / _n_bytes(X)), 1)
+    return [slice(first, first + n_rows) for first in range(0, X.shape[0], n_rows)]
 
 
 def _view(X, rows):
@@ -100,6 +126,18 @@ class DaskSource:
         self.like = self.partitions.like
         none = [None] * len(self.partitions)
         self.y, self.sample_weight = self.partitions.y, self.partitions.sample_weight or none
+
+    def gathered_labels(self):
+        """See `LocalSource.gathered_labels`."""
+        return np.concatenate(self.runner.gather(self.y))
+
+    def fold(self, rows):
+        """See `LocalSource.fold`."""
+        return DaskSource(*self.rows(rows))
+
+    def rows(self, rows):
+        """See `LocalSource.rows`; these are lazy dask collections."""
+        return collections.taken(self.partitions, rows)
 
     def label_summaries(self):
         """See `LocalSource.label_summaries`."""

@@ -16,7 +16,12 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 
 from sk_adv import AdversarialLogisticRegression
-from sk_adv.linear_model import _sources, adversarial_logistic_path, epsilon_max
+from sk_adv.linear_model import (
+    AdversarialLogisticRegressionCV,
+    _sources,
+    adversarial_logistic_path,
+    epsilon_max,
+)
 from sk_adv.linear_model._partitioned_rows import PartitionedRows
 
 CUTS = {1: [569], 3: [100, 300, 169], 17: [1, 0, 40, *[37] * 14, 10]}
@@ -274,3 +279,25 @@ def test_a_killed_worker_changes_nothing(cancer):
             found = model.fit(*parts)
         assert killed
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("scoring", [None, "roc_auc"])
+@pytest.mark.parametrize("kind", ["dask", "frame", "disk"])
+def test_cross_validation_chooses_as_in_memory(cancer, tmp_path, monkeypatch, kind, scoring):
+    X, y, weight = cancer
+    X = X / X.std(0)
+    model = AdversarialLogisticRegressionCV(epsilons=[0.3, 0.1, 0.03], C=10.0, scoring=scoring)
+    expected = AdversarialLogisticRegressionCV(**model.get_params()).fit(X, y, weight)
+    data = X, y, weight
+    if kind == "dask":
+        data = on_dask(CUTS[3], *data)
+    elif kind == "frame":
+        frame = pd.DataFrame(X, columns=[f"c{j}" for j in range(30)])
+        data = dd.from_pandas(frame, npartitions=3), y, weight
+    else:
+        monkeypatch.setattr(_sources, "_FEW_BYTES", 0)
+        data = on_disk(X, tmp_path), y, weight
+    model.fit(*data)
+    np.testing.assert_allclose(model.scores_, expected.scores_, atol=1e-3)
+    assert model.epsilon_ == expected.epsilon_
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-5)
