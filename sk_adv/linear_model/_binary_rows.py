@@ -86,6 +86,14 @@ class BinaryRows:
         """Σ t_i, the curvatures of the loss."""
         return self.loss.curvature(margin, penalty)[0].sum()
 
+    def terms(self, margin, penalty):
+        """`value`, `is_separating` and `total_curvature` at once."""
+        return (
+            self.value(margin, penalty),
+            self.is_separating(margin, penalty),
+            self.total_curvature(margin, penalty),
+        )
+
     def hessian(self, columns, margin, penalty, penalty_slope, neglect=0.0):
         """Hessian in the weights of `columns` and the intercept, for a ρ that is linear in w.
 

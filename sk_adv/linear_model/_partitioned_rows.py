@@ -23,6 +23,8 @@ class PartitionedRows:
         Numbers of samples and features.
     best_intercept : torch.Tensor of shape ()
         The best intercept for w = 0.
+    known : tuple, default=None
+        The last margins and penalty, and what `BinaryRows.terms` gave there.
     """
 
     runner: object
@@ -30,6 +32,7 @@ class PartitionedRows:
     labels: list
     shape: tuple
     best_intercept: object
+    known: tuple | None = None
 
     can_be_copied = False
 
@@ -46,7 +49,10 @@ class PartitionedRows:
 
     def kept(self, margin):
         """See `BinaryRows.kept`."""
-        return self.runner.kept(margin)
+        kept = self.runner.kept(margin)
+        if self.known is not None and self.known[0] is margin:
+            self.known = kept, *self.known[1:]
+        return kept
 
     def line(self, before, last, size):
         """See `BinaryRows.line`."""
@@ -55,12 +61,22 @@ class PartitionedRows:
 
     def value(self, margin, penalty):
         """See `BinaryRows.value`."""
-        return self._sum("value", self.labels, margin, penalty=penalty)
+        return self._terms(margin, penalty)[0]
 
     def is_separating(self, margin, penalty):
         """See `BinaryRows.is_separating`."""
-        n_separating = self._sum("is_separating", self.labels, margin, penalty=penalty)
-        return n_separating == len(self.parts)
+        return self._terms(margin, penalty)[1] == len(self.parts)
+
+    def total_curvature(self, margin, penalty):
+        """See `BinaryRows.total_curvature`."""
+        return self._terms(margin, penalty)[2]
+
+    def _terms(self, margin, penalty):
+        """See `BinaryRows.terms`; a solver asks for them one by one, at the last margins."""
+        if self.known is None or self.known[0] is not margin or self.known[1] != penalty:
+            terms = self._sum("terms", self.labels, margin, penalty=penalty)
+            self.known = margin, penalty, terms
+        return self.known[2]
 
     def constant_intercept(self):
         """See `BinaryRows.constant_intercept`."""
@@ -69,10 +85,6 @@ class PartitionedRows:
     def slopes(self, margin, penalty):
         """See `BinaryRows.slopes`."""
         return self._sum("slopes", self.parts, margin, penalty=penalty)
-
-    def total_curvature(self, margin, penalty):
-        """See `BinaryRows.total_curvature`."""
-        return self._sum("total_curvature", self.labels, margin, penalty=penalty)
 
     def hessian(self, columns, margin, penalty, penalty_slope, neglect=0.0):
         """See `BinaryRows.hessian`."""
