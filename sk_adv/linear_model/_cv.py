@@ -202,13 +202,14 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
+            Training data. Dask's partitions are not gathered, but the labels are, to draw the
+            folds. Of a large array that maps a file, one fold's test samples are copied at a time.
 
-        y : array-like of shape (n_samples,)
+        y : array-like or dask collection of shape (n_samples,)
             Class labels, of at least two classes.
 
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or dask collection of shape (n_samples,), default=None
             Weights of the samples in the fits, and in the scores if the scorer takes weights.
             None means 1 each.
 

@@ -270,6 +270,14 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     fit stays on its device, and `coef_`, `intercept_` and all predictions are tensors on that
     device, in the precision of X. Otherwise they are arrays.
 
+    *Large data.* The solvers need sums over samples only. A dask collection is fitted where its
+    partitions are: the workers keep labels and margins, and the caller gets sums, which have an
+    entry for each feature or each two features of the working set. X itself is kept by the workers
+    if it takes less than a third of their memory, or if it was persisted before; else its
+    partitions are computed anew for each pass. An array or CSR matrix of at least 512 MiB that maps
+    a file is read in blocks of rows in the same way. The optimum is that in memory. A fit takes two
+    to three passes over X for each iteration, and two to four before the first.
+
     *Dask collections.* Predictions for a dask array or a dask dataframe are lazy dask arrays, made
     by partition.
 
@@ -363,13 +371,15 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data. A CSR or CSC matrix is not made dense.
+        X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
+            Training data. A CSR or CSC matrix is not made dense. The partitions of a dask array or
+            dataframe, and a large array or CSR matrix that maps a file (`numpy.memmap`), are never
+            gathered in memory.
 
-        y : array-like of shape (n_samples,)
+        y : array-like or dask collection of shape (n_samples,)
             Class labels, of at least two classes.
 
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or dask collection of shape (n_samples,), default=None
             Weights of the samples; None means 1 each.
 
         Returns

@@ -56,10 +56,10 @@ def epsilon_max(
 
     Parameters
     ----------
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Training data.
+    X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
+        Training data. Dask's partitions and large arrays that map a file are not gathered.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         Class labels, of at least two classes.
 
     scale : float, array-like, dict or Series, default=None
@@ -77,7 +77,7 @@ def epsilon_max(
     fit_intercept : bool, default=True
         Whether the model has an intercept. It must have one for more than two classes.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples; None means 1 each.
 
     class_weight : dict or "balanced", default=None
@@ -171,10 +171,10 @@ def adversarial_logistic_path(
 
     Parameters
     ----------
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Training data.
+    X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
+        Training data. Dask's partitions and large arrays that map a file are not gathered.
 
-    y : array-like of shape (n_samples,)
+    y : array-like or dask collection of shape (n_samples,)
         Class labels, of at least two classes.
 
     epsilons : array-like of shape (n_epsilons,), default=None
@@ -204,7 +204,7 @@ def adversarial_logistic_path(
     fit_intercept : bool, default=True
         Whether to fit an intercept.
 
-    sample_weight : array-like of shape (n_samples,), default=None
+    sample_weight : array-like or dask collection of shape (n_samples,), default=None
         Weights of the samples; None means 1 each.
 
     class_weight : dict or "balanced", default=None
