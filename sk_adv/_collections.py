@@ -301,8 +301,8 @@ def _aligned(values, X, blocks, name):
     if not is_collection(values):
         # The whole is cut here, so that no task carries the rows of another.
         lengths = lengths_of(X, blocks)
-        values = values if hasattr(values, "iloc") else np.asarray(values)
-        _check_length(len(values), lengths, name)
+        values = values.iloc if hasattr(values, "iloc") else np.atleast_1d(np.asarray(values))
+        _check_length(len(values[:]), lengths, name)
         ends = np.cumsum([0, *lengths])
         parts = [values[start:end] for start, end in pairwise(ends)]
         return [delayed(part, pure=False, traverse=False) for part in parts]

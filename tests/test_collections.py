@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, FGSMTransformer
+from sk_adv._collections import computed, partitions_of
 from sk_adv.attacks import perturb
 from sk_adv.linear_model import AdversarialLogisticRegressionCV
 from sk_adv.metrics import (
@@ -430,3 +431,31 @@ def test_a_frozen_surrogate_is_used_by_every_partition():
     assert adversarial_accuracy_score(
         model, as_array(), Y, **options
     ) == adversarial_accuracy_score(model, ARRAY, Y, **options)
+
+
+# The bridge.
+
+
+def test_partitions_keep_rows_labels_and_weights_together():
+    def rows(X, y, sample_weight):
+        return np.asarray(X), np.asarray(y), np.asarray(sample_weight)
+
+    for kind in DENSE:
+        for y in (Y, labels(kind), da.from_array(Y, chunks=7), pd.Series(Y, index=FRAME.index)):
+            partitions = partitions_of(MAKERS[kind](), y, weights())
+            found = [
+                np.concatenate(parts) for parts in zip(*computed(partitions.map(rows)), strict=True)
+            ]
+            for part, expected in zip(found, (ARRAY, Y, WEIGHT), strict=True):
+                np.testing.assert_array_equal(part, expected)
+            assert partitions.lengths == list(CHUNKS)
+            np.testing.assert_array_equal(partitions.labels(), np.unique(Y))
+
+
+def test_labels_of_two_types_have_no_common_order():
+    X = da.concatenate([as_array().rechunk({1: -1}), ARRAY[:5]])
+    y = da.concatenate(
+        [da.from_array(part.astype(object), chunks=50) for part in (Y, np.arange(5))]
+    )
+    with pytest.raises(ValueError, match="labels of one type in all partitions; got 'setosa' in"):
+        partitions_of(X, y).labels()

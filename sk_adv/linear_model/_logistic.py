@@ -17,6 +17,7 @@ from sk_adv._arrays import (
     floating_types,
     for_sklearn,
     in_kind_of,
+    is_dispatched,
     labels_in_kind_of,
     to_numpy,
     to_tensor,
@@ -151,6 +152,8 @@ class LogisticClassifierMixin(LinearClassifierMixin):
         """
         if is_collection(X):
             return accuracy_of(self, X, y, sample_weight)
+        if not is_dispatched(X):
+            y, sample_weight = to_numpy(y), to_numpy(sample_weight)
         return super().score(X, y, sample_weight)
 
 

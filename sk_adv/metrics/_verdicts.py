@@ -200,11 +200,10 @@ def verify_robustness(
 
 
 def _verdict(status, copies, counts, weights):
+    """The verdict, from the number of samples of each status and the sums of their weights."""
     total = sum(weights)
     shares = [weight / total if total else np.nan for weight in weights]
-    named = dict(zip(STATUSES, shares, strict=True))
+    shares, counts = (dict(zip(STATUSES, values, strict=True)) for values in (shares, counts))
     # Where nothing is unknown, both ends are the same number, and not just next to it.
-    verified, falsified, _ = shares
-    upper = 1 - falsified if dict(zip(STATUSES, counts, strict=True))["unknown"] else verified
-    counts = dict(zip(STATUSES, counts, strict=True))
-    return RobustnessVerdict(status, copies, verified, upper, named, counts)
+    upper = 1 - shares["falsified"] if counts["unknown"] else shares["verified"]
+    return RobustnessVerdict(status, copies, shares["verified"], upper, shares, counts)

@@ -140,6 +140,21 @@ for _room, _class, _name in (
             door(f"{_room}.{_class}.{_method}", 0.7)(_answers(_name, _method, _allows))
 
 
+def _accuracy(name):
+    def draw_call(draw):
+        n_classes, kind = draw.of(2, 3), draw.of("numbers", "words")
+        model = fitted(name, n_classes, kind)
+        X, n = samples(draw)
+        kwargs = {"sample_weight": weights(draw, n)} if draw.chance(0.3) else {}
+        return Call(model.score, X, labels(draw, n, model.classes_.tolist()), **kwargs)
+
+    return draw_call
+
+
+door("linear_model.AdversarialLogisticRegression.score", 0.3)(_accuracy("linear"))
+door("linear_model.AdversarialLogisticRegressionCV.score", 0.3)(_accuracy("linear search"))
+
+
 ROBUST = {
     "robust_loss": _one(
         ["adversarial", "trades", "trades", "certified", "certified"],
