@@ -43,3 +43,21 @@ class DeferredInterrupt:
             yield item
             if self.requested:
                 return
+
+
+class SharedInterrupt(DeferredInterrupt):
+    """The same for one of several processes, which must end their training after the same batch.
+
+    Attributes
+    ----------
+    noted : bool
+        Whether Ctrl-C was pressed here. The training sets `requested` once all processes know.
+    """
+
+    noted = False
+
+    def _note(self, number, frame):
+        if self.noted:
+            self.repeated = True
+            raise KeyboardInterrupt
+        self.noted = True

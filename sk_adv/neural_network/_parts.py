@@ -47,7 +47,9 @@ def device_of(net):
     if net.device is not None:
         return torch.device(net.device)
     devices = (module_device_and_dtype(part)[0] for part in modules_of(net).values())
-    return next((device for device in devices if device is not None), torch.device("cpu"))
+    # A net with skorch's AccelerateMixin, whose modules have no weights.
+    other = getattr(getattr(net, "accelerator", None), "device", torch.device("cpu"))
+    return next((device for device in devices if device is not None), other)
 
 
 def release_graphs(module):

@@ -1,0 +1,102 @@
+"""Checks of an accelerator, and of the data of the processes, before the first epoch."""
+
+import numpy as np
+import torch
+from skorch.dataset import get_len
+from torch.utils.data import IterableDataset
+
+from sk_adv._arrays import to_numpy
+from sk_adv.neural_network._checkpoint_identity import checksum
+from sk_adv.neural_network._parts import optimizers_of
+
+# Rows of the data that are compared.
+_N_ROWS = 100
+
+
+def check_accelerator(net):
+    """Raise an error unless a net can be trained by its accelerator.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ValueError
+        If it is set to something that is not supported.
+    """
+    accelerator = net.accelerator
+    if not hasattr(accelerator, "backward"):
+        raise TypeError(
+            f"accelerator must be an accelerate.Accelerator; got {type(accelerator).__name__}."
+        )
+    problem = _unsupported(net, accelerator)
+    if problem is not None:
+        raise ValueError(f"AdversarialNet can't be trained by this accelerator: {problem}.")
+
+
+def _unsupported(net, accelerator):
+    """The setting of an accelerator that is not supported, and what to do, or None."""
+    kind = getattr(accelerator.distributed_type, "value", str(accelerator.distributed_type))
+    if kind != "NO" and not kind.startswith("MULTI_"):
+        return (
+            f"distributed_type={kind} divides the module, which attacks need as a whole; use plain "
+            "data parallelism (MULTI_GPU or MULTI_CPU)"
+        )
+    if getattr(accelerator, "parallelism_config", None) is not None:
+        return "a parallelism_config divides the module, which attacks need as a whole; leave it out"
+    if accelerator.mixed_precision not in ("no", "fp16", "bf16"):
+        return (
+            f"mixed_precision={accelerator.mixed_precision!r} is not supported; use 'no', 'fp16' "
+            "or 'bf16'"
+        )
+    if accelerator.mixed_precision != "no" and net.precision != "float32":
+        return (
+            f"mixed_precision={accelerator.mixed_precision!r} and precision={net.precision!r} both "
+            "choose the format of numbers; set one of them"
+        )
+    names = getattr(net, "_optimizers", ())
+    parts = [getattr(net, f"{name}_", None) for name in names]
+    if any(isinstance(getattr(part, "optimizer", part), torch.optim.LBFGS) for part in parts):
+        return "LBFGS evaluates the loss several times in a step; use another optimizer"
+    n_processes = accelerator.num_processes
+    if n_processes == 1:
+        return None
+    if not accelerator.even_batches:
+        return (
+            "with even_batches=False some processes would wait for batches that others do not "
+            "have; leave it on"
+        )
+    size = net.get_params_for("iterator_train").get("batch_size", net.batch_size)
+    if accelerator.split_batches and size not in (-1, None) and size % n_processes:
+        return (
+            f"with split_batches=True the batch size must be a multiple of the {n_processes} "
+            f"processes; got {size}"
+        )
+    hook = getattr(getattr(accelerator, "ddp_handler", None), "comm_hook", None)
+    if hook is not None and getattr(hook, "value", hook) != "no":
+        return (
+            "the comm_hook of DistributedDataParallelKwargs has no effect, since the net averages "
+            "the gradients itself; leave it out"
+        )
+    return None
+
+
+def check_same_data(net, X, y):
+    """Raise `ValueError` unless all processes were given the same data to train on."""
+    others = net.processes_.gathered(_fingerprint(X, y))
+    if any(other != others[0] for other in others):
+        raise ValueError(
+            "The processes were given different data: pass the whole data to fit in each, in the "
+            "same order. It is divided there."
+        )
+
+
+def _fingerprint(X, y):
+    """The number of samples, the labels and some rows, as far as they are arrays."""
+    if isinstance(X, IterableDataset):
+        return None
+    labels = None if y is None else checksum(to_numpy(y))
+    n_samples = get_len(X)
+    if not isinstance(X, np.ndarray | torch.Tensor) or not len(X):
+        return n_samples, labels
+    rows = np.linspace(0, len(X) - 1, min(_N_ROWS, len(X)), dtype=np.int64)
+    return tuple(X.shape), labels, checksum(to_numpy(X[rows]))
