@@ -1,16 +1,17 @@
 """Adversarial training with skorch's AccelerateMixin, by one process or several."""
 
 import torch
-from skorch.dataset import get_len, unpack_data
-from torch import Tensor, nn
+from skorch.dataset import unpack_data
+from torch import nn
 
 from sk_adv._randomness import generator_on
 from sk_adv.differentiable._networks import plain
 from sk_adv.neural_network._accelerator_checks import check_accelerator, check_same_data
 from sk_adv.neural_network._batches import TensorBatches
+from sk_adv.neural_network._divisors import divisors, is_sum
 from sk_adv.neural_network._epoch_end import EpochEnd
 from sk_adv.neural_network._interrupts import SharedInterrupt
-from sk_adv.neural_network._listeners import is_accelerate_mixin, is_overridden
+from sk_adv.neural_network._listeners import is_accelerate_mixin
 from sk_adv.neural_network._parts import modules_of, optimizers_of
 from sk_adv.neural_network._processes import Processes
 from sk_adv.neural_network._shared_batches import SharedBatches
@@ -23,7 +24,8 @@ class AcceleratedTraining:
     and the bounds of "certified" look into them, and several backward passes make up a step. Their
     mean over the processes is taken once, when it is complete. With n samples of a batch in this
     process, N in all, and P processes, the losses are multiplied by P n / N. So the mean is the
-    gradient of the whole batch, whatever the parts' sizes.
+    gradient of the whole batch, whatever the parts' sizes. With weights of classes, n and N are
+    sums of weights.
     """
 
     is_accelerated_ = True
@@ -62,6 +64,12 @@ class AcceleratedTraining:
                     setattr(self, f"{name}_", self.accelerator.prepare(optimizer))
         self._wrapped_with_accelerator = True
         return self
+
+    def _initialize_callbacks(self):
+        if not self.verbose and self.callbacks__print_log__sink == "auto":
+            # skorch leaves out no line that goes to another function.
+            self.callbacks__print_log__sink = print
+        return super()._initialize_callbacks()
 
     def prepare(self):
         """Prepare what an earlier training has unwrapped, and check the parameters."""
@@ -135,13 +143,17 @@ class AcceleratedTraining:
             self.epoch_end_.count()
         if self.processes_ is None:
             return super().train_step(batch, **fit_params)
-        X, y = unpack_data(batch)
-        own = [0.0, 0.0] if getattr(self.batches_, "is_filler", False) else _divisors(self, X, y)
-        *total, n_interrupted = self.processes_.sums(*own, self.interrupt_.noted)
+        n_processes = self.processes_.count
+        of_criterion, n_samples = divisors(self, *unpack_data(batch))
+        has_any = not getattr(self.batches_, "is_filler", False)
+        parts = has_any * of_criterion, has_any * n_samples
+        *total, n_interrupted = self.processes_.sums(*parts, self.interrupt_.noted)
         self.share_, self.sample_share_ = (
-            self.processes_.count * part / whole if whole else 1.0
-            for part, whole in zip(own, total, strict=True)
+            n_processes * part / whole if whole else 1.0
+            for part, whole in zip(parts, total, strict=True)
         )
+        if is_sum(self, batch):
+            self.share_ = n_processes * has_any
         self.sizes_.append(round(total[1]))
         self.is_in_step_ = True
         try:
@@ -204,19 +216,3 @@ def _after_mixin(net, is_mixed):
     """The methods of the classes from the mixin on, or of those after it."""
     mixin = next(filter(is_accelerate_mixin, type(net).__mro__))
     return super(WholePredictions if is_mixed else mixin, net)
-
-
-def _divisors(net, X, y):
-    """The number by which the criterion divides the sum over a batch, and that of its samples."""
-    n_samples = len(y) if isinstance(y, Tensor) else get_len(X)
-    criterion = plain(getattr(net, "criterion_", None))
-    is_weighted = isinstance(y, tuple | list) or is_overridden(net, "get_loss")
-    if is_weighted or not (isinstance(criterion, nn.CrossEntropyLoss) and isinstance(y, Tensor)):
-        return float(n_samples), float(n_samples)
-    labels = y[y != criterion.ignore_index]
-    if criterion.weight is None or labels.ndim != 1 or labels.is_floating_point():
-        return float(len(labels)), float(n_samples)
-    weights = criterion.weight
-    # Labels without a weight are reported by the criterion.
-    labels = labels[(labels >= 0) & (labels < len(weights))].to(weights.device)
-    return float(weights[labels].sum()), float(n_samples)

@@ -27,7 +27,9 @@ class Processes:
 
     def sums(self, *numbers):
         """The sum of each number over the processes, as a list."""
-        values = torch.tensor(numbers, dtype=torch.float32, device=self.accelerator.device)
+        device = self.accelerator.device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        values = torch.tensor(numbers, dtype=dtype, device=device)
         return self.accelerator.reduce(values, reduction="sum").tolist()
 
     def mean(self, tensor):
