@@ -1,22 +1,33 @@
 """Trainings for `test_accelerate.py`, and the script that runs one in each of several processes.
 
-It is called as `python distributed_cases.py NAME FOLDER RANK N_PROCESSES` and writes the result of
-the function NAME as FOLDER/RANK.pt.
+It is called as `python distributed_cases.py NAME FOLDER RANK N_PROCESSES OPTIONS` and writes the
+result of the function NAME as FOLDER/RANK.pt. OPTIONS are those of the accelerator, in JSON.
 """
 
+import json
 import os
+import pickle
+import signal
 import sys
-from functools import partial
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from skorch.hf import AccelerateMixin
 from torch import nn
 
-from sk_adv.neural_network import AdversarialNet
+from sk_adv.metrics import adversarial_accuracy_score
+from sk_adv.neural_network import (
+    AdversarialNet,
+    Checkpoint,
+    OverfittingGuard,
+    RobustEarlyStopping,
+)
 
 
 class AcceleratedNet(AccelerateMixin, AdversarialNet):
@@ -144,7 +155,133 @@ class _Pairs(torch.utils.data.Dataset):
         return self.pairs[row]
 
 
-def run(name, folder, rank, n_processes):
+def numbers(accelerator, folder):
+    """All trainings that must be those of one process."""
+    cases = (gradients, tiny, datasets)
+    return equal(accelerator, folder) | {case.__name__: case(accelerator) for case in cases}
+
+
+def accumulated(accelerator, folder=None):
+    """Gradients that add up over two batches; the last one of an epoch is alone."""
+    steps = 1 if accelerator is None else accelerator.gradient_accumulation_steps
+    params = {"batch_size": 64 // steps, "iterator_train__shuffle": False}
+    callbacks = [("gradients", FirstGradients())]
+    net = make(accelerator, callbacks=callbacks, **params)
+    return trained(net, *data(160)) | {"n_steps": net.optimizer_.state_dict()}
+
+
+class Interrupting(Callback):
+    """Press Ctrl-C in one process, after the second batch of the second epoch."""
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training and net.accelerator.process_index == 1 and len(net.history) == 2:
+            self.n_batches_ = getattr(self, "n_batches_", 0) + 1
+            if self.n_batches_ == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+class Stopping(Callback):
+    """End the training of one process as skorch's EarlyStopping does."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.accelerator.process_index == 1 and len(net.history) == 3:
+            raise KeyboardInterrupt
+
+
+def behaviour(accelerator, folder):
+    """What can be asked of processes that draw different random numbers, or stop at other times."""
+    X, y = data()
+    first = accelerator.process_index == 0
+    results = {}
+
+    def keep(name, net, **more):
+        history = [
+            {key: value for key, value in row.items() if key not in ("batches", "dur")}
+            for row in net.history
+        ]
+        state = {key: value.clone() for key, value in net.module_.state_dict().items()}
+        results[name] = {"weights": state, "history": history} | more
+
+    def own_module():
+        """Other weights in each process, and layers with a state and with random numbers."""
+        torch.manual_seed(accelerator.process_index)
+        layers = [nn.Linear(12, 16), nn.BatchNorm1d(16), nn.Dropout(0.2), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(16, 10))
+
+    settings = {"module": own_module(), "attack": "pgd", "lr": 0.1}
+    stopping = ("stopping", RobustEarlyStopping("pgd", n_iter_no_change=1))
+    guard = ("guard", OverfittingGuard(share=1.0))
+    net = make(
+        accelerator,
+        **settings | {"attack": "fgsm_rs", "max_epochs": 6, "train_split": ValidSplit(5)},
+        callbacks=[stopping, guard],
+    )
+    keep("random", net.fit(X, y), is_training=net.module_.training)
+    results["random"]["predicted"] = net.predict(X)
+    # One process alone may predict, attack and copy the net.
+    if first:
+        results["alone"] = {
+            "predicted": net.predict(X),
+            "copied": pickle.loads(pickle.dumps(net.module_))(torch.from_numpy(X)).argmax(1),
+            "attacked": adversarial_accuracy_score(net, X, y, epsilon=0.1),
+        }
+    net.save_params(Path(folder) / f"weights{accelerator.process_index}.pt")
+
+    net = make(accelerator, max_epochs=5, callbacks=[("stopping", Stopping())])
+    keep("stopped", net.fit(X, y))
+    net = make(accelerator, max_epochs=5, callbacks=[("interrupting", Interrupting())])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        keep("interrupted", net.fit(X, y), n_batches=len(net.history[-1, "batches"]))
+    results["interrupted"]["warnings"] = [str(warning.message) for warning in caught]
+
+    for name, epochs in (("whole", [4]), ("resumed", [2, 4])):
+        for max_epochs in epochs:
+            path = Path(folder) / f"{name}.checkpoint"
+            checkpoint = ("checkpoint", Checkpoint(path, resume=True))
+            net = make(accelerator, **settings | {"module": own_module()}, callbacks=[checkpoint])
+            # Other numbers than those after the break, which the file restores.
+            torch.manual_seed(10 * max_epochs * (name == "resumed" and max_epochs == 4))
+            net.set_params(max_epochs=max_epochs).fit(X, y)
+        keep(name, net)
+
+    net = make(accelerator)
+    for name, rows in (("fewer rows", slice(0, 197 - accelerator.process_index)), ("others", None)):
+        X_here, y_here = data(seed=accelerator.process_index) if rows is None else (X[rows], y[rows])
+        results[name] = message_of(net.fit, X_here, y_here)
+    results["no place"] = message_of(
+        make(accelerator, callbacks=[Checkpoint(folder_for(first, folder))]).fit, X, y
+    )
+    # After errors in all processes at the same place they can go on.
+    keep("afterwards", make(accelerator).fit(X, y))
+    uneven = Accelerator(
+        cpu=True, dataloader_config=DataLoaderConfiguration(even_batches=False, split_batches=True)
+    )
+    results["uneven"] = message_of(make(uneven).fit, X, y)
+    split = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    results["odd"] = message_of(make(split, batch_size=66).fit, X, y)
+    net = make(split, batch_size=128)
+    keep("split", net.fit(X, y))
+    return results
+
+
+def folder_for(is_first, folder):
+    """A path in a folder for all but the first process, which finds a file in its place."""
+    path = Path(folder) / "a file"
+    path.touch()
+    return path / "net.checkpoint" if is_first else Path(folder) / "net.checkpoint"
+
+
+def message_of(function, *args):
+    """The type and the message of the error that a call raises."""
+    try:
+        function(*args)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def run(name, folder, rank, n_processes, options):
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
     os.environ |= {"WORLD_SIZE": n_processes, "LOCAL_WORLD_SIZE": n_processes}
     torch.set_num_threads(1)
@@ -152,12 +289,7 @@ def run(name, folder, rank, n_processes):
     torch.distributed.init_process_group(
         "gloo", f"file://{folder}/meeting", rank=int(rank), world_size=int(n_processes)
     )
-    from accelerate import Accelerator
-
-    make_accelerator = partial(Accelerator, cpu=True)
-    function = globals()[name]
-    takes_any = getattr(function, "takes_any_accelerator", False)
-    result = function(make_accelerator if takes_any else make_accelerator(), folder)
+    result = globals()[name](Accelerator(cpu=True, **json.loads(options)), folder)
     torch.save(result, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
