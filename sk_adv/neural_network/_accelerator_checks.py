@@ -7,7 +7,6 @@ from torch.utils.data import IterableDataset
 
 from sk_adv._arrays import to_numpy
 from sk_adv.neural_network._checkpoint_identity import checksum
-from sk_adv.neural_network._parts import optimizers_of
 
 # Rows of the data that are compared.
 _N_ROWS = 100
@@ -38,11 +37,11 @@ def _unsupported(net, accelerator):
     kind = getattr(accelerator.distributed_type, "value", str(accelerator.distributed_type))
     if kind != "NO" and not kind.startswith("MULTI_"):
         return (
-            f"distributed_type={kind} divides the module, which attacks need as a whole; use plain "
-            "data parallelism (MULTI_GPU or MULTI_CPU)"
+            f"distributed_type={kind} divides the module, which attacks need whole; use plain data "
+            "parallelism (MULTI_GPU or MULTI_CPU)"
         )
     if getattr(accelerator, "parallelism_config", None) is not None:
-        return "a parallelism_config divides the module, which attacks need as a whole; leave it out"
+        return "a parallelism_config divides the module, which attacks need whole; leave it out"
     if accelerator.mixed_precision not in ("no", "fp16", "bf16"):
         return (
             f"mixed_precision={accelerator.mixed_precision!r} is not supported; use 'no', 'fp16' "

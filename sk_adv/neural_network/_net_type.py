@@ -35,4 +35,4 @@ class NetType(ABCMeta):
         )
         order.insert(order.index(net), AcceleratedTraining)
         skorch_net = order.index(NeuralNetClassifier)
-        return order[:skorch_net] + [WholePredictions, mixin] + order[skorch_net:]
+        return [*order[:skorch_net], WholePredictions, mixin, *order[skorch_net:]]

@@ -1,11 +1,25 @@
 """Sums, means and comparisons over the processes of one training."""
 
+from contextlib import contextmanager
+
 import torch
 
 _SPARSE = (
     "Gradients that are sparse can't be averaged over processes: make the embedding with "
     "sparse=False."
 )
+
+
+@contextmanager
+def explaining_losses():
+    """Turn the error of a broken connection into one that says where to look."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Another process of this training can't be reached any more, as a rule because it has "
+            f"ended with an error of its own: see its output. ({error})"
+        ) from error
 
 
 class Processes:
@@ -30,25 +44,29 @@ class Processes:
         device = self.accelerator.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         values = torch.tensor(numbers, dtype=dtype, device=device)
-        return self.accelerator.reduce(values, reduction="sum").tolist()
+        with explaining_losses():
+            return self.accelerator.reduce(values, reduction="sum").tolist()
 
     def mean(self, tensor):
         """The mean of a tensor over the processes."""
-        return self.accelerator.reduce(tensor, reduction="mean")
+        with explaining_losses():
+            return self.accelerator.reduce(tensor, reduction="mean")
 
     def gathered(self, item):
         """The objects of all processes, as a list in their order."""
         from accelerate.utils import gather_object
 
-        return gather_object([item])
+        with explaining_losses():
+            return gather_object([item])
 
     def from_first(self, tensor):
         """The tensor that the first process has, in place of this one of the same shape."""
         from accelerate.utils import broadcast
 
         # NCCL sends no tensor that is in the memory of the host.
-        sent = broadcast(tensor.detach().to(self.accelerator.device, copy=True).contiguous())
-        return sent.to(tensor.device)
+        sent = tensor.detach().to(self.accelerator.device, copy=True).contiguous()
+        with explaining_losses():
+            return broadcast(sent).to(tensor.device)
 
     @torch.no_grad()
     def share_state(self, module):

@@ -76,7 +76,7 @@ EQUAL = {
 
 
 def data(n_samples=197, seed=0):
-    """Rows of ten classes. One batch of 64 has 5 samples, which two processes can't share evenly."""
+    """Rows of ten classes. The last batch has 5 samples, which two processes share unevenly."""
     rng = np.random.default_rng(seed)
     X = rng.uniform(size=(n_samples, 12)).astype(np.float32)
     return X, rng.integers(0, 10, n_samples)
@@ -162,12 +162,25 @@ def numbers(accelerator, folder):
 
 
 def accumulated(accelerator, folder=None):
-    """Gradients that add up over two batches; the last one of an epoch is alone."""
+    """Gradients that may add up over two batches."""
     steps = 1 if accelerator is None else accelerator.gradient_accumulation_steps
     params = {"batch_size": 64 // steps, "iterator_train__shuffle": False}
     callbacks = [("gradients", FirstGradients())]
-    net = make(accelerator, callbacks=callbacks, **params)
-    return trained(net, *data(160)) | {"n_steps": net.optimizer_.state_dict()}
+    return trained(make(accelerator, callbacks=callbacks, **params), *data(128))
+
+
+class Dying(Callback):
+    """End one process in the midst of the training, without a word."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if net.accelerator.process_index == 1 and len(net.history) == 3:
+            os._exit(0)
+
+
+def lost(accelerator, folder=None):
+    """The error of a process that has lost the other."""
+    net = make(accelerator, max_epochs=5, callbacks=[("dying", Dying())])
+    return {"message": message_of(net.fit, *data()), "n_epochs": len(net.history)}
 
 
 class Interrupting(Callback):
@@ -210,7 +223,7 @@ def behaviour(accelerator, folder):
 
     settings = {"module": own_module(), "attack": "pgd", "lr": 0.1}
     stopping = ("stopping", RobustEarlyStopping("pgd", n_iter_no_change=1))
-    guard = ("guard", OverfittingGuard(share=1.0))
+    guard = ("guard", OverfittingGuard(20, share=1.0))
     net = make(
         accelerator,
         **settings | {"attack": "fgsm_rs", "max_epochs": 6, "train_split": ValidSplit(5)},
@@ -246,11 +259,13 @@ def behaviour(accelerator, folder):
         keep(name, net)
 
     net = make(accelerator)
-    for name, rows in (("fewer rows", slice(0, 197 - accelerator.process_index)), ("others", None)):
-        X_here, y_here = data(seed=accelerator.process_index) if rows is None else (X[rows], y[rows])
-        results[name] = message_of(net.fit, X_here, y_here)
-    results["no place"] = message_of(
-        make(accelerator, callbacks=[Checkpoint(folder_for(first, folder))]).fit, X, y
+    here = 197 - accelerator.process_index
+    results["fewer rows"] = message_of(net.fit, X[:here], y[:here])
+    results["other rows"] = message_of(net.fit, *data(seed=accelerator.process_index))
+    checkpoint = Checkpoint(folder_for(first, folder))
+    results["no place"] = message_of(make(accelerator, callbacks=[checkpoint]).fit, X, y)
+    results["diverged"] = message_of(
+        make(accelerator, lr=1e38, module=nn.Linear(12, 10), max_epochs=5).fit, X, y
     )
     # After errors in all processes at the same place they can go on.
     keep("afterwards", make(accelerator).fit(X, y))
@@ -260,8 +275,8 @@ def behaviour(accelerator, folder):
     results["uneven"] = message_of(make(uneven).fit, X, y)
     split = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(split_batches=True))
     results["odd"] = message_of(make(split, batch_size=66).fit, X, y)
-    net = make(split, batch_size=128)
-    keep("split", net.fit(X, y))
+    checkpoint = ("checkpoint", Checkpoint(Path(folder) / "split.checkpoint"))
+    keep("split", make(split, batch_size=128, callbacks=[checkpoint]).fit(X, y))
     return results
 
 
@@ -291,7 +306,8 @@ def run(name, folder, rank, n_processes, options):
     )
     result = globals()[name](Accelerator(cpu=True, **json.loads(options)), folder)
     torch.save(result, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    if name != "lost":
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
