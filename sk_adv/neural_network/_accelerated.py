@@ -6,12 +6,16 @@ from torch import nn
 
 from sk_adv._randomness import generator_on
 from sk_adv.differentiable._networks import plain
-from sk_adv.neural_network._accelerator_checks import check_accelerator, check_same_data
+from sk_adv.neural_network._accelerator_checks import (
+    check_accelerator,
+    check_equal,
+    check_equal_parts,
+)
 from sk_adv.neural_network._batches import TensorBatches
 from sk_adv.neural_network._divisors import divisors, is_sum
 from sk_adv.neural_network._epoch_end import EpochEnd
 from sk_adv.neural_network._interrupts import SharedInterrupt
-from sk_adv.neural_network._listeners import is_accelerate_mixin
+from sk_adv.neural_network._listeners import EVENTS, is_accelerate_mixin
 from sk_adv.neural_network._parts import modules_of, optimizers_of
 from sk_adv.neural_network._processes import Processes
 from sk_adv.neural_network._shared_batches import SharedBatches
@@ -84,8 +88,14 @@ class AcceleratedTraining:
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         if self.processes_ is not None:
-            check_same_data(self, X, y)
+            check_equal(self, X, y)
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        if self.processes_ is not None:
+            check_equal_parts(self, train)
+        return train, valid
 
     def on_epoch_begin(self, net, *args, **kwargs):
         """Begin an epoch, unless the training was stopped or interrupted in any process."""
@@ -100,12 +110,14 @@ class AcceleratedTraining:
         super().on_epoch_begin(net, *args, **kwargs)
 
     def notify(self, method_name, **cb_kwargs):
-        """Tell all callbacks of an event; one that ends the training waits for the others."""
+        """Tell all callbacks of an event; one that ends the training here ends it in all."""
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if self.processes_ is None or method_name != "on_epoch_end":
+            is_alone = self.processes_ is None or self.interrupt_.repeated
+            if is_alone or method_name not in ("on_epoch_end", *EVENTS):
                 raise
+            # The others learn of it with the next batch or epoch.
             self.stop_ = True
 
     def get_iterator(self, dataset, training=False):
@@ -147,7 +159,8 @@ class AcceleratedTraining:
         of_criterion, n_samples = divisors(self, *unpack_data(batch))
         has_any = not getattr(self.batches_, "is_filler", False)
         parts = has_any * of_criterion, has_any * n_samples
-        *total, n_interrupted = self.processes_.sums(*parts, self.interrupt_.noted)
+        is_last = self.interrupt_.noted or self.stop_
+        *total, n_ending = self.processes_.sums(*parts, is_last)
         self.share_, self.sample_share_ = (
             n_processes * part / whole if whole else 1.0
             for part, whole in zip(parts, total, strict=True)
@@ -161,7 +174,7 @@ class AcceleratedTraining:
         finally:
             self.share_, self.sample_share_, self.is_in_step_ = 1, 1, False
         step["loss"] = self.processes_.mean(step["loss"].detach())
-        self.interrupt_.requested = n_interrupted > 0
+        self.interrupt_.ends_epoch = n_ending > 0
         return step
 
     def _backward(self, loss):

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 from skorch.dataset import get_len
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, Subset
 
 from sk_adv._arrays import to_numpy
+from sk_adv.neural_network._batches import WeightedSamples
 from sk_adv.neural_network._checkpoint_identity import checksum
 
 # Rows of the data that are compared.
@@ -79,23 +80,40 @@ def _unsupported(net, accelerator):
     return None
 
 
-def check_same_data(net, X, y):
-    """Raise `ValueError` unless all processes were given the same data to train on."""
-    others = net.processes_.gathered(_fingerprint(X, y))
-    if any(other != others[0] for other in others):
+def check_equal(net, X, y):
+    """Raise `ValueError` unless all processes were given the same data and lengths to train."""
+    others = net.processes_.gathered(_fingerprint(net, X, y))
+    different = [name for name in others[0] if any(one[name] != others[0][name] for one in others)]
+    if different:
         raise ValueError(
-            "The processes were given different data: pass the whole data to fit in each, in the "
-            "same order. It is divided there."
+            f"The processes were given different values of {' and '.join(different)}: pass the "
+            "same to each, with the whole data in the same order, which is divided there."
         )
 
 
-def _fingerprint(X, y):
-    """The number of samples, the labels and some rows, as far as they are arrays."""
-    if isinstance(X, IterableDataset):
-        return None
-    labels = None if y is None else checksum(to_numpy(y))
-    n_samples = get_len(X)
-    if not isinstance(X, np.ndarray | torch.Tensor) or not len(X):
-        return n_samples, labels
-    rows = np.linspace(0, len(X) - 1, min(_N_ROWS, len(X)), dtype=np.int64)
-    return tuple(X.shape), labels, checksum(to_numpy(X[rows]))
+def _fingerprint(net, X, y):
+    """What must be equal in all processes, as numbers and checksums by its name."""
+    found = {"max_epochs": net.max_epochs, "batch_size": net.batch_size, "X": None}
+    found |= {
+        name: None if values is None else checksum(to_numpy(values))
+        for name, values in (("y", y), ("sample_weight", net.sample_weight_))
+    }
+    if isinstance(X, np.ndarray | torch.Tensor) and len(X):
+        rows = np.linspace(0, len(X) - 1, min(_N_ROWS, len(X)), dtype=np.int64)
+        found["X"] = (tuple(X.shape), checksum(to_numpy(X[rows])))
+    elif not isinstance(X, IterableDataset):
+        found["X"] = get_len(X)
+    return found
+
+
+def check_equal_parts(net, dataset):
+    """Raise `ValueError` unless all processes train on the same part of their data."""
+    if isinstance(dataset, WeightedSamples):
+        dataset = dataset.dataset
+    is_part = isinstance(dataset, Subset)
+    parts = net.processes_.gathered(checksum(np.asarray(dataset.indices)) if is_part else None)
+    if any(part != parts[0] for part in parts):
+        raise ValueError(
+            "train_split holds out other samples in each process: give it a random_state, as in "
+            "skorch.dataset.ValidSplit(0.2, random_state=0)."
+        )

@@ -52,9 +52,18 @@ class SharedInterrupt(DeferredInterrupt):
     ----------
     noted : bool
         Whether Ctrl-C was pressed here. The training sets `requested` once all processes know.
+    ends_epoch : bool
+        Whether any process asks for the end of the training.
     """
 
-    noted = False
+    noted = ends_epoch = False
+
+    def until_requested(self, items):
+        """Yield items until any process asks for the end."""
+        for item in items:
+            yield item
+            if self.ends_epoch:
+                return
 
     def _note(self, number, frame):
         if self.noted:

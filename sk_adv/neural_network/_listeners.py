@@ -41,7 +41,7 @@ def has_listeners(net):
 
 
 def is_overridden(net, name):
-    """Whether a method is neither this library's nor skorch's, but a subclass's or the net's own."""
+    """Whether a method is neither this library's nor skorch's."""
     if name in vars(net):
         return True
     owner = next(kind for kind in type(net).__mro__ if name in vars(kind))

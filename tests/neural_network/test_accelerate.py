@@ -247,6 +247,8 @@ def test_something_else_than_an_accelerator_gets_an_error():
 
 # Two processes.
 
+AGREED = ["random", "stopped", "stopped at a batch", "interrupted", "resumed", "afterwards"]
+
 
 @pytest.mark.parametrize("name", EQUAL)
 def test_two_processes_train_as_one_at_the_double_batch(name, numbers):
@@ -281,7 +283,7 @@ def test_gradients_add_up_over_batches_of_two_processes(tmp_path):
             torch.testing.assert_close(result["weights"][name], weight, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["random", "stopped", "interrupted", "resumed", "afterwards"])
+@pytest.mark.parametrize("name", AGREED)
 def test_processes_agree(name, behaviour):
     _, (one, other) = behaviour
     assert_identical(one[name], other[name])
@@ -306,6 +308,8 @@ def test_early_stopping_and_the_guard_measure_the_same_in_each_process(behaviour
 def test_an_end_or_an_interrupt_in_one_process_ends_all(behaviour):
     _, (one, other) = behaviour
     assert len(one["stopped"]["history"]) == 3
+    assert len(one["stopped at a batch"]["history"]) == 2
+    assert one["stopped at a batch"]["n_batches"] == 2
     assert len(one["interrupted"]["history"]) == 2
     assert one["interrupted"]["n_batches"] == other["interrupted"]["n_batches"] < 4
     for result in (one, other):
@@ -337,8 +341,11 @@ def test_one_process_writes_files(behaviour):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fewer rows", "ValueError: The processes were given different data: pass the whole data"),
-        ("other rows", "ValueError: The processes were given different data: pass the whole data"),
+        ("fewer rows", "ValueError: The processes were given different values of X and y: pass"),
+        ("other rows", "ValueError: The processes were given different values of X and y: pass"),
+        ("other weights", "ValueError: The processes were given different values of sample_weight"),
+        ("other epochs", "ValueError: The processes were given different values of max_epochs:"),
+        ("other parts", "ValueError: train_split holds out other samples in each process: give it"),
         ("no place", "Nothing has been trained yet"),
         ("diverged", "FloatingPointError: The training loss became "),
         ("uneven", "some processes would wait for batches that others do not have"),

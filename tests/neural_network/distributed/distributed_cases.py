@@ -193,6 +193,14 @@ class Interrupting(Callback):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+class StoppingAtBatch(Callback):
+    """End the training of one process within an epoch."""
+
+    def on_batch_end(self, net, training, **kwargs):
+        if net.accelerator.process_index == 1 and len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
 class Stopping(Callback):
     """End the training of one process as skorch's EarlyStopping does."""
 
@@ -242,6 +250,8 @@ def behaviour(accelerator, folder):
 
     net = make(accelerator, max_epochs=5, callbacks=[("stopping", Stopping())])
     keep("stopped", net.fit(X, y))
+    net = make(accelerator, max_epochs=5, callbacks=[("stopping", StoppingAtBatch())])
+    keep("stopped at a batch", net.fit(X, y), n_batches=len(net.history[-1, "batches"]))
     net = make(accelerator, max_epochs=5, callbacks=[("interrupting", Interrupting())])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -262,6 +272,13 @@ def behaviour(accelerator, folder):
     here = 197 - accelerator.process_index
     results["fewer rows"] = message_of(net.fit, X[:here], y[:here])
     results["other rows"] = message_of(net.fit, *data(seed=accelerator.process_index))
+    weight = np.full(len(X), 1.0 + accelerator.process_index)
+    results["other weights"] = message_of(net.fit, X, y, weight)
+    other = make(accelerator, max_epochs=2 + accelerator.process_index, batch_size=32)
+    results["other epochs"] = message_of(other.fit, X, y)
+    split = ValidSplit(0.2, random_state=accelerator.process_index)
+    other = make(accelerator, train_split=split)
+    results["other parts"] = message_of(other.fit, X, y)
     checkpoint = Checkpoint(folder_for(first, folder))
     results["no place"] = message_of(make(accelerator, callbacks=[checkpoint]).fit, X, y)
     results["diverged"] = message_of(
