@@ -1,5 +1,8 @@
 """Checks of an accelerator, and of the data of the processes, before the first epoch."""
 
+import os
+import warnings
+
 import numpy as np
 import torch
 from skorch.dataset import get_len
@@ -59,6 +62,7 @@ def _unsupported(net, accelerator):
         return "LBFGS evaluates the loss several times in a step; use another optimizer"
     n_processes = accelerator.num_processes
     if n_processes == 1:
+        _warn_if_others_are_unknown()
         return None
     if not accelerator.even_batches:
         return (
@@ -78,6 +82,19 @@ def _unsupported(net, accelerator):
             "the gradients itself; leave it out"
         )
     return None
+
+
+def _warn_if_others_are_unknown():
+    """Warn if this is one of several processes, of which the accelerator does not know."""
+    n_started = os.environ.get("WORLD_SIZE", "1")
+    if n_started.isdecimal() and int(n_started) > 1:
+        warnings.warn(
+            f"This is one of {n_started} processes (WORLD_SIZE), but the accelerator knows of one, "
+            "so that each trains alone on all samples: on machines without a GPU pass "
+            "Accelerator(cpu=True).",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def check_equal(net, X, y):

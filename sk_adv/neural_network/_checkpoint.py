@@ -90,6 +90,9 @@ class Checkpoint(Callback):
     `numpy.memmap` is compared by 100 of its rows, and another torch `Dataset` by the number of its
     samples, if it has one.
 
+    With several processes the first one writes the file, and all must see it. A training is resumed
+    by the same number of processes.
+
     Functions are compared by their code, defaults and closure, modules by their `repr` and public
     attributes, and other objects by the name of their class and their attributes.
 

@@ -158,6 +158,10 @@ class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
     at a time. Any other torch `Dataset` is loaded by skorch's `DataLoader`. With callbacks that
     listen to batches or gradients, the loss is read back after each batch.
 
+    *Several processes.* A subclass of skorch's `AccelerateMixin` and this class, in either order,
+    trains on all processes of its `accelerator`. Each takes `batch_size` samples of a batch, and
+    the gradient is that of the whole batch. Predictions are made by each process for itself.
+
     *Stopping.* Ctrl-C ends the training after the current batch with a `ConvergenceWarning`, and
     the net can be used. A second Ctrl-C raises `KeyboardInterrupt` at once. If the loss or a
     weight becomes NaN or infinite, the weights are reset to those of the previous epoch and a

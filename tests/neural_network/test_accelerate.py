@@ -6,8 +6,11 @@ distributed_cases.py. The oracle is one process without the mixin, at batches tw
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from abc import ABC
 from pathlib import Path
@@ -32,9 +35,10 @@ from skorch import NeuralNetClassifier
 from skorch.hf import AccelerateMixin
 from torch import nn
 
-from sk_adv.neural_network import AdversarialNet
+from sk_adv.neural_network import AdversarialNet, Checkpoint
 from sk_adv.neural_network._listeners import has_listeners
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "distributed" / "distributed_cases.py"
 # Seconds for two processes to start and train.
 TIMEOUT = 40
@@ -56,16 +60,18 @@ def accelerator():
     accelerate.state.GradientState._reset_state()
 
 
+def environment():
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+
+
 def run_twice(name, folder, **options):
     """Call a function of distributed_cases.py in two processes; return what each has saved."""
-    root = str(SCRIPT.parents[3])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     arguments = [sys.executable, SCRIPT, name, folder]
     processes = [
         subprocess.Popen(
             [*arguments, str(rank), "2", json.dumps(options)],
-            env=environment,
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -245,6 +251,13 @@ def test_something_else_than_an_accelerator_gets_an_error():
         OtherOrder(nn.Linear(2, 2))
 
 
+def test_processes_that_the_accelerator_does_not_know_are_warned_of(accelerator, monkeypatch):
+    own = accelerator()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.warns(UserWarning, match=r"one of 2 processes .* pass Accelerator\(cpu=True\)"):
+        make(own).initialize()
+
+
 # Two processes.
 
 AGREED = ["random", "stopped", "stopped at a batch", "interrupted", "resumed", "afterwards"]
@@ -324,8 +337,6 @@ def test_a_resumed_training_ends_as_an_unbroken_one(behaviour):
         for name, weight in result["whole"]["weights"].items():
             assert torch.equal(weight, result["resumed"]["weights"][name])
     # The file of several processes is not one of a training by a single process.
-    from sk_adv.neural_network import Checkpoint
-
     checkpoint = Checkpoint(folder / "split.checkpoint", resume=True)
     with pytest.raises(ValueError, match="number of processes: 2 in the file, 1 now"):
         make(callbacks=[checkpoint], max_epochs=3).fit(*data())
@@ -361,3 +372,29 @@ def test_a_process_that_ends_leaves_an_error_to_the_others(tmp_path):
     (result,), _ = run_twice("lost", tmp_path)
     assert "Another process of this training can't be reached any more" in result["message"]
     assert result["n_epochs"] == 2
+
+
+def test_the_script_of_the_user_guide_runs_on_two_processes(tmp_path):
+    page = (ROOT / "docs" / "user_guide" / "networks.rst").read_text(encoding="utf-8")
+    section = page.split(".. _several-processes:")[1]
+    block = re.search(r"code-block:: python\n\n(.*?)\n\S", section, re.DOTALL).group(1)
+    (tmp_path / "train.py").write_text(textwrap.dedent(block), encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    process = subprocess.Popen(
+        [*launcher, "--nproc-per-node", "2", "train.py"],
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    finally:
+        if process.poll() is None:
+            # The launcher and the two that it has started.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    (accuracy,) = re.findall(r"under PGD: (\S+)", output)
+    assert process.returncode == 0 and float(accuracy) > 0.4, output
