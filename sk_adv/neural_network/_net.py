@@ -32,7 +32,7 @@ from sk_adv.neural_network._net_checks import (
     raise_if_out_of_range,
 )
 from sk_adv.neural_network._net_type import NetType
-from sk_adv.neural_network._parts import device_of, logits_of, modules_of
+from sk_adv.neural_network._parts import device_of, logits_of, modules_of, placed
 from sk_adv.neural_network._robust_losses import RobustLosses, check_robust_loss
 
 # Parameters of the loss; a callback may change them in the midst of a training.
@@ -413,7 +413,7 @@ class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
         if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
         X, y = unpack_data(batch)
-        X = self.as_samples(to_device(X, device_of(self)))
+        X = self.as_samples(placed(to_device(X, self.device), self))
         alpha, perturbations = self.mixture_now()
         if alpha < 1 and not isinstance(X, Tensor):
             raise TypeError(no_single_array(X))
@@ -597,7 +597,7 @@ class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
             The clean `loss`, and the module's output as `y_pred`.
         """
         X, y = unpack_data(batch)
-        X = self.as_samples(to_device(X, device_of(self)))
+        X = self.as_samples(placed(X, self))
         return super().validation_step((X, y), **fit_params)
 
     def evaluation_step(self, batch, training=False):
@@ -625,7 +625,7 @@ class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
         """
         self.check_is_fitted()
         X, y = unpack_data(batch)
-        X = self.as_samples(to_device(X, device_of(self)))
+        X = self.as_samples(placed(X, self))
         _, dtype = module_device_and_dtype(self.as_one_module())
         with explaining_dtypes(X, dtype), explaining_shapes(X):
             return super().evaluation_step((X, y), training=training)

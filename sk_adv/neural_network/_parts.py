@@ -52,6 +52,11 @@ def device_of(net):
     return next((device for device in devices if device is not None), other)
 
 
+def placed(X, net):
+    """A batch on the device of a net, if it is a single tensor; skorch moves others."""
+    return X.to(device_of(net)) if isinstance(X, Tensor) else X
+
+
 def release_graphs(module):
     """Cut activations that a module has kept off their graphs: torch copies no others."""
     for part in module.modules():
