@@ -120,13 +120,16 @@ class TensorBatches:
         """Number of batches."""
         return -(-len(self.data) // self.batch_size)
 
+    def order(self):
+        """The order of the samples in an epoch."""
+        if not self.shuffle:
+            return torch.arange(len(self.data))
+        # Named, since torch's default device may be another.
+        return torch.randperm(len(self.data), generator=generator_on("cpu"), device="cpu")
+
     def rows(self):
         """Yield the indices of each batch."""
-        n_samples = len(self.data)
-        order = torch.arange(n_samples)
-        if self.shuffle:
-            # Named, since torch's default device may be another.
-            order = torch.randperm(n_samples, generator=generator_on("cpu"), device="cpu")
+        order = self.order()
         if isinstance(self.data.X, torch.Tensor):
             order = order.to(self.data.X.device)
         yield from order.split(self.batch_size)

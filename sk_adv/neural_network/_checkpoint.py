@@ -26,6 +26,13 @@ from sk_adv.neural_network._checkpoint_identity import (
     parts_with_state,
     rates_of,
 )
+from sk_adv.neural_network._checkpoint_processes import (
+    is_first,
+    is_seen_by_all,
+    of_first,
+    state_of_this,
+    states_of_all,
+)
 from sk_adv.neural_network._parts import device_of, modules_of, optimizers_of, take_weights
 
 
@@ -82,6 +89,9 @@ class Checkpoint(Callback):
     Data in memory are compared by a hash of all entries, which is computed once per training. A
     `numpy.memmap` is compared by 100 of its rows, and another torch `Dataset` by the number of its
     samples, if it has one.
+
+    With several processes the first one writes the file, and all must see it. A training is resumed
+    by the same number of processes.
 
     Functions are compared by their code, defaults and closure, modules by their `repr` and public
     attributes, and other objects by the name of their class and their attributes.
@@ -146,7 +156,15 @@ class Checkpoint(Callback):
         path = Path(self.path)
         if path.is_dir():
             raise ValueError(f"path must name a file; got the folder {path}. Add a file name.")
-        try_to_write(path)
+        failure = None
+        try:
+            if is_first(net):
+                try_to_write(path)
+        except OSError as error:
+            failure = error
+        failure = of_first(net, failure)
+        if failure is not None:
+            raise failure
         self.rates_ = rates_of(net)
         self.training_ = {"first epoch": len(net.history) + 1, **identity_of(net, X, y)}
         raise_if_unreadable(self._state(net))
@@ -170,12 +188,16 @@ class Checkpoint(Callback):
         if net.interrupt_.requested or len(net.history) % self.every:
             return
         path = Path(self.path)
+        state, failure = self._state(net), None
         try:
-            state = self._state(net)
-            raise_if_unreadable(state)
-            write(state, path)
+            if is_first(net):
+                raise_if_unreadable(state)
+                write(state, path)
         except (OSError, TypeError, RuntimeError) as error:
             # torch turns the error of a full disk into a RuntimeError.
+            failure = error
+        error = of_first(net, failure)
+        if error is not None:
             raise NotSavedError(
                 f"The checkpoint {path} can't be written after epoch {len(net.history)}: {error}. "
                 f"{disk(path)} The training up to this epoch is in memory, and the estimator can "
@@ -191,7 +213,7 @@ class Checkpoint(Callback):
             "rates": self.rates_,
             **_trained_state(net),
             "history": json.dumps(list(net.history), default=_plain_figure, skipkeys=True),
-            **random_states(device_of(net)),
+            **states_of_all(net, random_states(device_of(net))),
             "callbacks": {name: _plain(part.state_dict()) for name, part in parts_with_state(net)},
         }
 
@@ -214,7 +236,7 @@ class Checkpoint(Callback):
             If the file is not a checkpoint, or its training had other data or parameters.
         """
         path = Path(self.path)
-        if not path.exists():
+        if not is_seen_by_all(net, path):
             return 0
         before = copy.deepcopy(_trained_state(net))
         try:
@@ -242,7 +264,7 @@ class Checkpoint(Callback):
             for name, part in parts_with_state(net):
                 if name in state["callbacks"]:
                     part.load_state_dict(_with_arrays(state["callbacks"][name]))
-            set_random_states(state, device_of(net))
+            set_random_states(state_of_this(net, state), device_of(net))
         except Exception as error:
             _load_trained_state(net, before)
             raise ValueError(

@@ -97,7 +97,7 @@ def _as_text(value):
         items = sorted((_as_text(key), _as_text(item)) for key, item in value.items())
         return f"{{{', '.join(f'{key}: {item}' for key, item in items)}}}"
     if isinstance(value, (np.ndarray, torch.Tensor)):
-        return f"array of shape {tuple(value.shape)} with checksum {_checksum(value)}"
+        return f"array of shape {tuple(value.shape)} with checksum {checksum(value)}"
     if isinstance(value, (Number, np.generic)):
         return str(value.item() if isinstance(value, np.generic) else value).removesuffix(".0")
     if value is None or isinstance(value, (str, bytes, os.PathLike, torch.dtype)):
@@ -134,7 +134,7 @@ def _is_setting(name, value):
     return not is_private and not isinstance(value, torch.Tensor)
 
 
-def _checksum(values):
+def checksum(values):
     """A hash of all entries of an array, or of some rows of a memory map."""
     if isinstance(values, np.memmap):
         values = values[np.linspace(0, len(values) - 1, _N_ROWS, dtype=np.int64)]

@@ -14,6 +14,7 @@ from sk_adv._devices import module_device_and_dtype
 from sk_adv.differentiable._networks import plain_module
 from sk_adv.neural_network._batches import read_rows
 from sk_adv.neural_network._copies import evaluating
+from sk_adv.neural_network._parts import device_of
 
 
 def no_single_array(X):
@@ -119,7 +120,7 @@ def check_finite_samples(net, module, X):
     _, dtype = module_device_and_dtype(module)
     sample = to_tensor(read_rows(X, [row])) if isinstance(X, np.ndarray) else X[row : row + 1]
     with torch.no_grad(), evaluating(module):
-        logits = module(sample.detach().clone().to(net.device, dtype))
+        logits = module(sample.detach().clone().to(device_of(net), dtype))
     logits = logits[0] if isinstance(logits, tuple) else logits
     is_known = bool(logits.isfinite().all()) and (net.alpha == 1 or not sample.isinf().any())
     if not is_known:

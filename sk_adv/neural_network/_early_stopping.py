@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from sk_adv.attacks._table import ATTACKS, resolve_attack
 from sk_adv.neural_network._batches import TensorBatches, WeightedData, check_held_out
-from sk_adv.neural_network._parts import logits_of, take_weights, weights_of
+from sk_adv.neural_network._parts import device_of, logits_of, take_weights, weights_of
 
 # Number of samples per batch of the validation.
 _BATCH = 2048
@@ -281,7 +281,7 @@ class RobustEarlyStopping(Callback):
         sums, loss, total, n_samples = {}, 0.0, 0.0, 0
         for X, y in batches:
             # Data that does not fit on the device is stored on the host.
-            X, y = to_device((net.as_samples(X), y), net.device)
+            X, y = to_device((net.as_samples(X), y), device_of(net))
             labels, weight = y if isinstance(y, (tuple, list)) else (y, torch.ones(len(y)))
             figures, loss_of_batch = self._figures(net, X, y)
             for name, logits in figures.items():

@@ -43,3 +43,30 @@ class DeferredInterrupt:
             yield item
             if self.requested:
                 return
+
+
+class SharedInterrupt(DeferredInterrupt):
+    """The same for one of several processes, which must end their training after the same batch.
+
+    Attributes
+    ----------
+    noted : bool
+        Whether Ctrl-C was pressed here. The training sets `requested` once all processes know.
+    ends_epoch : bool
+        Whether any process asks for the end of the training.
+    """
+
+    noted = ends_epoch = False
+
+    def until_requested(self, items):
+        """Yield items until any process asks for the end."""
+        for item in items:
+            yield item
+            if self.ends_epoch:
+                return
+
+    def _note(self, number, frame):
+        if self.noted:
+            self.repeated = True
+            raise KeyboardInterrupt
+        self.noted = True

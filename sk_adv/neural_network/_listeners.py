@@ -1,5 +1,6 @@
 """Who would notice that an epoch is trained without a word: callbacks and overridden methods."""
 
+from skorch import NeuralNetClassifier
 from skorch.callbacks import BatchScoring, EpochScoring, LRScheduler
 from skorch.callbacks.base import Callback
 from skorch.history import History
@@ -40,9 +41,17 @@ def has_listeners(net):
 
 
 def is_overridden(net, name):
-    """Whether a method is another than this library's, in a subclass or on the net itself."""
-    ours = next(kind for kind in type(net).__mro__ if kind.__module__.startswith("sk_adv."))
-    return name in vars(net) or getattr(type(net), name) is not getattr(ours, name)
+    """Whether a method is neither this library's nor skorch's."""
+    if name in vars(net):
+        return True
+    owner = next(kind for kind in type(net).__mro__ if name in vars(kind))
+    is_skorch = owner in NeuralNetClassifier.__mro__ or is_accelerate_mixin(owner)
+    return not (is_skorch or owner.__module__.startswith("sk_adv."))
+
+
+def is_accelerate_mixin(kind):
+    """Whether a class is skorch's `AccelerateMixin`, whose module need not be imported."""
+    return kind.__name__ == "AccelerateMixin" and kind.__module__.startswith("skorch.")
 
 
 def _listens(callback, name):

@@ -31,7 +31,8 @@ from sk_adv.neural_network._net_checks import (
     raise_if_no_loss,
     raise_if_out_of_range,
 )
-from sk_adv.neural_network._parts import device_of, logits_of, modules_of
+from sk_adv.neural_network._net_type import NetType
+from sk_adv.neural_network._parts import device_of, logits_of, modules_of, placed
 from sk_adv.neural_network._robust_losses import RobustLosses, check_robust_loss
 
 # Parameters of the loss; a callback may change them in the midst of a training.
@@ -49,7 +50,7 @@ _OF_LOSS = (
 )
 
 
-class AdversarialNet(RobustLosses, QuietNet):
+class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
     """A skorch classifier that trains any torch module on clean samples and adversarial copies.
 
     The training loss is
@@ -157,6 +158,10 @@ class AdversarialNet(RobustLosses, QuietNet):
     at a time. Any other torch `Dataset` is loaded by skorch's `DataLoader`. With callbacks that
     listen to batches or gradients, the loss is read back after each batch.
 
+    *Several processes.* A subclass of skorch's `AccelerateMixin` and this class, in either order,
+    trains on all processes of its `accelerator`. Each takes `batch_size` samples of a batch, and
+    the gradient is that of the whole batch. Predictions are made by each process for itself.
+
     *Stopping.* Ctrl-C ends the training after the current batch with a `ConvergenceWarning`, and
     the net can be used. A second Ctrl-C raises `KeyboardInterrupt` at once. If the loss or a
     weight becomes NaN or infinite, the weights are reset to those of the previous epoch and a
@@ -197,6 +202,12 @@ class AdversarialNet(RobustLosses, QuietNet):
     >>> net.fit(X, y).predict(X[:3]).shape
     (3,)
     """
+
+    # Factors of the losses of a batch in a training by several processes: of the criterion, and of
+    # the mean over samples.
+    share_ = sample_share_ = 1
+    # Whether skorch's AccelerateMixin prepares the parts of the net.
+    is_accelerated_ = False
 
     def __init__(
         self,
@@ -296,12 +307,14 @@ class AdversarialNet(RobustLosses, QuietNet):
             Pairs of the loss of a batch and its number of samples.
         """
         self.refresh()
-        if not fit_params and may_be_captured(self, iterator):
+        if fit_params or self.is_accelerated_:
+            return super().training_steps(iterator, step_fn, **fit_params)
+        if may_be_captured(self, iterator):
             step = CudaGraphStep(self, iterator.data, iterator.batch_size)
             return step.steps(self.counted(iterator.rows()))
-        if not fit_params and may_be_explicit(self):
+        if may_be_explicit(self):
             step_fn = ExplicitStep(self)
-        return super().training_steps(iterator, step_fn, **fit_params)
+        return super().training_steps(iterator, step_fn)
 
     def prepare(self):
         """Check the parameters, and move the perturbation set to the device."""
@@ -400,7 +413,7 @@ class AdversarialNet(RobustLosses, QuietNet):
         if not all(part.training for part in modules_of(self).values()):
             self._set_training(True)
         X, y = unpack_data(batch)
-        X = self.as_samples(to_device(X, self.device))
+        X = self.as_samples(placed(to_device(X, self.device), self))
         alpha, perturbations = self.mixture_now()
         if alpha < 1 and not isinstance(X, Tensor):
             raise TypeError(no_single_array(X))
@@ -414,12 +427,13 @@ class AdversarialNet(RobustLosses, QuietNet):
             # An operation in place can't change the leaf that collects the gradient.
             is_spared = serves_both and self.changes_input_
             y_pred, clean = self._loss(X.clone() if is_spared else X, y, **fit_params)
-            loss = alpha * clean
+            loss = self.share_ * alpha * clean
             # The divergence has a gradient through the clean output too.
             if self.robust_loss == "trades" and alpha < 1:
                 output, _ = self._loss(copies, y, **fit_params)
-                loss = loss + (1 - alpha) * self._divergence(y_pred, output, y)
-            loss.backward()
+                divergence = self._divergence(y_pred, output, y)
+                loss = loss + self.sample_share_ * (1 - alpha) * divergence
+            self._backward(loss)
         if alpha == 1 or self.robust_loss == "trades":
             return {"loss": loss, "y_pred": y_pred}
         if self.robust_loss == "certified":
@@ -429,9 +443,13 @@ class AdversarialNet(RobustLosses, QuietNet):
             if serves_both:
                 copies = fgsm_copies(X.grad, X, perturbations)
             output, robust = self._loss(copies, y, **fit_params)
-        robust = (1 - alpha) * robust
-        robust.backward()
+        robust = self.share_ * (1 - alpha) * robust
+        self._backward(robust)
         return {"loss": loss + robust, "y_pred": output if y_pred is None else y_pred}
+
+    def _backward(self, loss):
+        """Add the gradient of a loss to that of the weights."""
+        loss.backward()
 
     def as_samples(self, X):
         """A batch in the type in which the module is shown it, in training and ever after.
@@ -482,7 +500,7 @@ class AdversarialNet(RobustLosses, QuietNet):
 
         Another attack than that of the training maximises the criterion.
         """
-        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
+        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, device_of(self))
         module = self.as_one_module(**fit_params)
         if perturbations is None:
             perturbations = self.perturbation_
@@ -535,10 +553,11 @@ class AdversarialNet(RobustLosses, QuietNet):
             If a label has no logit.
         """
         if isinstance(y_true, (tuple, list)):
-            labels, weight = (to_device(part, self.device) for part in y_true)
+            labels, weight = (to_device(part, device_of(self)) for part in y_true)
             return (weight * self._loss_of_each(y_pred, labels, *args, **kwargs)).mean()
-        if isinstance(y_true, Tensor) and not y_true.is_floating_point():
-            y_true = y_true.long()
+        if isinstance(y_true, Tensor):
+            y_true = y_true.to(device_of(self))
+            y_true = y_true if y_true.is_floating_point() else y_true.long()
         logits = logits_of(y_pred)
         try:
             return super().get_loss(logits, y_true, *args, **kwargs)
@@ -578,7 +597,8 @@ class AdversarialNet(RobustLosses, QuietNet):
             The clean `loss`, and the module's output as `y_pred`.
         """
         X, y = unpack_data(batch)
-        return super().validation_step((self.as_samples(X), y), **fit_params)
+        X = self.as_samples(placed(X, self))
+        return super().validation_step((X, y), **fit_params)
 
     def evaluation_step(self, batch, training=False):
         """Return the module's output for one batch, with a gradient only if `training`.
@@ -605,7 +625,7 @@ class AdversarialNet(RobustLosses, QuietNet):
         """
         self.check_is_fitted()
         X, y = unpack_data(batch)
-        X = self.as_samples(X)
+        X = self.as_samples(placed(X, self))
         _, dtype = module_device_and_dtype(self.as_one_module())
         with explaining_dtypes(X, dtype), explaining_shapes(X):
             return super().evaluation_step((X, y), training=training)

@@ -28,6 +28,7 @@ from sk_adv.neural_network._data_checks import (
 )
 from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import LogOddsCrossEntropy
+from sk_adv.neural_network._parts import device_of
 
 # The methods that skorch calls on a callback; any object with them is one.
 _METHODS = [name for name in vars(Callback) if name.startswith("on_")]
@@ -175,7 +176,7 @@ def check_samples(net, module, X, y, *, is_complete):
         y, n_samples = np.asarray(label)[None], 1
     n_labels = 0 if y is None else int(check_labels(y, n_samples).max()) + 1
     if is_complete:
-        sample = to_device(sample, net.device)
+        sample = to_device(sample, device_of(net))
         logits, net.integers_as_ = _logits_of_any_integers(net, module, sample, n_labels, dtype)
         net.changes_input_ = _changes_input(module, sample, net.integers_as_)
         check_finite_samples(net, module, X)

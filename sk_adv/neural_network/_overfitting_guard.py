@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from sk_adv.attacks import fgsm, fgsm_rs
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.neural_network._batches import check_held_out, some_of
-from sk_adv.neural_network._parts import logits_of
+from sk_adv.neural_network._parts import device_of, logits_of
 
 SINGLE_STEPS = (fgsm, fgsm_rs)
 _N_STEPS = 10
@@ -166,7 +166,7 @@ class OverfittingGuard(Callback):
         right, total = np.zeros(2), 0
         net._set_training(False)
         for X, y in net.get_iterator(some_of(dataset, rows), training=False):
-            X, y = to_device((net.as_samples(X), y), net.device)
+            X, y = to_device((net.as_samples(X), y), device_of(net))
             labels = y[0] if isinstance(y, (tuple, list)) else y
             for k, attack in enumerate((pgd, net.attack_)):
                 copies = net._craft(X, y, attack, random_state=0)

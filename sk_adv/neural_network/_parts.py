@@ -47,7 +47,14 @@ def device_of(net):
     if net.device is not None:
         return torch.device(net.device)
     devices = (module_device_and_dtype(part)[0] for part in modules_of(net).values())
-    return next((device for device in devices if device is not None), torch.device("cpu"))
+    # A net with skorch's AccelerateMixin, whose modules have no weights.
+    other = getattr(getattr(net, "accelerator", None), "device", torch.device("cpu"))
+    return next((device for device in devices if device is not None), other)
+
+
+def placed(X, net):
+    """A batch on the device of a net, if it is a single tensor; skorch moves others."""
+    return X.to(device_of(net)) if isinstance(X, Tensor) else X
 
 
 def release_graphs(module):

@@ -12,7 +12,7 @@ from sk_adv.differentiable._networks import plain
 from sk_adv.neural_network._copies import evaluating
 from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import SigmoidCrossEntropy, compares_logits, divergence
-from sk_adv.neural_network._parts import logits_of
+from sk_adv.neural_network._parts import device_of, logits_of
 
 ROBUST_LOSSES = ("adversarial", "certified", "trades")
 
@@ -107,7 +107,7 @@ class RobustLosses:
             logits_of(clean), logits_of(adversarial), of_sigmoids=self._has_sigmoids
         )
         if isinstance(y, (tuple, list)):
-            losses = losses * to_device(y[1], self.device)
+            losses = losses * to_device(y[1], device_of(self))
         return losses.mean()
 
     def _certified_loss(self, X, centres, y, perturbations):
@@ -128,7 +128,7 @@ class RobustLosses:
 
     def _worst_logits(self, X, y, perturbations, *, by_margins):
         """Logits of the largest loss, by intervals, in evaluation mode; see `worst_logits`."""
-        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, self.device)
+        labels = to_device(y[0] if isinstance(y, (tuple, list)) else y, device_of(self))
         module = self.as_one_module()
         box = Box.of(X, perturbations)
         with evaluating(module):
