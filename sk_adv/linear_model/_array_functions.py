@@ -11,6 +11,13 @@ def take_columns(X, columns):
     return X[:, columns]
 
 
+def take_rows(X, rows):
+    """A copy of some rows of a tensor."""
+    if X.device.type == "cpu":
+        return torch.from_numpy(X.numpy().take(rows.numpy(), axis=0))
+    return X[rows]
+
+
 def transpose_into(target, matrix):
     """Copy matrix.T."""
     if matrix.device.type == "cpu":

@@ -12,15 +12,15 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
-from sk_adv.linear_model._array_functions import gram, take_columns, thin_product
+from sk_adv.linear_model._array_functions import gram, take_columns, take_rows, thin_product
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
 from sk_adv.linear_model._feature_copies import FeatureCopies
 from sk_adv.linear_model._newton import append
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
-# For sums over all entries it is best if several copies of a block fit: 1 MiB in float64.
-_STATISTICS_ENTRIES, _STATISTICS_COLUMNS = 2**17, 2**13
+# Sums over all entries take blocks of 4 MiB, of so many columns at most.
+_STATISTICS_ENTRIES, _STATISTICS_COLUMNS = 2**19, 2**13
 
 
 def as_design(X, device):
@@ -131,7 +131,7 @@ class DenseDesign:
 
     def taken(self, rows):
         """A design of a copy of some rows."""
-        return DenseDesign(self.X[rows], self.is_rough)
+        return DenseDesign(take_rows(self.X, rows), self.is_rough)
 
     @classmethod
     def joined(cls, parts):

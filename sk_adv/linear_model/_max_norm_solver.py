@@ -110,12 +110,12 @@ def _rough_start(part, start, max_iter, callback):
     solution = minimise(raised, start, targets, refine=False, callback=callback)
     if solution.status == "separable":
         return start, None, solution.n_iter, True
+    is_raised = bool((raised.epsilon > radius).any())
     points = [
         part.evaluate(size * solution.coef, size * solution.intercept, size * solution.margin)
-        for size in _MULTIPLES
+        for size in (_MULTIPLES if is_raised else (1.0,))
     ]
     best = min(points, key=lambda point: point.objective)
-    is_raised = bool((raised.epsilon > radius).any())
     scaled = Start(coef=best.coef, intercept=best.intercept)
     return scaled, part.first_derivatives(best), solution.n_iter, is_raised
 
