@@ -38,7 +38,8 @@ class Sample:
         rows = point.problem.rows
         is_large = rows.shape[0] * rows.n_classes * n_atoms**2 > _MANY_OPERATIONS
         n_drawn = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS if is_large else None
-        return cls(point.samples.drawn(n_drawn), is_large)
+        n_drawn = rows.n_drawn(n_drawn, point.block.n_columns)
+        return cls(point.samples.drawn(n_drawn), n_drawn is not None)
 
     @property
     def n_classes(self):

@@ -84,6 +84,11 @@ class ClassRows:
         """A copy of some features; `constant` puts a column of ones before them."""
         return self.X.block(self.order, features, constant)
 
+    def product(self, features, coef, intercept):
+        """The logits, (n_classes, n_samples), of the weights of some features and intercepts."""
+        logits = self.X.logits(coef, features) + intercept
+        return logits[self.order].T.contiguous()
+
     def evaluate(self, columns, coef, penalty):
         """The samples at some weights of copied features, and penalties of each two classes."""
         return self.at(columns.product(coef), penalty)
@@ -112,6 +117,10 @@ class ClassRows:
             ends=ends,
             weight=torch.cat(weight),
         )
+
+    def n_drawn(self, wanted, n_columns):
+        """How many samples to draw for a Hessian of some columns, if so many are enough."""
+        return wanted
 
     def draw(self, chance, before=0.0):
         """Some samples, in their order and without values of features; None draws all.

@@ -351,10 +351,11 @@ class StandardisedDesign:
         product = self.design.transposed_product(values)
         return (product - self.offset * values.sum()) * self.inverse
 
-    def logits(self, coef):
-        """X @ coef.T, for coef of shape (n_classes, n_features)."""
-        coef = coef * self.inverse
-        return self.design.product(coef.T) - coef @ self.offset
+    def logits(self, coef, columns=None):
+        """X[:, columns] @ coef.T, for coef of shape (n_classes, n_columns)."""
+        every = slice(None) if columns is None else columns
+        coef = coef * self.inverse[every]
+        return self.design.product(coef.T, columns) - coef @ self.offset[every]
 
     def gradient(self, values):
         """values @ X, for values of shape (n_classes, n_samples)."""

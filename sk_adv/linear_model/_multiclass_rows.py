@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 
 from sk_adv.linear_model._multiclass_hessian import RowSketch
+from sk_adv.linear_model._multiclass_pairs import sum_by_pair
 
 # Entries of X above which the early stages compute in single precision, on a part of the samples.
 _MANY_ENTRIES = 2**22

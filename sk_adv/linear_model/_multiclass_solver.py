@@ -15,6 +15,8 @@ from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_sear
 
 # Rounding of the first stage: how far it may lower a pair's penalty ρ_kl, in units of log-odds.
 _FIRST_ROUNDING = 0.1
+# A first sample is solved to this violation.
+_TOL_OF_SAMPLE = 1e-3
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING_OF_SUM = 1e-14
 
@@ -48,9 +50,16 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     as in `minimise`; large data is not refined.
     """
     leading = replace(problem, rows=problem.rows.rough())
-    stages, n_iter = _stages(problem, tol), 0
+    stages, n_iter, sketch = _stages(problem, tol), 0, None
+    sample = None if start.coef.any() else problem.rows.first_sample()
+    if sample is not None:
+        first = replace(problem, rows=sample)
+        options = {"max_iter": max_iter, "refine": False, "callback": callback}
+        rough = minimise_bound(first, start, tol=max(tol, _TOL_OF_SAMPLE), **options)
+        n_iter = rough.n_iter
+        if rough.status == "optimal":
+            start, stages = rough, stages[-1:]
     coef, intercept = _better_start(problem, start)
-    sketch = None
     for rounding in stages:
         is_last = rounding == stages[-1]
         # Early stages need no more accuracy than their rounding has.
