@@ -37,8 +37,8 @@ class Sample:
         """The samples for a Hessian of so many atoms: all, or of large data some."""
         rows = point.problem.rows
         is_large = rows.shape[0] * rows.n_classes * n_atoms**2 > _MANY_OPERATIONS
-        n_drawn = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS if is_large else None
-        n_drawn = rows.n_drawn(n_drawn, point.block.n_columns)
+        enough = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS
+        n_drawn = rows.n_drawn(is_large, enough, point.block.n_columns)
         return cls(point.samples.drawn(n_drawn), n_drawn is not None)
 
     @property

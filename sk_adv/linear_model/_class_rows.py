@@ -89,6 +89,12 @@ class ClassRows:
         logits = self.X.logits(coef, features) + intercept
         return logits[self.order].T.contiguous()
 
+    def gradient(self, residual):
+        """The gradient in the weights of all features, of derivatives in the logits."""
+        unsorted = torch.empty_like(residual)
+        unsorted[:, self.order] = residual
+        return self.X.gradient(unsorted)
+
     def evaluate(self, columns, coef, penalty):
         """The samples at some weights of copied features, and penalties of each two classes."""
         return self.at(columns.product(coef), penalty)
@@ -118,9 +124,9 @@ class ClassRows:
             weight=torch.cat(weight),
         )
 
-    def n_drawn(self, wanted, n_columns):
-        """How many samples to draw for a Hessian of some columns, if so many are enough."""
-        return wanted
+    def n_drawn(self, is_large, enough, n_columns):
+        """How many samples to draw for a Hessian of some columns, or None for all."""
+        return enough if is_large else None
 
     def draw(self, chance, before=0.0):
         """Some samples, in their order and without values of features; None draws all.
@@ -227,9 +233,21 @@ class ClassSamples:
 
     def full_gradient(self):
         """Gradient in the weights of all features."""
-        residual = torch.empty_like(self.residual)
-        residual[:, self.rows.order] = self.residual
-        return self.rows.X.gradient(residual)
+        return self.rows.gradient(self.residual)
+
+    def change(self, features, coef, intercept, changes):
+        """Changes of the gradients and the mass, for a change of weights and of the penalties."""
+        rows = self.rows
+        logits = rows.product(features, coef, intercept)
+        residual = 0
+        for share, p, is_lifted in self.parts:
+            moved = logits + changes[:, rows.labels] if is_lifted else logits
+            part = share * rows.weight * p * (moved - (p * moved).sum(0))
+            residual = residual + part
+            if is_lifted:
+                mass = torch.stack([part[:, own].sum(1) for _, own in rows.of_classes()])
+        mass.fill_diagonal_(0)
+        return rows.gradient(residual), residual.sum(1), mass + mass.T
 
     @property
     def is_separating(self):

@@ -55,18 +55,24 @@ class MulticlassHessian:
 
     def product(self, step):
         """The Hessian times a step."""
-        point, problem, sketch = self.point, self.point.problem, self.sketch
+        point, problem = self.point, self.point.problem
         coef, intercept = step[:, :-1], step[:, -1]
         changes = point.penalties.changes(coef)
-        logits = sketch.X.logits(coef) + intercept
-        bounded = _softmax_change(*self.parts[0], logits + changes[sketch.y])
-        residual = bounded
-        if problem.rows.alpha > 0:
-            residual = bounded + _softmax_change(*self.parts[1], logits)
-        result = sketch.X.gradient(residual.T) + problem.ridge * coef
-        result += point.penalties.gradient(sum_by_pair(bounded, sketch.y))
+        gradient, balance, mass = self._of_samples(coef, intercept, changes)
+        result = gradient + problem.ridge * coef
+        result += point.penalties.gradient(mass)
         result += point.penalties.curvature_product(point.mass, coef, changes)
-        return problem.with_intercept(result, residual.sum(0))
+        return problem.with_intercept(result, balance)
+
+    def _of_samples(self, coef, intercept, changes):
+        """Changes of the sums over samples: the gradient in W and in b, and the mass."""
+        sketch = self.sketch
+        logits = sketch.X.logits(coef) + intercept
+        bounded = softmax_change(*self.parts[0], logits + changes[sketch.y])
+        residual = bounded
+        if self.point.problem.rows.alpha > 0:
+            residual = bounded + softmax_change(*self.parts[1], logits)
+        return sketch.X.gradient(residual.T), residual.sum(0), sum_by_pair(bounded, sketch.y)
 
     def preconditioner(self):
         """A function that multiplies with an approximate inverse: one block for each feature."""
@@ -94,6 +100,6 @@ class MulticlassHessian:
         return apply
 
 
-def _softmax_change(weight, probability, change):
+def softmax_change(weight, probability, change):
     """Weighted change of a softmax for a change of its logits."""
     return weight * probability * (change - (probability * change).sum(1, keepdim=True))

@@ -36,6 +36,9 @@ class MulticlassRows:
     weight: torch.Tensor
     alpha: float
 
+    # How far the gain that a Hessian promises may be off.
+    caution = 1.0
+
     @property
     def is_large(self):
         """Whether early stages take part of the samples, and nothing is refined."""

@@ -67,7 +67,8 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
         first = MulticlassPoint(problem if is_last else leading, coef, intercept, rounding)
         sketch = leading.rows.sketch(first, 1 if rounding < 1e-2 else 0.25, sketch)
         state = _State(point=first, n_iter=n_iter)
-        _iterate(state, sketch, goal, tol if is_last else torch.inf, max_iter, callback)
+        share = problem.rows.caution * tol if is_last else torch.inf
+        _iterate(state, sketch, goal, share, max_iter, callback)
         coef, intercept, n_iter = state.point.coef, state.point.intercept, state.n_iter
         if state.status in ("separable", "max_iter"):
             break

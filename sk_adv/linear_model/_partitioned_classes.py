@@ -78,12 +78,10 @@ class PartitionedClassRows:
         samples = self.runner.lazily(call, self.parts, name="sample", share=share)
         return ClassRows.joined(self.runner.gather(samples))
 
-    def n_drawn(self, wanted, n_columns):
+    def n_drawn(self, is_large, enough, n_columns):
         """See `ClassRows.n_drawn`: as many as may be gathered, as they save steps."""
-        most = GATHERED_ENTRIES // (n_columns + self.n_classes)
-        if wanted is None and self.shape[0] <= most:
-            return None
-        return max(wanted or 0, most)
+        most = max(enough, GATHERED_ENTRIES // (n_columns + self.n_classes))
+        return most if is_large or self.shape[0] > most else None
 
     def _sweep(self, logits, columns, coef, intercept, penalty):
         shared = {"features": columns.features, "coef": coef, "intercept": intercept}
@@ -187,6 +185,13 @@ class PartitionedClassSamples:
 
         first_size = []
         return along
+
+    def change(self, columns, coef, intercept, changes):
+        """See `ClassSamples.change`."""
+        rows = self.rows
+        shared = {"coef": coef, "intercept": intercept, "changes": changes}
+        shared |= {"features": columns.features, "penalty": self.penalty}
+        return rows.runner.sum(_change, rows.parts, self.logits, **shared)
 
     def drawn(self, n_drawn):
         """See `ClassSamples.drawn`; they are gathered."""
@@ -319,6 +324,10 @@ def _swept(part, logits, features, coef, intercept, penalty):
     """The change of the logits along a step, and `_sums` at its end."""
     change = part.product(features, coef, intercept)
     return change, _sums(part, change if logits is None else logits + change, penalty)
+
+
+def _change(part, logits, penalty, **change):
+    return part.at(logits, penalty).change(**change)
 
 
 def _expected(part, logits, penalty, factors):

@@ -321,8 +321,11 @@ def _checked(y, sample_weight):
     y = column_or_1d(y, warn=True)
     check_labels_present(y)
     if sample_weight is not None:
+        sample_weight = np.asarray(sample_weight)
+    # scikit-learn's check refuses a partition without samples.
+    if sample_weight is not None and (len(y) or len(sample_weight)):
         sample_weight = _check_sample_weight(
-            np.asarray(sample_weight),
+            sample_weight,
             np.empty((len(y), 0)),
             dtype=np.float64,
             ensure_non_negative=True,

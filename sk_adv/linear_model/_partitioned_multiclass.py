@@ -10,6 +10,10 @@ from sk_adv.linear_model._multiclass_rows import MulticlassRows
 
 # As many steps correct a Hessian; earlier ones are forgotten.
 _CORRECTIONS = 20
+# If so many steps leave this share of the violation, Hessians are those of all samples.
+_PATIENCE, _SLOW = 10, 0.5
+# The gain that a Hessian of some samples promises may be off by so much.
+_CAUTION = 1e-2
 
 
 @dataclass
@@ -38,6 +42,11 @@ class PartitionedMulticlassRows:
         return self.rows.alpha
 
     @property
+    def caution(self):
+        """See `MulticlassRows.caution`."""
+        return _CAUTION if self.is_large else 1.0
+
+    @property
     def is_large(self):
         """See `MulticlassRows.is_large`."""
         return self.rows.largest_share < 1
@@ -49,9 +58,8 @@ class PartitionedMulticlassRows:
     def first_sample(self):
         """See `MulticlassRows.first_sample`."""
         sample = self.rows.sample(self.rows.largest_share)
-        return MulticlassRows(
-            sample.X, sample.labels, self.n_classes, sample.weight, self.alpha
-        )
+        X = sample.X.taken(sample.order)
+        return MulticlassRows(X, sample.labels, self.n_classes, sample.weight, self.alpha)
 
     def evaluate(self, coef, intercept, penalty):
         """See `MulticlassRows.evaluate`."""
@@ -101,6 +109,10 @@ class PartitionedMulticlassSamples:
             return False
         return self.rows.rows.at(self.samples.logits, penalty).is_separating
 
+    def change(self, coef, intercept, changes):
+        """See `ClassSamples.change`."""
+        return self.samples.change(self.rows._columns, coef, intercept, changes)
+
     def line(self, coef, intercept, move, move_intercept):
         """See `MulticlassSamples.line`."""
         columns = self.rows._columns
@@ -122,6 +134,8 @@ class GatheredSketch:
         Whether they are all samples.
     corrections : list
         Steps and the changes of the gradient along them.
+    violations : list
+        The largest violations after each step.
     """
 
     X: object
@@ -129,6 +143,7 @@ class GatheredSketch:
     weight: torch.Tensor
     is_exact: bool
     corrections: list = field(default_factory=list)
+    violations: list = field(default_factory=list)
 
     rows = slice(None)
 
@@ -136,19 +151,41 @@ class GatheredSketch:
         """See `RowSketch.hessian`."""
         logits = self.X.logits(point.coef) + point.intercept
         shifted = logits + point.penalties.value[self.y]
-        hessian = MulticlassHessian(point, self, shifted.softmax(1), logits.softmax(1))
-        return CorrectedHessian(hessian, self.corrections) if self.corrections else hessian
+        kind = WholeHessian if self._is_slow else MulticlassHessian
+        hessian = kind(point, self, shifted.softmax(1), logits.softmax(1))
+        if kind is WholeHessian or not self.corrections:
+            return hessian
+        return CorrectedHessian(hessian, self.corrections)
+
+    @property
+    def _is_slow(self):
+        """Whether these samples are too few: the steps that they give do not lead far."""
+        earlier, last = self.violations[:-_PATIENCE], self.violations[-_PATIENCE:]
+        return bool(earlier) and min(last) > _SLOW * min(earlier)
 
     def add(self, before, after):
         """Take account of a step."""
         if self.is_exact:
             return
+        if self._is_slow:
+            return
+        self.violations.append(after.violation)
         problem = before.problem
         move = problem.with_intercept(
             after.coef - before.coef, after.intercept - before.intercept
         )
         correction = move, after.gradient - before.gradient
         self.corrections = [*self.corrections, correction][-_CORRECTIONS:]
+
+
+class WholeHessian(MulticlassHessian):
+    """The Hessian of all samples, with a preconditioner from the gathered ones.
+
+    Each product takes a pass over X.
+    """
+
+    def _of_samples(self, coef, intercept, changes):
+        return self.point.samples.change(coef, intercept, changes)
 
 
 class CorrectedHessian:
