@@ -37,9 +37,6 @@ class ClassRows:
     weight: torch.Tensor
     alpha: float
 
-    # Of samples in one piece, any share can be drawn.
-    largest_share = 1.0
-
     @classmethod
     def of(cls, X, y, n_classes, weight, alpha):
         """Samples in any order, with classes y."""
@@ -102,6 +99,10 @@ class ClassRows:
     def at(self, logits, penalty):
         """The samples at some logits, (n_classes, n_samples)."""
         return ClassSamples(self, logits, penalty)
+
+    def rough_shares(self, wanted):
+        """Shares of the samples for rough stages, of those that are wanted."""
+        return wanted
 
     def sample(self, share):
         """A random share of each class, with the class's weight; always the same."""

@@ -78,7 +78,7 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
     coef, intercept, n_iter = start.coef, start.intercept, 0
     if not coef.any():
         n_entries = problem.rows.shape[0] * problem.rows.shape[1]
-        for share in sorted({min(share, problem.rows.largest_share) for share in _ROUGH_SHARES}):
+        for share in problem.rows.rough_shares(_ROUGH_SHARES):
             if share * n_entries < _ROUGH_ENTRIES:
                 continue
             limit = min(max_iter, n_iter + _ROUGH_STEPS)

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sk_adv.linear_model._class_draws import passed
 from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._partitioned_rows import call
 
@@ -72,6 +71,10 @@ class PartitionedClassRows:
     def at(self, logits, penalty):
         """See `ClassRows.at`."""
         return PartitionedClassSamples(self, logits, penalty)
+
+    def rough_shares(self, wanted):
+        """See `ClassRows.rough_shares`; a single one, as each takes a pass over X."""
+        return [min(max(wanted), self.largest_share)]
 
     def sample(self, share):
         """See `ClassRows.sample`; the sample itself is in one piece."""
@@ -220,13 +223,13 @@ class GatheredRows:
     Attributes
     ----------
     runner : LocalRunner or DaskRunner
-    parts : list
+    handles : list
         Handles of a `ClassRows` each.
     positions : list
         Handles of the drawn samples of each part.
     order : torch.Tensor of shape (n_drawn,)
         The samples of all parts, sorted by class.
-    ends, weight, parts_of_loss : list, torch.Tensor and list
+    ends, weight, parts : list, torch.Tensor and list
         See `DrawnRows`.
     Z : torch.Tensor of shape (n_drawn, n_columns), default=None
         The values of the columns that were asked for.

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sk_adv.linear_model import _partitioned_classes as partitioned
 from sk_adv.linear_model._multiclass_hessian import MulticlassHessian
 from sk_adv.linear_model._multiclass_rows import MulticlassRows
 
@@ -171,9 +170,7 @@ class GatheredSketch:
             return
         self.violations.append(after.violation)
         problem = before.problem
-        move = problem.with_intercept(
-            after.coef - before.coef, after.intercept - before.intercept
-        )
+        move = problem.with_intercept(after.coef - before.coef, after.intercept - before.intercept)
         correction = move, after.gradient - before.gradient
         self.corrections = [*self.corrections, correction][-_CORRECTIONS:]
 

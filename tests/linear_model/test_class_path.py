@@ -18,8 +18,8 @@ from sk_adv.linear_model import (
 from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_hessian import Sample
 from sk_adv.linear_model._class_problem import Block, ClassPoint, ClassProblem
-from sk_adv.linear_model._class_sets import Atoms
 from sk_adv.linear_model._class_rows import ClassRows
+from sk_adv.linear_model._class_sets import Atoms
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 
 

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from sk_adv import AdversarialLogisticRegression
 from sk_adv.linear_model import _class_hessian, _class_sets, _class_solver
 from sk_adv.linear_model._class_problem import Block, ClassPoint, ClassProblem
-from sk_adv.linear_model._class_sets import Atoms, cuts, worst_sets
 from sk_adv.linear_model._class_rows import ClassRows
+from sk_adv.linear_model._class_sets import Atoms, cuts, worst_sets
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 
 
