@@ -33,6 +33,13 @@ def thin_product(thin, matrix):
     return thin @ matrix
 
 
+def product_with_thin(matrix, thin):
+    """matrix @ thin, for a large matrix and a vector or a matrix of few columns."""
+    if matrix.device.type == "cpu" and thin.ndim == 2:
+        return torch.from_numpy(matrix.numpy() @ thin.numpy())
+    return matrix @ thin
+
+
 def gram(matrix):
     """matrix @ matrix.T, of which NumPy computes one half only."""
     if matrix.device.type == "cpu":

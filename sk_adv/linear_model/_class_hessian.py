@@ -1,6 +1,6 @@
 """The Hessian of the bound of several classes, in the amounts of atoms."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -24,32 +24,26 @@ class Sample:
 
     Attributes
     ----------
-    problem : ClassProblem
-    rows : torch.Tensor of shape (n_drawn,)
-        In the order of the classes.
-    weight : torch.Tensor of shape (n_drawn,)
-        Their weights s_i, divided by the chance of being drawn.
-    parts : list
-        As `ClassPoint.parts`, on these samples.
+    drawn : DrawnRows
     is_rough : bool
         Whether to compute in single precision and without small probabilities.
     """
 
-    problem: object
-    rows: torch.Tensor
-    weight: torch.Tensor
-    parts: list
+    drawn: object
     is_rough: bool
 
     @classmethod
     def of(cls, point, n_atoms):
         """The samples for a Hessian of so many atoms: all, or of large data some."""
-        problem = point.problem
-        is_large = len(problem.weight) * problem.n_classes * n_atoms**2 > _MANY_OPERATIONS
-        n_drawn = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS
-        rows, weight = _draw(point, n_drawn) if is_large else _all(problem)
-        parts = [(share, p[:, rows], is_lifted) for share, p, is_lifted in point.parts]
-        return cls(problem, rows, weight, parts, is_large)
+        rows = point.problem.rows
+        is_large = rows.shape[0] * rows.n_classes * n_atoms**2 > _MANY_OPERATIONS
+        enough = _ROWS_PER_ATOM * n_atoms + _MORE_ROWS
+        n_drawn = rows.n_drawn(is_large, enough, point.block.n_columns)
+        return cls(point.samples.drawn(n_drawn), n_drawn is not None)
+
+    @property
+    def n_classes(self):
+        return len(self.drawn.ends) - 1
 
     def hessian(self, block, atoms):
         """The Hessian in the amounts of atoms of a block, (n_atoms, n_atoms).
@@ -61,10 +55,9 @@ class Sample:
         and ū_i = Σ_k p_ik u_ik, it is Σ_i s_i (Σ_k p_ik u_ik u_ikᵀ - ū_i ū_iᵀ), and the ridge's
         part.
         """
-        block = replace(block, problem=self.problem)
         size = len(atoms.column)
-        result = torch.zeros(size, size, dtype=self._dtype, device=self.rows.device)
-        width = max(size, block.n_columns), size * self.problem.n_classes
+        result = torch.zeros(size, size, dtype=self._dtype, device=self.drawn.weight.device)
+        width = max(size, block.n_columns), size * self.n_classes
         for label, Z, parts in self._pieces(block, *width):
             leads, lifts = self._exponents(block, atoms, label)
             add = _add_by_class if len(Z) > _MANY_SAMPLES else _add_at_once
@@ -84,12 +77,11 @@ class Sample:
         As 1_S(k) - 1_S(y) and its size depend on the class only, they are made of the products
         Σ_i s_i p_ik x_ij (u_ik - ū_i)ᵀ and Σ_i s_i p_ik (u_ik - ū_i)ᵀ.
         """
-        block = replace(block, problem=self.problem)
         n_others = len(others.column)
         result = torch.zeros(
-            len(atoms.column), n_others, dtype=self._dtype, device=self.rows.device
+            len(atoms.column), n_others, dtype=self._dtype, device=self.drawn.weight.device
         )
-        width = block.n_columns, self.problem.n_classes * n_others
+        width = block.n_columns, self.n_classes * n_others
         for label, Z, parts in self._pieces(block, *width):
             leads, lifts = self._exponents(block, atoms, label)
             other_leads, other_lifts = self._exponents(block, others, label)
@@ -109,25 +101,24 @@ class Sample:
 
     @property
     def _dtype(self):
-        return torch.float32 if self.is_rough else self.weight.dtype
+        return torch.float32 if self.is_rough else self.drawn.weight.dtype
 
     def _pieces(self, block, width, width_of_few):
         """Samples of one class: the class, their features, and p, s and lifting of both parts.
 
         At most so many entries a sample are needed, or so many where there are few samples.
         """
-        for label in range(self.problem.n_classes):
-            first, last = self.problem.ends[label : label + 2]
-            own = ((self.rows >= first) & (self.rows < last)).nonzero().squeeze(1)
+        for label in range(self.n_classes):
+            own = torch.arange(*self.drawn.ends[label : label + 2], device=self.drawn.weight.device)
             held = width if len(own) > _MANY_SAMPLES else width_of_few
             for piece in own.split(max(_HELD_ENTRIES // max(held, 1), 1)):
                 parts = []
-                for share, probability, is_lifted in self.parts:
+                for share, probability, is_lifted in self.drawn.parts:
                     p = probability[:, piece].to(self._dtype)
                     p[label] = 0
                     p[p <= (_LEAST_PROBABILITY if self.is_rough else 0.0)] = 0
-                    parts.append((p, (share * self.weight[piece]).to(self._dtype), is_lifted))
-                yield label, block.Z.dense(self.rows[piece], self._dtype), parts
+                    parts.append((p, (share * self.drawn.weight[piece]).to(self._dtype), is_lifted))
+                yield label, self.drawn.dense(block, piece, self._dtype), parts
 
     def _exponents(self, block, atoms, label):
         """1_S(k) - 1_S(y), and ε_j times its size, for a class y: (n_atoms, n_classes)."""
@@ -135,8 +126,8 @@ class Sample:
         return leads, (leads.abs() * block.epsilon[atoms.column, None]).to(self._dtype)
 
     def _with_ridge(self, result, block, atoms, others):
-        result = result.to(self.weight.dtype)
-        if self.problem.has_ridge:
+        result = result.to(self.drawn.weight.dtype)
+        if block.problem.has_ridge:
             member = atoms.member - atoms.member.mean(1, keepdim=True)
             same = atoms.column[:, None] == others.column
             result += same * block.ridge[others.column] * (member @ others.member.T)
@@ -174,27 +165,3 @@ def _add_at_once(result, Z, column, weight, leads, lifts):
     change = take_columns(Z[rows], column) * leads.T[k] + lifts.T[k]
     change *= weight[k, rows].sqrt()[:, None]
     result += gram(change.T)
-
-
-def _all(problem):
-    return torch.arange(len(problem.weight), device=problem.weight.device), problem.weight
-
-
-def _draw(point, n_drawn):
-    """Rows in their order, drawn systematically, and their weights s_i / probability_i."""
-    problem = point.problem
-    importance = torch.zeros_like(problem.weight)
-    for share, probability, _ in point.parts:
-        own = probability.gather(0, problem.labels[None])[0]
-        importance += share * problem.weight * (1 - own)
-    if n_drawn >= len(importance):
-        return _all(problem)
-    # No probability exceeds 1: what is cut off goes to the others.
-    factor = n_drawn / importance.sum()
-    for _ in range(10):
-        chance = (factor * importance).clamp(max=1)
-        factor *= n_drawn / chance.sum()
-    chance = (factor * importance).clamp(max=1)
-    passed = (chance.cumsum(0) + 0.5).floor()
-    rows = (passed.diff(prepend=passed.new_zeros(1)) > 0).nonzero().squeeze(1)
-    return rows, problem.weight[rows] / chance[rows]

@@ -44,13 +44,10 @@ class ClassScreen:
     def next_point(self, problem):
         """The same weights in a problem of another radius, on a block that may have grown."""
         point = self.point
-        block = replace(point.block, problem=problem)
-        coef = point.coef
+        if problem is not point.problem:
+            point = point.in_problem(problem)
         new = self._entering(problem)
-        if len(new):
-            block = block.joined(new)
-            coef = torch.cat([coef, coef.new_zeros(len(coef), len(new))], dim=1)
-        return ClassPoint(block, coef, point.logits)
+        return point.joined(new) if len(new) else point
 
     def _entering(self, problem):
         """Features that join the block; none as long as no feature outside is about to leave 0."""

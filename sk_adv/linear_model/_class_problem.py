@@ -10,7 +10,6 @@ have it where no atom of the nested sets has a slope, and no other a negative on
 the special case of the positive and the negative part of each weight.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,75 +24,30 @@ class ClassProblem:
 
     Attributes
     ----------
-    X : StandardisedDesign of shape (n_samples, n_features)
-    order : torch.Tensor of shape (n_samples,)
-        The rows of X, sorted by class. All other tensors of samples are in this order.
-    ends : list of int, of n_classes + 1 entries
-        Class k has the samples ends[k] to ends[k + 1] - 1.
-    weight : torch.Tensor of shape (n_samples,)
-        Sample weights s, which sum to 1.
-    alpha : float
+    rows : ClassRows
+        The samples, with α.
     epsilon : torch.Tensor of shape (n_features,)
     ridge : torch.Tensor of shape (n_features,)
         1 / (C Σs), in the units of w². It acts on weights that sum to 0 over the classes.
     fit_intercept : bool
     """
 
-    X: object
-    order: torch.Tensor
-    ends: list
-    weight: torch.Tensor
-    alpha: float
+    rows: object
     epsilon: torch.Tensor
     ridge: torch.Tensor
     fit_intercept: bool
 
-    @classmethod
-    def of(cls, X, y, n_classes, weight, **parameters):
-        """The problem of samples in any order, with classes y."""
-        order = y.argsort(stable=True)
-        ends = torch.bincount(y, minlength=n_classes).cumsum(0).tolist()
-        return cls(X=X, order=order, ends=[0, *ends], weight=weight[order], **parameters)
-
     @property
     def n_classes(self):
-        return len(self.ends) - 1
+        return self.rows.n_classes
 
     @cached_property
     def has_ridge(self):
         return bool(self.ridge.any())
 
-    @cached_property
-    def labels(self):
-        sizes = torch.tensor(self.ends).diff().to(self.order.device)
-        return torch.arange(self.n_classes, device=self.order.device).repeat_interleave(sizes)
-
-    @cached_property
-    def class_shares(self):
-        """The weight of each class."""
-        shares = self.weight.new_zeros(self.n_classes)
-        return shares.index_add_(0, self.labels, self.weight)
-
     def sample(self, share):
-        """The problem of a random share of each class, with the class's weight; always the same."""
-        generator, picked = torch.Generator().manual_seed(0), []
-        ends, weight = [0], []
-        for first, last in zip(self.ends, self.ends[1:], strict=False):
-            n_picked = math.ceil(share * (last - first))
-            chosen = torch.randperm(last - first, generator=generator)[:n_picked].sort().values
-            chosen = first + chosen.to(self.order.device)
-            part = self.weight[chosen]
-            weight.append(part * (self.weight[first:last].sum() / part.sum()))
-            picked.append(chosen)
-            ends.append(ends[-1] + n_picked)
-        rows = self.order[torch.cat(picked)]
-        return replace(
-            self,
-            X=self.X.taken(rows),
-            order=torch.arange(len(rows), device=rows.device),
-            ends=ends,
-            weight=torch.cat(weight),
-        )
+        """The problem of a share of the samples."""
+        return replace(self, rows=self.rows.sample(share))
 
 
 @dataclass
@@ -107,23 +61,23 @@ class Block:
     ----------
     problem : ClassProblem
     features : torch.Tensor of shape (n_working,)
-    Z : DenseBlock or SparseBlock of shape (n_samples, n_columns)
+    columns : DenseBlock or SparseBlock of shape (n_samples, n_columns)
+        The values of the samples.
     """
 
     problem: ClassProblem
     features: torch.Tensor
-    Z: object
+    columns: object
 
     @classmethod
     def of(cls, problem, features):
         """The block of some features."""
-        Z = problem.X.block(problem.order, features, problem.fit_intercept)
-        return cls(problem, features, Z)
+        return cls(problem, features, problem.rows.columns(features, problem.fit_intercept))
 
     def joined(self, features):
         """This block with further features."""
-        Z = self.Z.joined(self.problem.X.block(self.problem.order, features, False))
-        return Block(self.problem, torch.cat([self.features, features]), Z)
+        columns = self.columns.joined(self.problem.rows.columns(features, False))
+        return Block(self.problem, torch.cat([self.features, features]), columns)
 
     @cached_property
     def epsilon(self):
@@ -161,96 +115,67 @@ class ClassPoint:
     ----------
     block : Block
     coef : torch.Tensor of shape (n_classes, n_columns)
-    logits : torch.Tensor of shape (n_classes, n_samples), default=None
-        Those of `coef`, if they are known.
+    samples : ClassSamples, default=None
+        The samples at `coef`, if they are known.
     """
 
-    def __init__(self, block, coef, logits=None):
+    def __init__(self, block, coef, samples=None):
         self.block, self.coef = block, coef
-        self.problem = problem = block.problem
-        self.logits = block.Z.product(coef) if logits is None else logits
-        scaled = block.epsilon * coef
-        self.penalty = torch.cdist(scaled, scaled, p=1)
-        self.shifted = self.logits.clone()
-        for k, rows in self._classes():
-            self.shifted[:, rows] += self.penalty[:, k, None]
-        self.adversarial, loss = self._softmax(self.shifted)
-        self.largest_loss = loss.max()
-        loss = (1 - problem.alpha) * loss
-        self.clean = None
-        if problem.alpha > 0:
-            self.clean, clean_loss = self._softmax(self.logits)
-            loss += problem.alpha * clean_loss
-        self.objective = problem.weight @ loss + (block.ridge * self._centred.square()).sum() / 2
-
-    def _classes(self):
-        ends = self.problem.ends
-        return enumerate(map(slice, ends, ends[1:]))
-
-    def _softmax(self, logits):
-        """Probabilities of the classes, and the loss of each sample."""
-        top = logits.amax(0)
-        probability = (logits - top).exp_()
-        total = probability.sum(0)
-        probability /= total
-        loss = total.log() + top
-        for k, rows in self._classes():
-            loss[rows] -= self.logits[k, rows]
-        return probability, loss
+        self.problem = block.problem
+        if samples is None:
+            samples = self.problem.rows.evaluate(block.columns, coef, pair_penalty(block, coef))
+        self.samples = samples
+        ridge = (block.ridge * self._centred.square()).sum() / 2
+        self.objective = samples.loss + ridge
 
     @cached_property
     def _centred(self):
         return self.coef - self.coef.mean(0)
 
-    @cached_property
-    def parts(self):
-        """Share, probabilities and whether there are penalties, for both parts of the loss."""
-        alpha = self.problem.alpha
-        parts = [(1 - alpha, self.adversarial, True)]
-        return parts if self.clean is None else [*parts, (alpha, self.clean, False)]
-
-    @cached_property
-    def residual(self):
-        """Derivatives in the logits, (n_classes, n_samples)."""
-        residual = sum(share * probability for share, probability, _ in self.parts)
-        for k, rows in self._classes():
-            residual[k, rows] -= 1
-        return residual.mul_(self.problem.weight)
-
-    @cached_property
+    @property
     def mass(self):
         """M: derivatives of the objective in the penalties of each two classes."""
-        problem = self.problem
-        sums = [self.adversarial[:, rows] @ problem.weight[rows] for _, rows in self._classes()]
-        mass = (1 - problem.alpha) * torch.stack(sums)
-        mass.fill_diagonal_(0)
-        return mass + mass.T
+        return self.samples.mass
 
-    @cached_property
+    @property
     def total_curvature(self):
         """Σ_i s_i (1 - Σ_k p_ik²), over both parts of the loss."""
-        weight = self.problem.weight
-        return sum(
-            share * (weight.sum() - (probability.square().sum(0) @ weight))
-            for share, probability, _ in self.parts
-        )
+        return self.samples.total_curvature
 
     @cached_property
     def gradient(self):
         """Gradient in the weights of the block, where penalties are held constant."""
-        gradient = self.block.Z.transposed_product(self.residual)
+        gradient = self.samples.gradient(self.block.columns)
         gradient += self.block.ridge * self._centred
         return gradient - gradient.mean(0)
 
     def full_gradient(self):
         """The same for all features."""
-        problem = self.problem
-        residual = torch.empty_like(self.residual)
-        residual[:, problem.order] = self.residual
-        gradient = problem.X.gradient(residual)
+        gradient = self.samples.full_gradient()
         coef, _ = self.block.scatter(self._centred)
-        gradient += problem.ridge * coef
+        gradient += self.problem.ridge * coef
         return gradient - gradient.mean(0)
+
+    def joined(self, features):
+        """The same point on a block with further features."""
+        added = self.coef.new_zeros(len(self.coef), len(features))
+        coef = torch.cat([self.coef, added], dim=1)
+        return ClassPoint(self.block.joined(features), coef, self.samples)
+
+    def in_problem(self, problem):
+        """The same weights in a problem of other radii."""
+        block = replace(self.block, problem=problem)
+        samples = problem.rows.at(self.samples.logits, pair_penalty(block, self.coef))
+        return ClassPoint(block, self.coef, samples)
+
+    def line(self, move):
+        """Points along a change of the weights: a function of its size and of the weights there."""
+        samples = self.samples.line(self.block.columns, move)
+
+        def along(size, coef):
+            return ClassPoint(self.block, coef, samples(size, pair_penalty(self.block, coef)))
+
+        return along
 
     @cached_property
     def derivatives(self):
@@ -285,10 +210,10 @@ class ClassPoint:
 
     def lacks_minimum(self):
         """Whether the bound falls to 0 as W and b grow: all samples are robustly right."""
-        # A sample that is robustly right has at most the loss of equal logits.
-        if self.problem.has_ridge or self.largest_loss > math.log(self.problem.n_classes):
-            return False
-        labels = self.problem.labels[None]
-        threat = self.shifted if self.problem.alpha < 1 else self.logits
-        rival = threat.scatter(0, labels, -torch.inf).amax(0)
-        return bool((self.logits.gather(0, labels)[0] > rival).all())
+        return not self.problem.has_ridge and self.samples.is_separating
+
+
+def pair_penalty(block, coef):
+    """ρ_kl = Σ_j ε_j |w_jk - w_jl| for each two classes."""
+    scaled = block.epsilon * coef
+    return torch.cdist(scaled, scaled, p=1)

@@ -77,8 +77,8 @@ def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_
     """
     coef, intercept, n_iter = start.coef, start.intercept, 0
     if not coef.any():
-        n_entries = problem.X.shape[0] * problem.X.shape[1]
-        for share in _ROUGH_SHARES:
+        n_entries = problem.rows.shape[0] * problem.rows.shape[1]
+        for share in problem.rows.rough_shares(_ROUGH_SHARES):
             if share * n_entries < _ROUGH_ENTRIES:
                 continue
             limit = min(max_iter, n_iter + _ROUGH_STEPS)
@@ -115,7 +115,7 @@ def _first_point(problem, coef, intercept):
     point = ClassPoint(block, block.gather(coef, intercept))
     if not coef.any():
         return point
-    shares = problem.class_shares
+    shares = problem.rows.class_shares
     odds = shares.log() if problem.fit_intercept else torch.zeros_like(shares)
     without = ClassPoint(block, block.gather(torch.zeros_like(coef), odds))
     return min(point, without, key=lambda candidate: candidate.objective)
@@ -149,7 +149,7 @@ class ClassSolver:
             if state.status and state.violation <= self.tol:
                 return state
             if len(joining):
-                self._extend(state, joining)
+                state.point = state.point.joined(joining)
             # Until all violators are in the block, its solution is not worth much work.
             first = 0.0 if state.status else _FIRST_FALL * state.violation
             state.goal = max(_HALF * self.tol, _SHARE * rest, first)
@@ -179,12 +179,6 @@ class ClassSolver:
     def violation_inside(self, point):
         """The largest violation of the block."""
         return point.violation(self._atoms(point))
-
-    def _extend(self, state, features):
-        block = state.point.block.joined(features)
-        added = state.point.coef.new_zeros(len(state.point.coef), len(features))
-        coef = torch.cat([state.point.coef, added], dim=1)
-        state.point = ClassPoint(block, coef, state.point.logits)
 
     def _atoms(self, point):
         return Atoms.nested(point.coef, point.block.epsilon == 0)
@@ -274,11 +268,10 @@ class ClassSolver:
     def _move(self, point, atoms, move, slope, is_hidden):
         """The next point along a step; None if no step size lowers the objective enough."""
         n_columns = point.block.n_columns
-        change = point.block.Z.product(atoms.weights(move, n_columns))
+        line = point.line(atoms.weights(move, n_columns))
 
         def along(size):
-            coef = atoms.weights(atoms.amount + size * move, n_columns)
-            moved = ClassPoint(point.block, coef, point.logits + size * change)
+            moved = line(size, atoms.weights(atoms.amount + size * move, n_columns))
             return _Trial(moved.objective, moved, size)
 
         if is_hidden:

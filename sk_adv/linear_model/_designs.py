@@ -12,7 +12,13 @@ import torch
 from scipy import sparse
 
 from sk_adv._arrays import to_tensor
-from sk_adv.linear_model._array_functions import gram, take_columns, take_rows, thin_product
+from sk_adv.linear_model._array_functions import (
+    gram,
+    product_with_thin,
+    take_columns,
+    take_rows,
+    thin_product,
+)
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
 from sk_adv.linear_model._feature_copies import FeatureCopies
 from sk_adv.linear_model._newton import append
@@ -67,7 +73,8 @@ class DenseDesign:
                 coef = scatter(coef, columns, X.shape[1])
         if X.dtype == coef.dtype or self.is_rough:
             return (X @ coef.to(X.dtype)).to(coef.dtype)
-        return torch.cat([block.to(coef.dtype) @ coef for (block,) in _blocks(X)])
+        products = [product_with_thin(block.to(coef.dtype), coef) for (block,) in _blocks(X)]
+        return torch.cat(products)
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,) or (n_samples, n_outputs)."""
@@ -78,7 +85,8 @@ class DenseDesign:
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         for block, part in _blocks(self.X, values):
-            result += block.to(values.dtype).T @ part
+            block = block.to(values.dtype)
+            result += block.T @ part if values.ndim == 1 else thin_product(part.T, block).T
         return result
 
     def gram(self, rows, columns, weight, lead, slope, offset):
@@ -353,10 +361,11 @@ class StandardisedDesign:
         product = self.design.transposed_product(values)
         return (product - self.offset * values.sum()) * self.inverse
 
-    def logits(self, coef):
-        """X @ coef.T, for coef of shape (n_classes, n_features)."""
-        coef = coef * self.inverse
-        return self.design.product(coef.T) - coef @ self.offset
+    def logits(self, coef, columns=None):
+        """X[:, columns] @ coef.T, for coef of shape (n_classes, n_columns)."""
+        every = slice(None) if columns is None else columns
+        coef = coef * self.inverse[every]
+        return self.design.product(coef.T, columns) - coef @ self.offset[every]
 
     def gradient(self, values):
         """values @ X, for values of shape (n_classes, n_samples)."""

@@ -13,12 +13,15 @@ from sk_adv.linear_model._binary_rows import BinaryRows
 from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._class_path import minimise_classes_on_path
 from sk_adv.linear_model._class_problem import ClassProblem
+from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._max_norm_path import minimise_next
 from sk_adv.linear_model._max_norm_solver import minimise_in_max_norm
-from sk_adv.linear_model._multiclass_problem import MulticlassProblem, centre
+from sk_adv.linear_model._multiclass_pairs import centre
+from sk_adv.linear_model._multiclass_problem import MulticlassProblem
+from sk_adv.linear_model._multiclass_rows import MulticlassRows
 from sk_adv.linear_model._multiclass_solver import minimise_bound
 from sk_adv.linear_model._newton import Solution, Start, no_report
 
@@ -109,6 +112,16 @@ class TrainingSet:
             y=2.0 * self.labels.to(self.weight.dtype) - 1,
             loss=WorstCaseLogisticLoss(self.weight, alpha),
         )
+
+    def class_rows(self, alpha):
+        """The samples of several classes, standardised, for the max-norm."""
+        X, n_classes = self.standardised, len(self.solved)
+        return ClassRows.of(X, self.labels, n_classes, self.weight, alpha)
+
+    def multiclass_rows(self, alpha):
+        """The same for the Euclidean norm."""
+        X, n_classes = self.standardised, len(self.solved)
+        return MulticlassRows(X, self.labels, n_classes, self.weight, alpha)
 
     @cached_property
     def gaps_of_means(self):
@@ -250,11 +263,8 @@ def _solve_several(data, start, norm, parameters, options, on_path):
     if data.fit_intercept and _can_merge_means(data, norm, epsilon, parameters["alpha"]):
         return _without_weights(data)
     radii = _standardised_radii(X, epsilon)
+    alpha = parameters.pop("alpha")
     parameters |= {
-        "X": X,
-        "y": data.labels,
-        "n_classes": len(data.solved),
-        "weight": data.weight,
         "epsilon": radii,
         "ridge": parameters["ridge"] * X.inverse**2,
         "fit_intercept": data.fit_intercept,
@@ -265,11 +275,12 @@ def _solve_several(data, start, norm, parameters, options, on_path):
     effective = torch.where(X.scale > 0, radii, 0)
     if norm == 2 or not effective.any():
         parameters["epsilon"] = effective
-        problem = MulticlassProblem(**parameters)
+        problem = MulticlassProblem(rows=data.multiclass_rows(alpha), **parameters)
         solution = minimise_bound(problem, start, refine=not on_path, **options)
     else:
         solver = minimise_classes_on_path if on_path else minimise_classes
-        solution = solver(ClassProblem.of(**parameters), start, **options)
+        problem = ClassProblem(rows=data.class_rows(alpha), **parameters)
+        solution = solver(problem, start, **options)
     coef = solution.coef * X.inverse
     intercept = centre(solution.intercept - coef @ X.offset)
     return replace(solution, coef=coef, intercept=intercept)

@@ -9,16 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sk_adv.linear_model._multiclass_problem import (
-    MulticlassHessian,
-    MulticlassPoint,
-    RowSketch,
-    centre,
-)
+from sk_adv.linear_model._multiclass_pairs import centre
+from sk_adv.linear_model._multiclass_problem import MulticlassPoint
 from sk_adv.linear_model._newton import Solution, conjugate_gradients, line_search, no_report
 
 # Rounding of the first stage: how far it may lower a pair's penalty ρ_kl, in units of log-odds.
 _FIRST_ROUNDING = 0.1
+# A first sample is solved to this violation.
+_TOL_OF_SAMPLE = 1e-3
 # Share of the objective that is lost in the rounding of its sum.
 _ROUNDING_OF_SUM = 1e-14
 
@@ -51,21 +49,30 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     the exact bound's. `max_iter` counts the iterations of all stages. `refine` and `callback` are
     as in `minimise`; large data is not refined.
     """
-    leading = replace(problem, X=problem.X.rough()) if problem.is_large else problem
-    stages, n_iter = _stages(problem, tol), 0
+    leading = replace(problem, rows=problem.rows.rough())
+    stages, n_iter, sketch = _stages(problem, tol), 0, None
+    sample = None if start.coef.any() else problem.rows.first_sample()
+    if sample is not None:
+        first = replace(problem, rows=sample)
+        options = {"max_iter": max_iter, "refine": False, "callback": callback}
+        rough = minimise_bound(first, start, tol=max(tol, _TOL_OF_SAMPLE), **options)
+        n_iter = rough.n_iter
+        if rough.status == "optimal":
+            start, stages = rough, stages[-1:]
     coef, intercept = _better_start(problem, start)
     for rounding in stages:
         is_last = rounding == stages[-1]
         # Early stages need no more accuracy than their rounding has.
         goal = tol if is_last else max(tol, 0.1 * rounding)
-        sketch = RowSketch.draw(leading, 1 if rounding < 1e-2 else 0.25)
         first = MulticlassPoint(problem if is_last else leading, coef, intercept, rounding)
+        sketch = leading.rows.sketch(first, 1 if rounding < 1e-2 else 0.25, sketch)
         state = _State(point=first, n_iter=n_iter)
-        _iterate(state, sketch, goal, tol if is_last else torch.inf, max_iter, callback)
+        share = problem.rows.caution * tol if is_last else torch.inf
+        _iterate(state, sketch, goal, share, max_iter, callback)
         coef, intercept, n_iter = state.point.coef, state.point.intercept, state.n_iter
         if state.status in ("separable", "max_iter"):
             break
-    if refine and state.status == "optimal" and n_iter < max_iter and not problem.is_large:
+    if refine and state.status == "optimal" and n_iter < max_iter and not problem.rows.is_large:
         _refine(state, sketch, first.violation, tol, callback)
     point = state.point
     exact = MulticlassPoint(problem, point.coef, point.intercept) if point.rounding else point
@@ -139,6 +146,7 @@ def _iterate(state, sketch, goal, share, max_iter, callback):
             state.status = "stalled"
             return
         callback(state.n_iter, float(point.objective), violation, point.coef.shape[1])
+        sketch.add(point, moved)
         state.n_iter, state.point = state.n_iter + 1, moved
         # What a quadratic still promises, if the gradient falls as the violation does.
         state.gain = -slope * min(1, moved.violation / violation) ** 2
@@ -161,7 +169,7 @@ def _step(point, sketch, accuracy):
 
     The linear system is solved to the relative residual `accuracy`, or 0.1 if that is less.
     """
-    hessian, n_weights = MulticlassHessian(point, sketch), point.coef.numel()
+    hessian, n_weights = sketch.hessian(point), point.coef.numel()
     step = conjugate_gradients(
         hessian.product,
         -point.gradient,
@@ -179,14 +187,5 @@ def _is_hidden(point, slope):
 
 def _move(point, step, slope):
     """The next point along a step; None if no step size lowers the objective enough."""
-    coef, intercept = step[:, :-1], step[:, -1]
-
-    def along(size):
-        return MulticlassPoint(
-            point.problem,
-            point.coef + size * coef,
-            point.intercept + size * intercept,
-            point.rounding,
-        )
-
+    along = point.line(step)
     return along(1.0) if _is_hidden(point, slope) else line_search(along, point, slope)

@@ -1,5 +1,6 @@
 """Training data in partitions: Dask's, or parts of an array that is on disk."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sk_adv._arrays import as_read_only_tensor
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_rows import BinaryRows
+from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._designs import (
     DenseDesign,
     SparseDesign,
@@ -19,6 +21,8 @@ from sk_adv.linear_model._designs import (
     centre_and_scale,
 )
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
+from sk_adv.linear_model._partitioned_classes import PartitionedClassRows
+from sk_adv.linear_model._partitioned_multiclass import PartitionedMulticlassRows
 from sk_adv.linear_model._partitioned_rows import PartitionedRows, call
 
 
@@ -67,9 +71,18 @@ class PartitionedTrainingSet:
         return self.runner.sum(_method, self.parts, name=name, arguments=arguments)
 
     @cached_property
+    def _moments(self):
+        """Sums over the samples of each class, sums of squares and the number of entries."""
+        return self._sum("moments", len(self.solved))
+
+    @cached_property
     def standardised(self):
         """Centre and scale of the features; the X of this design has a shape only."""
-        first, second = self._sum("sums")
+        if self.is_binary:
+            first, second = self._sum("sums")
+        else:
+            by_class, second, _ = self._moments
+            first = by_class.sum(0)
         statistics = centre_and_scale(
             first,
             second,
@@ -81,7 +94,11 @@ class PartitionedTrainingSet:
     @cached_property
     def class_means(self):
         """The weighted means of the solved classes, (n_solved, n_features)."""
-        return self._sum("class_sums", len(self.solved)) / self.shares[:, None]
+        if self.is_binary:
+            by_class = self._sum("class_sums", len(self.solved))
+        else:
+            by_class, _, _ = self._moments
+        return by_class / self.shares[:, None]
 
     @cached_property
     def gaps_of_means(self):
@@ -106,6 +123,26 @@ class PartitionedTrainingSet:
             shape=self.shape,
             best_intercept=self.shares[1].log() - self.shares[0].log(),
         )
+
+    def class_rows(self, alpha):
+        """The samples of several classes, standardised."""
+        X = self.standardised
+        shared = {"n_classes": len(self.solved), "alpha": alpha}
+        shared |= {"offset": X.offset, "scale": X.scale}
+        return PartitionedClassRows(
+            runner=self.runner,
+            parts=self.runner.lazily(call, self.parts, name="class_rows", **shared),
+            labels=self.runner.lazily(call, self.labels, name="class_rows", **shared),
+            shape=self.shape,
+            n_entries=self._moments[2],
+            class_shares=self.shares,
+            alpha=alpha,
+        )
+
+    def multiclass_rows(self, alpha):
+        """The same for the Euclidean norm."""
+        is_used = (self.standardised.scale > 0).to(self.shares)
+        return PartitionedMulticlassRows(self.class_rows(alpha), mean_square=is_used)
 
 
 @dataclass
@@ -146,6 +183,12 @@ class Part:
         """See `DenseDesign.mean_square`."""
         return self.X.mean_square(self.weight, centre)
 
+    def moments(self, n_classes):
+        """`class_sums`, Σ_i weight_i x_ij² and the number of entries that X stores."""
+        _, second = self.sums()
+        n_entries = getattr(self.X.X, "nnz", math.prod(self.X.shape))
+        return self.class_sums(n_classes), second, n_entries
+
     def class_sums(self, n_classes):
         """The weighted sum of the samples of each class."""
         membership = torch.nn.functional.one_hot(self.index, n_classes).to(self.weight)
@@ -161,6 +204,11 @@ class Part:
         X = None if self.X is None else StandardisedDesign(self.X, offset, scale)
         y = 2.0 * self.index.to(self.weight.dtype) - 1
         return BinaryRows(X, y, WorstCaseLogisticLoss(self.weight, alpha))
+
+    def class_rows(self, n_classes, alpha, offset, scale):
+        """The samples of several classes; without X, sums of the logits alone."""
+        X = None if self.X is None else StandardisedDesign(self.X, offset, scale)
+        return ClassRows.of(X, self.index, n_classes, self.weight, alpha)
 
 
 @dataclass

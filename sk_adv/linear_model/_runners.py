@@ -35,6 +35,15 @@ class LocalRunner:
         """The sum of function(*values, **shared) over the partitions; tuples are added by entry."""
         return functools.reduce(_add, map(_value, self.lazily(function, *handles, **shared)))
 
+    def map_and_sum(self, function, *handles, **shared):
+        """Of a function with two results: handles of the first ones, and the sum of the others."""
+        kept, total = [], None
+        for task in self.lazily(function, *handles, **shared):
+            first, second = _value(task)
+            kept.append(first)
+            total = second if total is None else _add(total, second)
+        return kept, total
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -79,12 +88,23 @@ class DaskRunner:
 
     def sum(self, function, *handles, **shared):
         """See `LocalRunner.sum`."""
-        results = self._tasks(function, handles, shared)
+        return self._sum(self._tasks(function, handles, shared)).compute()
+
+    def map_and_sum(self, function, *handles, **shared):
+        """See `LocalRunner.map_and_sum`."""
+        take = self.dask.delayed(operator.getitem, pure=False)
+        pairs = self._tasks(function, handles, shared)
+        firsts = [take(pair, 0) for pair in pairs]
+        total = self._sum([take(pair, 1) for pair in pairs])
+        *firsts, total = self.dask.persist(*firsts, total)
+        return firsts, total.compute()
+
+    def _sum(self, results):
         add = self.dask.delayed(_add_all, pure=False)
         while len(results) > 1:
             groups = range(0, len(results), _FAN_IN)
             results = [add(results[first : first + _FAN_IN]) for first in groups]
-        return results[0].compute()
+        return results[0]
 
     def _tasks(self, function, handles, shared):
         task = self.dask.delayed(function, pure=False)

@@ -18,6 +18,7 @@ from sk_adv.linear_model import (
 from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_hessian import Sample
 from sk_adv.linear_model._class_problem import Block, ClassPoint, ClassProblem
+from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._class_sets import Atoms
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 
@@ -112,12 +113,9 @@ def points(request):
     """Two points on one block, with atoms."""
     rng = np.random.default_rng(1)
     weight = torch.as_tensor(rng.dirichlet(np.ones(500)))
-    problem = ClassProblem.of(
-        X=StandardisedDesign.of(as_design(rng.normal(size=(500, 5)), "cpu"), weight, True),
-        y=torch.arange(500) % 4,
-        n_classes=4,
-        weight=weight,
-        alpha=request.param,
+    X = StandardisedDesign.of(as_design(rng.normal(size=(500, 5)), "cpu"), weight, True)
+    problem = ClassProblem(
+        rows=ClassRows.of(X, torch.arange(500) % 4, 4, weight, request.param),
         epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
         ridge=torch.full((5,), 0.1, dtype=torch.float64),
         fit_intercept=True,

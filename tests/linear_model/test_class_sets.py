@@ -10,6 +10,7 @@ from scipy.special import softmax
 from sk_adv import AdversarialLogisticRegression
 from sk_adv.linear_model import _class_hessian, _class_sets, _class_solver
 from sk_adv.linear_model._class_problem import Block, ClassPoint, ClassProblem
+from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._class_sets import Atoms, cuts, worst_sets
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
 
@@ -70,12 +71,9 @@ def test_slopes_and_hessian_match_finite_differences(alpha):
     rng = np.random.default_rng(1)
     weight = torch.as_tensor(rng.dirichlet(np.ones(40)))
     y = torch.arange(40) % 4
-    problem = ClassProblem.of(
-        X=StandardisedDesign.of(as_design(rng.normal(size=(40, 5)), "cpu"), weight, True),
-        y=y,
-        n_classes=4,
-        weight=weight,
-        alpha=alpha,
+    X = StandardisedDesign.of(as_design(rng.normal(size=(40, 5)), "cpu"), weight, True)
+    problem = ClassProblem(
+        rows=ClassRows.of(X, y, 4, weight, alpha),
         epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
         ridge=torch.full((5,), 0.1, dtype=torch.float64),
         fit_intercept=True,

@@ -11,15 +11,11 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from sk_adv import AdversarialLogisticRegression
-from sk_adv.linear_model import _multiclass_problem, epsilon_max
+from sk_adv.linear_model import _multiclass_rows, epsilon_max
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
-from sk_adv.linear_model._multiclass_problem import (
-    MulticlassHessian,
-    MulticlassPoint,
-    MulticlassProblem,
-    PairPenalties,
-    RowSketch,
-)
+from sk_adv.linear_model._multiclass_pairs import PairPenalties
+from sk_adv.linear_model._multiclass_problem import MulticlassPoint, MulticlassProblem
+from sk_adv.linear_model._multiclass_rows import MulticlassRows
 
 SHAPE = (3, 5)
 
@@ -28,12 +24,9 @@ SHAPE = (3, 5)
 def bound():
     rng = np.random.default_rng(0)
     X, weight = rng.normal(size=(40, 5)), torch.as_tensor(rng.dirichlet(np.ones(40)))
+    X = StandardisedDesign.of(as_design(X, "cpu"), weight, True)
     return MulticlassProblem(
-        X=StandardisedDesign.of(as_design(X, "cpu"), weight, True),
-        y=torch.arange(40) % 3,
-        n_classes=3,
-        weight=weight,
-        alpha=0.3,
+        rows=MulticlassRows(X, torch.arange(40) % 3, 3, weight, 0.3),
         epsilon=torch.linspace(0, 0.4, 5, dtype=torch.float64),
         ridge=torch.linspace(0, 0.2, 5, dtype=torch.float64),
         fit_intercept=True,
@@ -64,7 +57,7 @@ def test_gradient_and_curvature_match_finite_differences(bound):
     assert check_grad(value, lambda flat: gradient(bound, flat), point) < 1e-6
 
     at = MulticlassPoint(bound, *split(point), rounding=0.5)
-    hessian = MulticlassHessian(at, RowSketch.draw(bound, 1))
+    hessian = bound.rows.sketch(at, 1, None).hessian(at)
     coef, intercept = split(direction)
     found = flatten(hessian.product(torch.cat([coef, intercept[:, None]], dim=1)))
     step = 1e-6 * direction
@@ -140,7 +133,7 @@ def test_rough_stages_lead_to_the_same_solution_in_any_units(
     X, y, weight = problem(2000, 8, 4)
     options = {"norm": 2, "alpha": alpha}
     expected = AdversarialLogisticRegression(epsilon=0.3, **options).fit(X, y, weight)
-    monkeypatch.setattr(_multiclass_problem, "_MANY_ENTRIES", 100)
+    monkeypatch.setattr(_multiclass_rows, "_MANY_ENTRIES", 100)
     # In single precision the offset would leave one digit of the features.
     unit, offset = np.geomspace(1e-6, 1e6, 8), 1e6
     found = AdversarialLogisticRegression(epsilon=0.3 * unit, **options)
