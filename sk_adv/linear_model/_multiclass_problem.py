@@ -100,6 +100,11 @@ class MulticlassPoint:
         exact = PairPenalties(self.coef, self.problem.epsilon).value
         return self.samples.is_separating(exact)
 
+    def without_rounding(self, problem):
+        """The same point of the exact bound."""
+        samples = self.samples.at if problem is self.problem else None
+        return MulticlassPoint(problem, self.coef, self.intercept, samples=samples)
+
     def line(self, step):
         """Points along a step: a function of its size."""
         move, move_intercept = step[:, :-1], step[:, -1]

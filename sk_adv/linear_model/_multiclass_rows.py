@@ -119,6 +119,10 @@ class MulticlassSamples:
         threat = threat.scatter(1, self.rows.y[:, None], -torch.inf).amax(1)
         return bool((self._true_logits() > threat).all())
 
+    def at(self, penalty):
+        """The samples at other penalties."""
+        return MulticlassSamples(self.rows, self.logits, penalty)
+
     def line(self, coef, intercept, move, move_intercept):
         """The samples along a change: a function of its size and the penalties there."""
 

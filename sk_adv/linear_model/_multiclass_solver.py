@@ -51,6 +51,7 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     """
     leading = replace(problem, rows=problem.rows.rough())
     stages, n_iter, sketch = _stages(problem, tol), 0, None
+    coef, intercept = _better_start(problem, start)
     sample = None if start.coef.any() else problem.rows.first_sample()
     if sample is not None:
         first = replace(problem, rows=sample)
@@ -58,8 +59,7 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
         rough = minimise_bound(first, start, tol=max(tol, _TOL_OF_SAMPLE), **options)
         n_iter = rough.n_iter
         if rough.status == "optimal":
-            start, stages = rough, stages[-1:]
-    coef, intercept = _better_start(problem, start)
+            stages, coef, intercept = stages[-1:], rough.coef, rough.intercept
     for rounding in stages:
         is_last = rounding == stages[-1]
         # Early stages need no more accuracy than their rounding has.
@@ -75,7 +75,7 @@ def minimise_bound(problem, start, *, tol, max_iter, refine=True, callback=no_re
     if refine and state.status == "optimal" and n_iter < max_iter and not problem.rows.is_large:
         _refine(state, sketch, first.violation, tol, callback)
     point = state.point
-    exact = MulticlassPoint(problem, point.coef, point.intercept) if point.rounding else point
+    exact = point.without_rounding(problem) if point.rounding else point
     return Solution(
         coef=centre(point.coef),
         intercept=centre(point.intercept),

@@ -63,7 +63,7 @@ class PartitionedClassRows:
         """See `ClassRows.evaluate`."""
         coef, intercept = columns.split(coef)
         if not coef.any():
-            return self.at(self.runner.map(_constant, self.labels, values=intercept), penalty)
+            return self.at(self.runner.lazily(_constant, self.labels, values=intercept), penalty)
         none = [None] * len(self.parts)
         logits, sums = self._sweep(none, columns, coef, intercept, penalty)
         return PartitionedClassSamples(self, logits, penalty, sums)
@@ -296,7 +296,7 @@ class GatheredRows:
 
 def _constant(part, values):
     """Logits that are the same for all samples."""
-    return values[:, None].repeat(1, len(part.weight))
+    return values[:, None].expand(-1, len(part.weight))
 
 
 def _shifted(logits, change, share):

@@ -106,7 +106,12 @@ class PartitionedMulticlassSamples:
         # Penalties that are rounded are smaller.
         if not self.samples.is_separating:
             return False
-        return self.rows.rows.at(self.samples.logits, penalty).is_separating
+        return self.at(penalty).samples.is_separating
+
+    def at(self, penalty):
+        """See `MulticlassSamples.at`."""
+        samples = self.rows.rows.at(self.samples.logits, penalty)
+        return PartitionedMulticlassSamples(self.rows, samples)
 
     def change(self, coef, intercept, changes):
         """See `ClassSamples.change`."""
