@@ -87,7 +87,8 @@ def lazily(folder, n_rows):
 
 
 def _read(path, first, last):
-    return np.load(path, mmap_mode="r")[first:last]
+    # A copy: Dask would count the pages of a mapped file as memory of the worker.
+    return np.array(np.load(path, mmap_mode="r")[first:last])
 
 
 @contextlib.contextmanager
