@@ -33,7 +33,7 @@ from sk_adv import AdversarialLogisticRegression
 
 N_FEATURES, EPSILON = 50, 0.1
 # Rows of a partition.
-PARTITION = 500_000
+PARTITION = 125_000
 # Rows of the sections that compare sides, and of those that do not fit in the workers' memory.
 COMPARED_ROWS, LARGE_ROWS = 2_000_000, 40_000_000
 WORKERS = {"threads_per_worker": 1, "memory_limit": "2GiB", "dashboard_address": None}
