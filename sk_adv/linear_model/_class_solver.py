@@ -197,7 +197,8 @@ class ClassSolver:
                 state.status = "optimal"
                 return
             if state.n_iter == self.max_iter:
-                state.status = "max_iter"
+                is_done = violation <= state.goal and state.gain <= self.tol * point.objective
+                state.status = "optimal" if is_done else "max_iter"
                 return
 
             # 2. Newton step.

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -78,26 +78,15 @@ class PartitionedTrainingSet:
     @cached_property
     def standardised(self):
         """Centre and scale of the features; the X of this design has a shape only."""
-        if self.is_binary:
-            first, second = self._sum("sums")
-        else:
-            by_class, second, _ = self._moments
-            first = by_class.sum(0)
-        statistics = centre_and_scale(
-            first,
-            second,
-            lambda centre: self._sum("mean_square", centre=centre),
-            self.fit_intercept,
-        )
+        by_class, second, _ = self._moments
+        again = partial(self._sum, "mean_square")
+        statistics = centre_and_scale(by_class.sum(0), second, again, self.fit_intercept)
         return StandardisedDesign(_OnlyShape(self.shape), *statistics)
 
     @cached_property
     def class_means(self):
         """The weighted means of the solved classes, (n_solved, n_features)."""
-        if self.is_binary:
-            by_class = self._sum("class_sums", len(self.solved))
-        else:
-            by_class, _, _ = self._moments
+        by_class, _, _ = self._moments
         return by_class / self.shares[:, None]
 
     @cached_property
@@ -173,10 +162,7 @@ class Part:
         """See `DenseDesign.sums`."""
         first, second = self.X.sums(self.weight)
         if not second.isfinite().all():
-            try:
-                assert_all_finite(self.X.X, input_name="X")
-            except ValueError as error:
-                raise ValueError(f"{error} {self.where}") from None
+            _check_finite(self.X.X, self.where)
         return first, second
 
     def mean_square(self, centre):
@@ -261,7 +247,12 @@ class EncodedLabels:
                 f"X and y must have the same number of rows; got {X.shape[0]} and {self.n_rows} "
                 f"{where}: partition both alike."
             )
-        X = X if self.rows is None else X[self.rows]
+        if self.rows is not None:
+            # Sums show what is not finite in samples with weight only.
+            _check_finite(
+                np.delete(X, self.rows, axis=0) if isinstance(X, np.ndarray) else X, where
+            )
+            X = X[self.rows]
         X = SparseDesign(X) if sparse.issparse(X) else DenseDesign(as_read_only_tensor(X))
         return Part(X, self.index.long(), self.weight, where)
 
@@ -328,6 +319,8 @@ def _checked(y, sample_weight):
     y = np.asarray(y)
     y = column_or_1d(y, warn=True) if len(y) else y.reshape(0)
     check_labels_present(y)
+    if np.ndim(sample_weight) > 1:
+        raise ValueError(f"sample_weight must be 1D; got shape {np.shape(sample_weight)}.")
     if sample_weight is not None and len(sample_weight):
         sample_weight = check_array(
             sample_weight,
@@ -338,6 +331,14 @@ def _checked(y, sample_weight):
             input_name="sample_weight",
         )
     return y, sample_weight
+
+
+def _check_finite(X, where):
+    """Raise `ValueError` if a part of X holds NaN or infinity."""
+    try:
+        assert_all_finite(X, input_name="X")
+    except ValueError as error:
+        raise ValueError(f"{error} {where}") from None
 
 
 def _merged_labels(parts):

@@ -30,9 +30,14 @@ def _n_bytes(X):
 
 def source_of(X, y, sample_weight):
     """The source of data in partitions, or None if X is in memory."""
-    if collections.is_collection(X):
-        return DaskSource(X, y, sample_weight)
-    return LocalSource(X, y, sample_weight) if is_on_disk(X) else None
+    kind = DaskSource if collections.is_collection(X) else LocalSource if is_on_disk(X) else None
+    if kind is None:
+        return None
+    if y is None:
+        raise ValueError("A fit requires y to be passed, but the target y is None.")
+    if sample_weight is not None and np.ndim(sample_weight) == 0:
+        raise ValueError(f"sample_weight must have one entry per sample; got {sample_weight!r}.")
+    return kind(X, y, sample_weight)
 
 
 class LocalSource:
@@ -151,7 +156,7 @@ class DaskSource:
     def parts(self, labels):
         """See `LocalSource.parts`; kept if a small share of the memory holds them."""
         n = len(self.partitions)
-        where = [f"(partition {i} of {n}, counted from 0)" for i in range(n)]
+        where = [f"(partition {i}, counted from 0, of {n})" for i in range(n)]
         parts = self.partitions.map(_part, each={"labels": labels, "where": where})
         X = self.partitions.collection
         # The size of a frame is not known.

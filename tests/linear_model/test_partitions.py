@@ -212,7 +212,9 @@ class TestBadInput:
     def test_values_that_are_not_finite(self, model, cancer, value):
         X, y, _ = cancer
         X[500, 3] = value
-        self.refused(model, CUTS[3], X, y, match=r"(?s)X contains.*partition 2 of 3")
+        self.refused(
+            model, CUTS[3], X, y, match=r"(?s)X contains.*partition 2, counted from 0, of 3"
+        )
 
     def test_values_whose_squares_overflow(self, model, cancer):
         X, y, _ = cancer
@@ -301,3 +303,43 @@ def test_cross_validation_chooses_as_in_memory(cancer, tmp_path, monkeypatch, ki
     np.testing.assert_allclose(model.scores_, expected.scores_, atol=1e-3)
     assert model.epsilon_ == expected.epsilon_
     np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("norm", [np.inf, 2])
+@pytest.mark.parametrize("kind", ["dask", "disk"])
+def test_constant_features_and_means_far_from_zero(
+    cancer, tmp_path, monkeypatch, n_classes, norm, kind
+):
+    X, y, weight = cancer
+    y = np.digitize(X[:, 0], [12, 15]) if n_classes == 3 else y
+    X = np.c_[X / X.std(0) + 1000, np.ones(569), np.full(569, 0.1)]
+    model = AdversarialLogisticRegression(epsilon=0.1, norm=norm, C=10.0, alpha=0.3, tol=1e-8)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
+    if kind == "dask":
+        data = on_dask(CUTS[3], X, y, weight)
+    else:
+        monkeypatch.setattr(_sources, "_FEW_BYTES", 0)
+        monkeypatch.setattr(_sources, "_BLOCK_BYTES", 30_000)
+        data = on_disk(X, tmp_path), y, weight
+    model.fit(*data)
+    assert model.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("without_weight", [True, False])
+def test_values_that_are_not_finite_are_found_wherever_they_are(cancer, n_classes, without_weight):
+    X, y, weight = cancer
+    y = np.digitize(X[:, 0], [12, 15]) if n_classes == 3 else y
+    X[500, 3], weight[500] = np.nan, 0 if without_weight else 1
+    parts = on_dask(CUTS[3], X, y, weight)
+    for call in (
+        AdversarialLogisticRegression().fit,
+        adversarial_logistic_path,
+        epsilon_max,
+    ):
+        options = {} if call.__name__ == "fit" else {"sample_weight": parts[2]}
+        data = parts if call.__name__ == "fit" else parts[:2]
+        with pytest.raises(ValueError, match=r"(?s)X contains NaN.*partition 2"):
+            call(*data, **options)
