@@ -94,11 +94,15 @@ class TrainingSet:
         return self.weight.new_zeros(len(self.solved)).index_add_(0, self.labels, self.weight)
 
     @cached_property
-    def class_means(self):
-        """The weighted means of the solved classes, (n_solved, n_features)."""
+    def class_sums(self):
+        """The weighted sums of the samples of the solved classes, (n_solved, n_features)."""
         membership = torch.nn.functional.one_hot(self.labels, len(self.solved)).to(self.weight)
-        weighted = membership * self.weight[:, None]
-        return self.X.transposed_product(weighted / self.shares).T
+        return self.X.transposed_product(membership * self.weight[:, None]).T
+
+    @property
+    def class_means(self):
+        """Their weighted means."""
+        return self.class_sums / self.shares[:, None]
 
     def range_of_logits(self, coef, intercept):
         """The smallest and the largest logit of all samples and rows of coef."""

@@ -83,11 +83,16 @@ class PartitionedTrainingSet:
         statistics = centre_and_scale(by_class.sum(0), second, again, self.fit_intercept)
         return StandardisedDesign(_OnlyShape(self.shape), *statistics)
 
-    @cached_property
-    def class_means(self):
-        """The weighted means of the solved classes, (n_solved, n_features)."""
+    @property
+    def class_sums(self):
+        """The weighted sums of the samples of the solved classes, (n_solved, n_features)."""
         by_class, _, _ = self._moments
-        return by_class / self.shares[:, None]
+        return by_class
+
+    @property
+    def class_means(self):
+        """Their weighted means."""
+        return self.class_sums / self.shares[:, None]
 
     @cached_property
     def gaps_of_means(self):

@@ -131,7 +131,7 @@ def _epsilon_max(data, scale, alpha, norm):
         gaps = data.gaps_of_means
         share = 2 * (1 - alpha)
     elif data.is_binary:
-        gaps = (data.shares[:, None] * data.class_means).diff(dim=0)
+        gaps = data.class_sums.diff(dim=0)
         share = 1 - alpha
     else:
         raise ValueError("epsilon_max of more than two classes needs fit_intercept=True.")
