@@ -188,7 +188,7 @@ def test_rough_stages_and_drawn_samples_lead_to_the_same_solution(problem, monke
     monkeypatch.setattr(_class_hessian, "_MANY_OPERATIONS", 1)
     monkeypatch.setattr(_class_hessian, "_ROWS_PER_ATOM", 5)
     monkeypatch.setattr(_class_hessian, "_MORE_ROWS", 200)
-    order = y.argsort(stable=True) if sorts else np.arange(len(y))
+    order = y.argsort(kind="stable") if sorts else np.arange(len(y))
     found = AdversarialLogisticRegression(epsilon=0.1).fit(X[order], y[order], weight[order])
     assert found.violation_ <= found.tol
     assert found.objective_ == pytest.approx(expected.objective_, rel=1e-9)

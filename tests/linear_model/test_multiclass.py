@@ -102,7 +102,9 @@ def test_from_epsilon_max_on_the_class_shares_are_predicted(norm, C, scale):
 def test_without_an_adversary_the_fit_is_scikit_learns(problem, C, fit_intercept, container, unit):
     X, y, weight = problem(150, n_classes=4)
     X[abs(X) < 0.3] = 0
-    options = {"fit_intercept": fit_intercept, "class_weight": "balanced"}
+    # Not "balanced": scikit-learn below 1.7 does not count the samples' weights there.
+    class_weight = dict(zip(np.unique(y), [0.5, 1.0, 2.0, 0.8], strict=True))
+    options = {"fit_intercept": fit_intercept, "class_weight": class_weight}
     expected = LogisticRegression(C=C, solver="newton-cg", tol=1e-10, max_iter=1000, **options)
     expected.fit(X, y, sample_weight=weight)
     found = AdversarialLogisticRegression(alpha=1, C=C / unit**2, **options)

@@ -116,7 +116,7 @@ def overlapping(seed=0, n_samples=2000, n_features=8, n_classes=4):
 
 def sparse_problem():
     rng = np.random.default_rng(0)
-    X = sparse.random_array((900, 40), density=0.1, rng=rng, format="csr")
+    X = sparse.csr_array(sparse.random(900, 40, density=0.1, random_state=0))
     y = (X @ rng.normal(size=(40, 4)) + 0.3 * rng.gumbel(size=(900, 4))).argmax(1)
     return X, y
 

@@ -126,7 +126,7 @@ def test_small_arrays_on_disk_are_fitted_as_others_are(cancer, tmp_path):
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_sparse_partitions_give_the_model_in_memory(norm):
     rng = np.random.default_rng(0)
-    X = sparse.random_array((400, 60), density=0.1, rng=rng, format="csr")
+    X = sparse.csr_array(sparse.random(400, 60, density=0.1, random_state=0))
     y = np.where(X[:, :5].sum(1) + 0.3 * rng.logistic(size=400) > 0.2, "yes", "no")
     model = AdversarialLogisticRegression(epsilon=0.01, norm=norm, C=50.0)
     expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y)
