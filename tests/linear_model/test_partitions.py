@@ -51,7 +51,7 @@ def of_blocks(X, cuts):
     """A dask array with a sparse block for each partition, of unknown lengths."""
     ends = np.cumsum([0, *cuts])
     blocks = [dask.delayed(X[a:b]) for a, b in itertools.pairwise(ends)]
-    shape, meta = (np.nan, X.shape[1]), sparse.csr_array((0, X.shape[1]))
+    shape, meta = (np.nan, X.shape[1]), np.empty((0, X.shape[1]))
     return da.concatenate(
         [da.from_delayed(block, shape, meta=meta) for block in blocks],
         allow_unknown_chunksizes=True,
