@@ -324,7 +324,10 @@ def run(name, folder, rank, n_processes, options):
     result = globals()[name](Accelerator(cpu=True, **json.loads(options)), folder)
     torch.save(result, Path(folder) / f"{rank}.pt")
     if name != "lost":
-        torch.distributed.destroy_process_group()
+        torch.distributed.barrier()
+    # Gloo's threads may abort a process that ends while the other one takes its leave.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
