@@ -151,18 +151,22 @@ class Partitions:
         ValueError
             If the labels of two partitions are of types that have no common order.
         """
-        found = [labels for labels in computed(self.map(_labels)) if len(labels)]
-        if not found:
-            raise ValueError("y must hold at least one label; all partitions are empty.")
-        kinds = [_kind_of_labels(labels) for labels in found]
-        for labels, kind in zip(found, kinds, strict=True):
-            if kind != kinds[0]:
-                raise ValueError(
-                    "y must hold labels of one type in all partitions; got "
-                    f"{found[0][:1].tolist()[0]!r} in one and {labels[:1].tolist()[0]!r} in "
-                    "another."
-                )
-        return np.unique(np.concatenate(found))
+        return merged_labels([labels for labels in computed(self.map(_labels)) if len(labels)])
+
+
+def merged_labels(found):
+    """The different labels of several partitions, in order; see `Partitions.labels`."""
+    if not found:
+        raise ValueError("y must hold at least one label; all partitions are empty.")
+    kinds = [_kind_of_labels(labels) for labels in found]
+    for labels, kind in zip(found, kinds, strict=True):
+        if kind != kinds[0]:
+            raise ValueError(
+                "y must hold labels of one type in all partitions; got "
+                f"{found[0][:1].tolist()[0]!r} in one and {labels[:1].tolist()[0]!r} in "
+                "another."
+            )
+    return np.unique(np.concatenate(found))
 
 
 @dataclass(frozen=True, eq=False)

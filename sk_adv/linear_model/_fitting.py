@@ -11,6 +11,7 @@ from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_rows import BinaryRows
 from sk_adv.linear_model._binary_solver import Targets, minimise
+from sk_adv.linear_model._class_facts import ClassFacts
 from sk_adv.linear_model._class_path import minimise_classes_on_path
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_rows import ClassRows
@@ -33,7 +34,7 @@ _LARGEST_PENALTY = 1e150
 
 
 @dataclass
-class TrainingSet:
+class TrainingSet(ClassFacts):
     """Validated data, with class indices as labels and weights that sum to 1.
 
     A class whose samples all have weight 0 drives its intercept to minus infinity. With an
@@ -68,15 +69,6 @@ class TrainingSet:
         """Numbers of samples and features."""
         return self.X.shape
 
-    @property
-    def is_binary(self):
-        return len(self.solved) == 2
-
-    @property
-    def is_constant(self):
-        """Whether a single class has weight, so that an intercept alone explains it."""
-        return len(self.solved) == 1
-
     @cached_property
     def standardised(self):
         """X as the solvers take it; an intercept absorbs the means.
@@ -98,11 +90,6 @@ class TrainingSet:
         """The weighted sums of the samples of the solved classes, (n_solved, n_features)."""
         membership = torch.nn.functional.one_hot(self.labels, len(self.solved)).to(self.weight)
         return self.X.transposed_product(membership * self.weight[:, None]).T
-
-    @property
-    def class_means(self):
-        """Their weighted means."""
-        return self.class_sums / self.shares[:, None]
 
     def range_of_logits(self, coef, intercept):
         """The smallest and the largest logit of all samples and rows of coef."""
@@ -126,12 +113,6 @@ class TrainingSet:
         """The same for the Euclidean norm."""
         X, n_classes = self.standardised, len(self.solved)
         return MulticlassRows(X, self.labels, n_classes, self.weight, alpha)
-
-    @cached_property
-    def gaps_of_means(self):
-        """Differences of the class means, for each two classes: (n_pairs, n_features)."""
-        means = self.class_means
-        return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
 
     @property
     def is_finite(self):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from sk_adv._arrays import as_read_only_tensor
+from sk_adv._collections import merged_labels
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_rows import BinaryRows
+from sk_adv.linear_model._class_facts import ClassFacts
 from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._designs import (
     DenseDesign,
@@ -27,7 +29,7 @@ from sk_adv.linear_model._partitioned_rows import PartitionedRows, call
 
 
 @dataclass
-class PartitionedTrainingSet:
+class PartitionedTrainingSet(ClassFacts):
     """Training data in partitions, with what `TrainingSet` tells of its samples.
 
     Attributes
@@ -58,28 +60,22 @@ class PartitionedTrainingSet:
     total: float
     fit_intercept: bool
 
-    @property
-    def is_binary(self):
-        return len(self.solved) == 2
-
-    @property
-    def is_constant(self):
-        """Whether a single class has weight, so that an intercept alone explains it."""
-        return len(self.solved) == 1
-
-    def _sum(self, name, *arguments):
-        return self.runner.sum(_method, self.parts, name=name, arguments=arguments)
+    def _sum(self, name, **shared):
+        return self.runner.sum(call, self.parts, name=name, **shared)
 
     @cached_property
     def _moments(self):
         """Sums over the samples of each class, sums of squares and the number of entries."""
-        return self._sum("moments", len(self.solved))
+        return self._sum("moments", n_classes=len(self.solved))
 
     @cached_property
     def standardised(self):
         """Centre and scale of the features; the X of this design has a shape only."""
         by_class, second, _ = self._moments
-        again = partial(self._sum, "mean_square")
+
+        def again(centre):
+            return self._sum("mean_square", centre=centre)
+
         statistics = centre_and_scale(by_class.sum(0), second, again, self.fit_intercept)
         return StandardisedDesign(_OnlyShape(self.shape), *statistics)
 
@@ -88,17 +84,6 @@ class PartitionedTrainingSet:
         """The weighted sums of the samples of the solved classes, (n_solved, n_features)."""
         by_class, _, _ = self._moments
         return by_class
-
-    @property
-    def class_means(self):
-        """Their weighted means."""
-        return self.class_sums / self.shares[:, None]
-
-    @cached_property
-    def gaps_of_means(self):
-        """Differences of the class means, for each two classes: (n_pairs, n_features)."""
-        means = self.class_means
-        return torch.cat([means[k] - means[:k] for k in range(1, len(means))])
 
     def range_of_logits(self, coef, intercept):
         """The smallest and the largest logit of all samples and rows of coef."""
@@ -291,7 +276,7 @@ def make_partitioned_set(source, class_weight, fit_intercept):
         As `make_training_set`; a message names the partition in which something was found.
     """
     summaries = source.label_summaries()
-    classes = _merged_labels([summary.labels for summary in summaries if summary.n_rows])
+    classes = merged_labels([summary.labels for summary in summaries if summary.n_rows])
     check_classification_targets(classes)
     if len(classes) < 2:
         raise ValueError(f"y must hold at least two classes; got one class: {classes.tolist()}.")
@@ -344,20 +329,3 @@ def _check_finite(X, where):
         assert_all_finite(X, input_name="X")
     except ValueError as error:
         raise ValueError(f"{error} {where}") from None
-
-
-def _merged_labels(parts):
-    """The different labels of several partitions, in order."""
-    if not parts:
-        raise ValueError("y must hold at least one label.")
-    for labels in parts:
-        if isinstance(labels[0], str) != isinstance(parts[0][0], str):
-            raise ValueError(
-                f"y must hold labels of one type in all partitions; got {parts[0].tolist()[0]!r} "
-                f"in one and {labels.tolist()[0]!r} in another."
-            )
-    return np.unique(np.concatenate(parts))
-
-
-def _method(part, name, arguments):
-    return getattr(part, name)(*arguments)
