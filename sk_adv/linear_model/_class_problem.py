@@ -179,7 +179,7 @@ class ClassPoint:
 
     @cached_property
     def derivatives(self):
-        """What the slopes of all atoms of the block are computed from."""
+        """The derivatives from which the slopes of all atoms of the block are computed."""
         return Derivatives(self.gradient, self.mass, self.block.epsilon)
 
     def slopes(self, atoms):

@@ -36,7 +36,7 @@ class LocalRunner:
         return functools.reduce(_add, map(_value, self.lazily(function, *handles, **shared)))
 
     def map_and_sum(self, function, *handles, **shared):
-        """Of a function with two results: handles of the first ones, and the sum of the others."""
+        """Handles of the first results of a function that gives two, and the sum of the others."""
         kept, total = [], None
         for task in self.lazily(function, *handles, **shared):
             first, second = _value(task)
@@ -53,7 +53,7 @@ class _Task:
 
 
 def _value(handle):
-    """What a handle of a `LocalRunner` stands for."""
+    """The value that a handle of a `LocalRunner` stands for."""
     if not isinstance(handle, _Task):
         return handle
     return handle.function(*map(_value, handle.values), **handle.shared)
