@@ -114,7 +114,8 @@ def decided(
         elif all(isinstance(step, Matrix | Map | Bend) for step in source.steps):
             results = []
             for i in open_rows:
-                source = relaxed(module, around(rows[i : i + 1]), n_iter=_N_ITER, most_work=MOST_WORK)
+                one = around(rows[i : i + 1])
+                source = relaxed(module, one, n_iter=_N_ITER, most_work=MOST_WORK)
                 results.append(
                     _branched(
                         module,

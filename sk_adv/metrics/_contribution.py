@@ -19,6 +19,7 @@ from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
+from sk_adv.metrics._brackets import worst_steps
 from sk_adv.metrics._certificates import certified_accuracy_score
 from sk_adv.metrics._deciding import decide, numbers_in_container_of, numbers_of, predicted_labels
 from sk_adv.metrics._proofs import batches, indices
@@ -289,7 +290,7 @@ def _shares(estimator, X, y, classes, perturbations, weight):
     try:
         for rows, batch, module, allowed, _ in batches(estimator, X, perturbations):
             region = enclose_linear(module, Enclosure.of(batch, allowed))
-            steps, directions = _worst_steps(region, labels[rows])
+            steps, directions = worst_steps(region, labels[rows])
             parts = (steps * directions).numpy()
             change = parts.sum(axis=1)
             counts = weight[rows] * known[rows] * (change > 0)
@@ -298,21 +299,6 @@ def _shares(estimator, X, y, classes, perturbations, weight):
     except (NotLinearError, NoBoundsError):
         return None
     return total / counted if counted else np.zeros(parts.shape[1])
-
-
-def _worst_steps(region, labels):
-    """The worst perturbation of each sample, and the weights of the rival that it helps."""
-    worst = torch.full(labels.shape, -torch.inf, dtype=torch.float64)
-    steps = directions = 0.0
-    coef = region.coef
-    if coef is None:
-        coef = torch.eye(region.centre.shape[1], dtype=region.centre.dtype)
-    for k, (gap, gain, step) in enumerate(region.rivals(labels)):
-        better = (gap + gain > worst)[:, None]
-        worst = torch.maximum(worst, gap + gain)
-        steps = torch.where(better, step, steps)
-        directions = torch.where(better, coef[k] - coef[labels], directions)
-    return steps, directions
 
 
 def _accuracies(estimator, X, y, classes, perturbations, weight, search):

@@ -94,7 +94,7 @@ def decided_samples(estimator, X, y, classes, perturbations, *, time_limit, n_jo
         options = {"rounding": spacing, "time_limit": time_limit, "n_jobs": n_jobs}
         found = decided(module, batch, labels[rows], allowed, **options)
         is_proved.append(found.is_proved)
-        copies.append(_copies(batch, found.perturbations, allowed, _dtype_of(X)))
+        copies.append(inside_set(batch, found.perturbations, allowed, precision_of(X)))
         moves = allowed.largest_radii(batch.shape[1:]).numpy() > 0
         free = free | moves if batch.ndim == 2 else np.ones(batch.shape[1], dtype=bool)
     is_proved, copies = np.concatenate(is_proved) & known, np.concatenate(copies)
@@ -106,13 +106,13 @@ def decided_samples(estimator, X, y, classes, perturbations, *, time_limit, n_jo
     return DecidedSamples(is_proved, is_broken, copies, free)
 
 
-def _dtype_of(X):
+def precision_of(X):
     """The precision in which copies of X are numbers."""
     array = to_numpy(X)
     return torch.float32 if getattr(array, "dtype", None) == np.float32 else torch.float64
 
 
-def _copies(X, steps, allowed, dtype):
+def inside_set(X, steps, allowed, dtype):
     """The copies of a perturbation, inside the set in the precision of X; NaN where none is."""
     allowed = allowed.to(dtype=dtype)
     clean = allowed.clip(X.to(dtype))
