@@ -355,11 +355,6 @@ def test_bad_input_to_the_radius_is_explained(iris, change, error, message):
         robustness_radius(arguments.pop("estimator"), arguments.pop("X"), **arguments)
 
 
-def test_networks_have_no_radius(iris, maxout):
-    with pytest.raises(TypeError, match="linear"):
-        robustness_radius(maxout, *iris)
-
-
 @pytest.mark.filterwarnings("error")
 def test_radii_of_a_frame_may_be_read_only(iris):
     X, y = iris
@@ -398,8 +393,12 @@ def test_no_certificate_holds_numbers_fixed_that_may_change(behind_a_power_trans
             certified_accuracy_score(model, X, y, epsilon=epsilon)
         with pytest.raises(TypeError, match="PowerTransformer"):
             adversarial_accuracy_score(model, X, y, epsilon=epsilon, attack="exact")
-    with pytest.raises(TypeError, match="PowerTransformer"):
-        robustness_radius(model, X, y)
+    with pytest.warns(UserWarning, match="PowerTransformer"):
+        lower, upper = robustness_radius(
+            model, X[:20], y[:20], return_bracket=True, tol=0.3, random_state=0
+        )
+    assert not lower.any()
+    assert (np.isfinite(upper) | (upper == np.inf)).all()
     with pytest.warns(UserWarning, match="stay unperturbed"):
         report = adversarial_report(model, X, y, [0.5], ["fgsm"])
     assert np.isnan(report["certified_error"][0])
