@@ -88,16 +88,16 @@ def _curve(numbers):
     labels = [f"{point['multiple'] * radius['factor']:.3g}" for point in curve]
     n = numbers["verdict"]["n_samples"]
     unit = _UNITS[radius["unit"]]
+    multiples = [point["multiple"] for point in curve]
+    texts = [radius_text(radius["factor"], radius["unit"], multiple) for multiple in multiples]
     rows = [
         [
-            _data(
-                point["multiple"], radius_text(radius["factor"], radius["unit"], point["multiple"])
-            ),
+            _data(point["multiple"], text),
             *(_number(point[status]) for status in ("verified", "unknown", "falsified")),
             _data(point["lower"], percent(point["verified"], n)),
             _data(point["upper"], percent(n - point["falsified"], n, up=True)),
         ]
-        for point, text in zip(curve, in_units, strict=True)
+        for point, text in zip(curve, texts, strict=True)
     ]
     titles = ["radius", *("verified", "unknown", "falsified"), "at least right", "at most right"]
     keys = "".join(
@@ -182,10 +182,12 @@ def _fragile(numbers):
     titles = ["", "is", "becomes", "smallest radius", "what changes"]
     like = radius_text(radius["factor"], radius["unit"])
     unit = "" if radius["unit"] is None else f", {like}"
+    is_exact = all(row["radius_upper"] - row["radius_lower"] < 1e-6 for row in samples)
+    besides = "" if is_exact else " It is not proved that no other row needs less."
     counted = " The rows of the file are counted from 0." if "data" in numbers["settings"] else ""
     return (
         f"{title}<p>Among the rows that are right, these need the least change to be wrong. The "
-        f"radius is measured like that of the audit{unit}.{counted}</p>\n"
+        f"radius is measured like that of the audit{unit}.{besides}{counted}</p>\n"
         f"{_table(titles, rows, as_cards=True)}</section>\n"
     )
 
