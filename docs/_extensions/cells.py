@@ -10,17 +10,18 @@ import re
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
+# Commands whose output is not the value of an expression.
+NO_VALUE = re.compile(r"print\(|(for|with|if|def|class|while|try)\b")
+
 
 def cells(text):
-    """Divide the text of a session; each piece but the last ends with the value of an expression."""
+    """Divide the text of a session; each piece but the last ends with a value."""
     pieces, lines, command, printed = [], [], "", False
     for line in text.split("\n"):
         is_input = line.startswith((">>>", "...")) and not (printed and line.startswith("..."))
         if is_input:
             if line.startswith(">>>"):
-                if printed and not re.match(
-                    r"print\(|(for|with|if|def|class|while|try)\b", command
-                ):
+                if printed and not NO_VALUE.match(command):
                     pieces.append("\n".join(lines))
                     lines = []
                 command = line[4:]

@@ -1,8 +1,8 @@
 """What a class inherits, on its page.
 
-Methods that sk_adv itself documents in a base class are shown in full, as the class's own. Those of
-scikit-learn, skorch and torch are listed by `.. inherited:: module.Class`: name, first sentence, and
-where each is documented.
+Methods that sk_adv itself documents in a base class are shown in full, as the class's own. Those
+of scikit-learn, skorch and torch are listed by `.. inherited:: module.Class`: name, first sentence,
+and where each is documented.
 """
 
 import inspect

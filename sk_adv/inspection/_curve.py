@@ -395,7 +395,7 @@ class RobustnessCurveDisplay:
             model, attack = divmod(index, self.n_attacks)
             is_one_model = len(curves) == self.n_attacks
             look = n_before + (attack if is_one_model else model)
-            # Attacks may make the same errors: the curves below are wider than those that hide them.
+            # Attacks may make the same errors: a curve is wider than those drawn over it.
             n_above = min(self.n_attacks - 1 - attack, 3)
             style = {
                 "marker": _MARKERS[look % len(_MARKERS)],
