@@ -16,6 +16,7 @@ copyright = f"2026, {author}"  # noqa: A001 (Sphinx wants this name)
 version = release = sk_adv.__version__
 
 extensions = [
+    "benchmark_charts",
     "cells",
     "elsewhere",
     "inherited",
@@ -31,7 +32,11 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
 default_role = "literal"  # in docstrings, `name` is code
-suppress_warnings = ["config.cache"]  # the gallery's sorting function can't be pickled
+suppress_warnings = [
+    "config.cache",  # the gallery's sorting function can't be pickled
+    "myst.header",  # the tables of the benchmarks begin where they like
+    "toc.empty_glob",  # how_to/ need not be there
+]
 
 # The reference: one page for each name in a public module's __all__.
 autosummary_generate = True
@@ -84,6 +89,7 @@ html_copy_source = False
 html_sidebars = {"index": [], "install": []}
 html_theme_options = {
     "logo": {"text": "sk_adv"},
+    "header_links_before_dropdown": 8,
     "show_toc_level": 2,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
