@@ -215,7 +215,7 @@ def check_block(X, like, where):
     """Raise `ValueError` unless a block has the columns, or the shape of a sample, of all."""
     if np.ma.is_masked(X):
         raise ValueError(
-            f"X must have no masked entries {where}: fill them, or leave out their rows."
+            f"X must have no masked entries {where}: fill them, or leave out their samples."
         )
     if hasattr(like, "columns"):
         if list(X.columns) != list(like.columns):

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sk_adv._arrays import as_read_only_tensor
+from sk_adv._arrays import as_read_only_tensor, check_unmasked
 from sk_adv._collections import merged_labels
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_rows import BinaryRows
@@ -324,11 +324,7 @@ def make_partitioned_set(source, class_weight, fit_intercept):
 
 def _checked(y, sample_weight):
     """Labels and weights of one partition as arrays."""
-    for name, values in (("y", y), ("sample_weight", sample_weight)):
-        if np.ma.is_masked(values):
-            raise ValueError(
-                f"{name} must have no masked entries: fill them, or leave out their rows."
-            )
+    check_unmasked(y=y, sample_weight=sample_weight)
     y = np.asarray(y)
     y = column_or_1d(y, warn=True) if len(y) else y.reshape(0)
     check_labels_present(y)

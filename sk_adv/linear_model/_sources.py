@@ -5,6 +5,7 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sk_adv import _collections as collections
+from sk_adv._arrays import check_unmasked
 from sk_adv.linear_model._partitioned_data import EncodedLabels, LabelSummary
 from sk_adv.linear_model._runners import DaskRunner, LocalRunner, read_inside
 
@@ -55,6 +56,8 @@ class LocalSource:
     def __init__(self, X, y, sample_weight):
         if not sparse.issparse(X) and X.ndim != 2:
             raise ValueError(f"X must have shape (n_samples, n_features); got {X.shape}.")
+        collections.check_in_memory(y, sample_weight)
+        check_unmasked(y=y)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y, sample_weight)
         self.runner, self.like = LocalRunner(), np.empty((0, X.shape[1]))
