@@ -50,13 +50,12 @@ class PartitionedRows:
         if change.handles is None:
             return Margins(before=margin, change=change, size=size)
         shared = {"name": "shifted", "names": ("margin", "change"), "size": size}
-        return Margins(
-            self.runner.lazily(call, self.labels, margin.handles, change.handles, **shared)
-        )
+        margins = self._handles(margin), self._handles(change)
+        return Margins(self.runner.lazily(call, self.labels, *margins, **shared))
 
     def kept(self, margin):
         """See `BinaryRows.kept`."""
-        kept = Margins(self.runner.kept(margin.handles))
+        kept = Margins(margin.handles, is_lazy=True)
         if self.known is not None and self.known[0] is margin:
             self.known = kept, *self.known[1:]
         return kept
@@ -64,9 +63,8 @@ class PartitionedRows:
     def line(self, before, last, size):
         """See `BinaryRows.line`."""
         shared = {"name": "line", "names": ("before", "last"), "size": size}
-        return Margins(
-            self.runner.lazily(call, self.labels, before.handles, last.handles, **shared)
-        )
+        margins = self._handles(before), self._handles(last)
+        return Margins(self.runner.lazily(call, self.labels, *margins, **shared))
 
     def value(self, margin, penalty):
         """See `BinaryRows.value`."""
@@ -96,7 +94,7 @@ class PartitionedRows:
         """Compute a product with X, and all sums at the margins that it leads to, in one pass."""
         change = margin if margin.change is None else margin.change
         none = [None] * len(self.parts)
-        before = none if margin.before is None else margin.before.handles
+        before = none if margin.before is None else self._handles(margin.before)
         shared = {"size": margin.size, "penalty": penalty, "product": change.product}
         change.handles, sums = self.runner.map_and_sum(_swept, self.parts, before, **shared)
         if margin is not change:
@@ -132,8 +130,16 @@ class PartitionedRows:
         samples = self.runner.lazily(call, self.parts, name="sample", share=share)
         return BinaryRows.joined(self.runner.gather(samples))
 
+    def _handles(self, margin):
+        """The handles of margins; those to be kept are kept from their first use on."""
+        if margin.is_lazy:
+            margin.handles, margin.is_lazy = self.runner.kept(margin.handles), False
+        return margin.handles
+
     def _sum(self, name, rows, margin, **shared):
-        return self.runner.sum(call, rows, margin.handles, name=name, names=("margin",), **shared)
+        return self.runner.sum(
+            call, rows, self._handles(margin), name=name, names=("margin",), **shared
+        )
 
 
 @dataclass(eq=False)
@@ -148,6 +154,8 @@ class Margins:
         The arguments of `BinaryRows.margin` that give them,
     before, change, size : Margins, Margins and float
         or a step that gives them.
+    is_lazy : bool
+        Whether they are to be kept, but are not yet.
     """
 
     handles: list | None = None
@@ -155,6 +163,7 @@ class Margins:
     before: object = None
     change: object = None
     size: float = 1.0
+    is_lazy: bool = False
 
 
 def _swept(part, before, size, penalty, product):
