@@ -75,13 +75,26 @@ def predicted_by(estimator, X):
     return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
 
 
+def check_unmasked(**arguments):
+    """Raise `ValueError` if an argument is an array with masked entries.
+
+    Other libraries would take what is behind the mask.
+    """
+    for name, values in arguments.items():
+        if np.ma.is_masked(values):
+            raise ValueError(
+                f"{name} must have no masked entries: fill them, or leave out their samples."
+            )
+
+
 def check_samples_kind(X):
     """Raise `TypeError` if X is a dict or a dask collection, or holds times.
 
-    scikit-learn takes times in `fit` only.
+    scikit-learn takes times in `fit` only. Masked entries are a `ValueError`.
     """
     _check_no_mapping(X)
     check_in_memory(X)
+    check_unmasked(X=X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise TypeError(
             f"X must hold numbers; got times of dtype {X.dtype}: pass X.astype('float64')."

@@ -5,6 +5,7 @@ someone else has, as there is no dask collection before.
 """
 
 import sys
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,8 +181,8 @@ class _Work:
 
 
 def _on_partition(work, i, X, y, sample_weight, own):
-    where = f"(partition {i}, counted from 0, of {work.n_partitions})"
-    _check_block(X, work.like, where)
+    where = name_of_partition(i, work.n_partitions)
+    check_block(X, work.like, where)
     n_rows = X.shape[0]
     for name, values in (("y", y), ("sample_weight", sample_weight)):
         if values is not None and len(values) != n_rows:
@@ -189,17 +190,33 @@ def _on_partition(work, i, X, y, sample_weight, own):
                 f"{name} must have one entry per sample of X; got {len(values)} for {n_rows} "
                 f"{where}: partition both alike."
             )
-    try:
+    with errors_named(where):
         return work.function(X, y, sample_weight, **work.shared, **own)
+
+
+def name_of_partition(i, n_partitions):
+    """A partition, for messages."""
+    return f"(partition {i}, counted from 0, of {n_partitions})"
+
+
+@contextmanager
+def errors_named(where):
+    """Lets each `ValueError` and `TypeError` name a partition."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         # Subclasses have arguments of their own.
-        if type(error) not in (ValueError, TypeError):
+        if type(error) not in (ValueError, TypeError) or where in str(error):
             raise
         raise type(error)(f"{error} {where}") from error
 
 
-def _check_block(X, like, where):
+def check_block(X, like, where):
     """Raise `ValueError` unless a block has the columns, or the shape of a sample, of all."""
+    if np.ma.is_masked(X):
+        raise ValueError(
+            f"X must have no masked entries {where}: fill them, or leave out their samples."
+        )
     if hasattr(like, "columns"):
         if list(X.columns) != list(like.columns):
             raise ValueError(

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from sk_adv._arrays import to_numpy
+from sk_adv._arrays import check_unmasked, to_numpy
 
 
 def check_class_indices(labels, n_classes):
@@ -45,6 +45,7 @@ def joint_weight(y, sample_weight, class_weight, classes=None):
         neither y nor `classes`.
     """
     sample_weight = to_numpy(sample_weight)
+    check_unmasked(sample_weight=sample_weight)
     if sample_weight is None and class_weight is None:
         return None
     weight = _check_sample_weight(

@@ -48,9 +48,9 @@ class ClassCurvature:
     corrections: list = field(default_factory=list)
 
     @classmethod
-    def measured(cls, point, atoms):
-        """The Hessian at a point."""
-        sample = Sample.of(point, len(atoms.column))
+    def measured(cls, point, atoms, needs_all=False):
+        """The Hessian at a point; of large data from drawn samples, unless it needs all."""
+        sample = point.samples.whole() if needs_all else Sample.of(point, len(atoms.column))
         return cls(sample, point.total_curvature, atoms, sample.hessian(point.block, atoms))
 
     def on(self, point, atoms):

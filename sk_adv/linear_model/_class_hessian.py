@@ -69,7 +69,7 @@ class Sample:
                 mean *= s.sqrt()[:, None]
                 result -= gram(mean.T)
                 add(result, Z, atoms.column, s * p, leads, lift)
-        return self._with_ridge(result, block, atoms, atoms)
+        return with_ridge(result.to(self.drawn.weight.dtype), block, atoms, atoms)
 
     def cross_hessian(self, block, atoms, others):
         """The Hessian's columns for a few other atoms, (n_atoms, n_others).
@@ -97,7 +97,7 @@ class Sample:
                 result += torch.einsum("ak,ako->ao", leads, along[atoms.column])
                 if is_lifted:
                     result += lifts @ change.sum(0)
-        return self._with_ridge(result, block, atoms, others)
+        return with_ridge(result.to(self.drawn.weight.dtype), block, atoms, others)
 
     @property
     def _dtype(self):
@@ -125,13 +125,14 @@ class Sample:
         leads = (atoms.member - atoms.member[:, label, None]).to(self._dtype)
         return leads, (leads.abs() * block.epsilon[atoms.column, None]).to(self._dtype)
 
-    def _with_ridge(self, result, block, atoms, others):
-        result = result.to(self.drawn.weight.dtype)
-        if block.problem.has_ridge:
-            member = atoms.member - atoms.member.mean(1, keepdim=True)
-            same = atoms.column[:, None] == others.column
-            result += same * block.ridge[others.column] * (member @ others.member.T)
-        return result
+
+def with_ridge(result, block, atoms, others):
+    """Columns of a Hessian, to which the ridge's part is added."""
+    if block.problem.has_ridge:
+        member = atoms.member - atoms.member.mean(1, keepdim=True)
+        same = atoms.column[:, None] == others.column
+        result += same * block.ridge[others.column] * (member @ others.member.T)
+    return result
 
 
 def hessian(point, atoms):

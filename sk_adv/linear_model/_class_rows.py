@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sk_adv.linear_model._class_draws import DrawnRows, chances, passed
+from sk_adv.linear_model._class_hessian import Sample
 from sk_adv.linear_model._designs import StandardisedDesign
 
 
@@ -269,6 +270,10 @@ class ClassSamples:
             return ClassSamples(self.rows, self.logits + size * change, penalty)
 
         return along
+
+    def whole(self):
+        """All samples, for a Hessian in double precision."""
+        return Sample(self.drawn(None), is_rough=False)
 
     def drawn(self, n_drawn):
         """So many samples, as `DrawnRows`, drawn in proportion to their importance; None is all."""

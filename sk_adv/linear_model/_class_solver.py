@@ -27,6 +27,9 @@ _FIRST_FALL = 0.1
 _INNER_STEPS = 25
 # A kept Hessian must reduce the violation by this factor with each step.
 _CONTRACTION = 0.4
+# If so many steps with Hessians of drawn samples leave this share of the violation, all samples are
+# used.
+_PATIENCE, _SLOW = 6, 0.5
 # The gain that a kept Hessian promises may be off by so much.
 _CAUTION = 1e-2
 # Share of the objective that is lost in the rounding of its sum.
@@ -55,6 +58,8 @@ class State:
         As in `Solution`; empty while no block has been solved.
     curvature : ClassCurvature, default=None
         The Hessian at an earlier point.
+    needs_all : bool
+        Whether Hessians of drawn samples led nowhere, so that they take all samples.
     """
 
     point: ClassPoint
@@ -64,6 +69,7 @@ class State:
     violation: float = torch.inf
     status: str = ""
     curvature: ClassCurvature | None = None
+    needs_all: bool = False
 
 
 def minimise_classes(problem, start, *, tol, max_iter, refine=True, callback=no_report):
@@ -186,6 +192,7 @@ class ClassSolver:
     def iterate(self, state):
         """Newton iterations on the block; sets the status."""
         before = hidden_violation = torch.inf
+        violations = []
         while True:
             # 1. Optimality conditions of the block.
             point, atoms = state.point, self._atoms(state.point)
@@ -202,7 +209,11 @@ class ClassSolver:
                 return
 
             # 2. Newton step.
-            if not (violation < _CONTRACTION * before and _is_worth_keeping(state.curvature)):
+            violations.append(violation)
+            if _is_drawn(state.curvature) and _is_slow(violations):
+                state.needs_all = True
+            is_falling = violation < _CONTRACTION * before and not state.needs_all
+            if not (is_falling and _is_drawn(state.curvature)):
                 state.curvature = None
             is_kept, before = state.curvature is not None, violation
             atoms, move, slope = self._step(state, atoms, violation)
@@ -212,7 +223,11 @@ class ClassSolver:
             if violation <= state.goal and -slope <= self.tol * point.objective:
                 state.status, state.gain = "optimal", -slope
                 return
-            if is_hidden and not violation < hidden_violation / 2:
+            is_stuck = is_hidden and not violation < hidden_violation / 2
+            if is_stuck and violation > self.tol and self._can_take_all(state):
+                before = hidden_violation = torch.inf
+                continue
+            if is_stuck:
                 state.status = "optimal" if violation <= self.tol else "stalled"
                 return
             hidden_violation = violation if is_hidden else torch.inf
@@ -224,20 +239,30 @@ class ClassSolver:
                 before = hidden_violation = torch.inf
                 state.curvature = None
                 continue
+            if trial is None and self._can_take_all(state):
+                before = hidden_violation = torch.inf
+                continue
             if trial is None:
                 state.status = "stalled"
                 return
             self.callback(state.n_iter, float(point.objective), violation, point.block.n_columns)
             state.n_iter, state.point = state.n_iter + 1, trial.point
-            if _is_worth_keeping(state.curvature):
+            if _is_drawn(state.curvature):
                 state.curvature.add(atoms, trial.size * move, point, trial.point)
             # What a quadratic still promises, if the gradient falls as the violation does.
             after = trial.point.violation_by_levels(self._atoms(trial.point))
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 
+    def _can_take_all(self, state):
+        """Whether samples were drawn for the Hessian; from now on it takes all of them."""
+        if not _is_drawn(state.curvature):
+            return False
+        state.needs_all, state.curvature = True, None
+        return True
+
     def _is_flat(self, state):
         """Whether the last step tells that the next one is not worth a Hessian."""
-        if not _is_worth_keeping(state.curvature):
+        if not _is_drawn(state.curvature):
             return False
         return state.gain <= _CAUTION * self.tol * float(state.point.objective)
 
@@ -255,7 +280,7 @@ class ClassSolver:
         if not len(slopes):
             return atoms, slopes, 0.0
         if state.curvature is None:
-            state.curvature = ClassCurvature.measured(point, atoms)
+            state.curvature = ClassCurvature.measured(point, atoms, state.needs_all)
         move = nonnegative_quadratic_step(
             state.curvature.on(point, atoms),
             slopes,
@@ -300,9 +325,15 @@ class ClassSolver:
         )
 
 
-def _is_worth_keeping(curvature):
-    """Whether the Hessian took long to compute."""
+def _is_drawn(curvature):
+    """Whether the Hessian is of drawn samples, of large data, so that it is worth keeping."""
     return curvature is not None and curvature.sample.is_rough
+
+
+def _is_slow(violations):
+    """Whether the last steps led nowhere."""
+    earlier, last = violations[:-_PATIENCE], violations[-_PATIENCE:]
+    return bool(earlier) and min(last) > _SLOW * min(earlier)
 
 
 def _largest(values):

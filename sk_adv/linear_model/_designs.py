@@ -73,7 +73,7 @@ class DenseDesign:
                 coef = scatter(coef, columns, X.shape[1])
         if X.dtype == coef.dtype or self.is_rough:
             return (X @ coef.to(X.dtype)).to(coef.dtype)
-        products = [product_with_thin(block.to(coef.dtype), coef) for (block,) in _blocks(X)]
+        products = [product_with_thin(block, coef) for (block,) in _converted(X, coef.dtype)]
         return torch.cat(products)
 
     def transposed_product(self, values):
@@ -84,8 +84,7 @@ class DenseDesign:
             product = factor @ self.X if values.ndim == 1 else thin_product(factor.T, self.X).T
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
-        for block, part in _blocks(self.X, values):
-            block = block.to(values.dtype)
+        for block, part in _converted(self.X, values.dtype, values):
             result += block.T @ part if values.ndim == 1 else thin_product(part.T, block).T
         return result
 
@@ -114,8 +113,8 @@ class DenseDesign:
         for columns in torch.arange(self.shape[1]).split(_STATISTICS_COLUMNS):
             columns = slice(int(columns[0]), int(columns[-1]) + 1)
             X = self.X[:, columns]
-            for block, part in _blocks(X, weight, size=_STATISTICS_ENTRIES):
-                block, squares = block.to(weight.dtype), room[: block.numel()].view(block.shape)
+            for block, part in _converted(X, weight.dtype, weight, size=_STATISTICS_ENTRIES):
+                squares = room[: block.numel()].view(block.shape)
                 first[columns] += thin_product(part, block)
                 second[columns] += thin_product(part, torch.mul(block, block, out=squares))
         return first, second
@@ -422,6 +421,17 @@ def _blocks(X, *others, size=_BLOCK_ENTRIES):
     """Blocks of rows of X, and the same rows of other tensors."""
     size = _rows_of(size, X.shape[1])
     return zip(*(tensor.split(size) for tensor in (X, *others)), strict=True)
+
+
+def _converted(X, dtype, *others, size=_BLOCK_ENTRIES):
+    """The same with blocks in another precision, each of which takes the place of the last one."""
+    if X.dtype == dtype:
+        yield from _blocks(X, *others, size=size)
+        return
+    # Memory that is new costs more time than the conversion.
+    room = X.new_empty(min(_rows_of(size, X.shape[1]), len(X)), X.shape[1], dtype=dtype)
+    for block, *parts in _blocks(X, *others, size=size):
+        yield room[: len(block)].copy_(block), *parts
 
 
 def _rows_of(n_entries, width):

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
 
 from sk_adv._arrays import (
+    check_unmasked,
     floating_types,
     for_sklearn,
     in_kind_of,
@@ -49,6 +50,7 @@ class LogisticClassifierMixin(LinearClassifierMixin):
         return tags
 
     def _validate_training_data(self, X, y, check_finite=True):
+        check_unmasked(y=y)
         return validate_data(
             self,
             for_sklearn(X),

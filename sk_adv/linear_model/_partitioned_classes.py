@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from sk_adv.linear_model._class_hessian import with_ridge
+from sk_adv.linear_model._class_problem import Block, ClassProblem
 from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._partitioned_rows import call
 
@@ -196,6 +198,10 @@ class PartitionedClassSamples:
         shared |= {"features": columns.features, "penalty": self.penalty}
         return rows.runner.sum(_change, rows.parts, self.logits, **shared)
 
+    def whole(self):
+        """See `ClassSamples.whole`; they stay where they are."""
+        return WholeSample(self)
+
     def drawn(self, n_drawn):
         """See `ClassSamples.drawn`; they are gathered."""
         rows, runner = self.rows, self.rows.runner
@@ -214,6 +220,23 @@ class PartitionedClassSamples:
         drawn = runner.map(_drawn, rows.labels, self.logits, list(map(float, before)), **shared)
         found = runner.gather(runner.lazily(_probabilities, drawn))
         return GatheredRows.of(runner, rows.parts, runner.lazily(_positions, drawn), found)
+
+
+@dataclass
+class WholeSample:
+    """All samples of all partitions, which compute their Hessians; see `Sample`."""
+
+    samples: PartitionedClassSamples
+
+    is_rough = False
+
+    def hessian(self, block, atoms):
+        """See `Sample.hessian`; it takes one pass over X."""
+        rows, problem = self.samples.rows, block.problem
+        shared = {"epsilon": problem.epsilon, "fit_intercept": problem.fit_intercept}
+        shared |= {"features": block.features, "penalty": self.samples.penalty, "atoms": atoms}
+        result = rows.runner.sum(_hessian, rows.parts, self.samples.logits, **shared)
+        return with_ridge(result, block, atoms, atoms)
 
 
 @dataclass
@@ -331,6 +354,11 @@ def _swept(part, logits, features, coef, intercept, penalty):
 
 def _change(part, logits, penalty, **change):
     return part.at(logits, penalty).change(**change)
+
+
+def _hessian(part, logits, penalty, features, epsilon, fit_intercept, atoms):
+    problem = ClassProblem(part, epsilon, torch.zeros_like(epsilon), fit_intercept)
+    return part.at(logits, penalty).whole().hessian(Block.of(problem, features), atoms)
 
 
 def _expected(part, logits, penalty, factors):

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sk_adv._arrays import as_read_only_tensor
+from sk_adv._arrays import as_read_only_tensor, check_unmasked
 from sk_adv._collections import merged_labels
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_rows import BinaryRows
@@ -22,6 +22,7 @@ from sk_adv.linear_model._designs import (
     StandardisedDesign,
     centre_and_scale,
 )
+from sk_adv.linear_model._fitting import TrainingSet
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._partitioned_classes import PartitionedClassRows
 from sk_adv.linear_model._partitioned_multiclass import PartitionedMulticlassRows
@@ -88,7 +89,7 @@ class PartitionedTrainingSet(ClassFacts):
     def range_of_logits(self, coef, intercept):
         """The smallest and the largest logit of all samples and rows of coef."""
         shared = {"name": "range_of_logits", "coef": coef, "intercept": intercept}
-        ends = self.runner.gather(self.runner.map(call, self.parts, **shared))
+        ends = self.runner.gather(self.runner.lazily(call, self.parts, **shared))
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     def binary_rows(self, alpha):
@@ -147,6 +148,11 @@ class Part:
     index: torch.Tensor
     weight: torch.Tensor
     where: str = ""
+
+    def checked(self):
+        """The same, after a check for NaN and infinity."""
+        _check_finite(self.X.X, self.where)
+        return self
 
     def sums(self):
         """See `DenseDesign.sums`."""
@@ -270,6 +276,10 @@ class LabelSummary:
 def make_partitioned_set(source, class_weight, fit_intercept):
     """Find the classes of a source, and encode its labels and weights.
 
+    Returns
+    -------
+    PartitionedTrainingSet or, of a collection with few entries, TrainingSet
+
     Raises
     ------
     ValueError
@@ -291,21 +301,30 @@ def make_partitioned_set(source, class_weight, fit_intercept):
     total = weighted.sum()
     solved = np.flatnonzero(weighted) if fit_intercept else np.arange(len(classes))
     labels = source.encoded(classes=classes, solved=solved, factors=factors / total)
+    parts, n_samples = source.parts(labels), sum(summary.n_rows for summary in summaries)
+    facts = {"classes": classes, "solved": solved}
+    facts |= {"total": float(total), "fit_intercept": fit_intercept}
+    if source.is_small(n_samples):
+        parts = source.runner.gather(source.runner.lazily(call, parts, name="checked"))
+        return TrainingSet(
+            X=type(parts[0].X).joined([part.X for part in parts]),
+            labels=torch.cat([part.index for part in parts]),
+            weight=torch.cat([part.weight for part in parts]),
+            **facts,
+        )
     return PartitionedTrainingSet(
         runner=source.runner,
-        parts=source.parts(labels),
+        parts=source.kept(parts),
         labels=source.runner.lazily(call, labels, name="without_X"),
-        shape=(sum(summary.n_rows for summary in summaries), source.like.shape[1]),
-        classes=classes,
-        solved=solved,
+        shape=(n_samples, source.like.shape[1]),
         shares=torch.as_tensor(weighted[solved] / total),
-        total=float(total),
-        fit_intercept=fit_intercept,
+        **facts,
     )
 
 
 def _checked(y, sample_weight):
     """Labels and weights of one partition as arrays."""
+    check_unmasked(y=y, sample_weight=sample_weight)
     y = np.asarray(y)
     y = column_or_1d(y, warn=True) if len(y) else y.reshape(0)
     check_labels_present(y)

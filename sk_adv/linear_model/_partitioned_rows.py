@@ -9,8 +9,9 @@ from sk_adv.linear_model._binary_rows import BinaryRows
 class PartitionedRows:
     """Samples in partitions, with the methods of `BinaryRows`.
 
-    Margins are lists of handles. The caller holds sums over all samples, which have an entry for
-    each feature or pair of working features.
+    Margins are `Margins`. The caller holds sums over all samples, which have an entry for each
+    feature or pair of working features. A step of the solver takes one pass over X, and one more
+    for a Hessian: where its product with X is computed, so are the derivatives at its end.
 
     Attributes
     ----------
@@ -24,7 +25,8 @@ class PartitionedRows:
     best_intercept : torch.Tensor of shape ()
         The best intercept for w = 0.
     known : tuple, default=None
-        The last margins and penalty, and what `BinaryRows.terms` gave there.
+        The last margins and penalty, and what `BinaryRows.terms` and `slopes` gave there; no slopes
+        if they are not known.
     """
 
     runner: object
@@ -37,19 +39,23 @@ class PartitionedRows:
     can_be_copied = False
 
     def margin(self, coef, intercept, columns=None):
-        """See `BinaryRows.margin`."""
-        rows = self.parts if coef.any() else self.labels
+        """See `BinaryRows.margin`; it is computed where the loss is asked for."""
         shared = {"coef": coef, "intercept": intercept, "columns": columns}
-        return self.runner.map(call, rows, name="margin", **shared)
+        if coef.any():
+            return Margins(product=shared)
+        return Margins(self.runner.lazily(call, self.labels, name="margin", **shared))
 
     def shifted(self, margin, change, size):
         """See `BinaryRows.shifted`."""
+        if change.handles is None:
+            return Margins(before=margin, change=change, size=size)
         shared = {"name": "shifted", "names": ("margin", "change"), "size": size}
-        return self.runner.lazily(call, self.labels, margin, change, **shared)
+        margins = self._handles(margin), self._handles(change)
+        return Margins(self.runner.lazily(call, self.labels, *margins, **shared))
 
     def kept(self, margin):
         """See `BinaryRows.kept`."""
-        kept = self.runner.kept(margin)
+        kept = Margins(margin.handles, is_lazy=True)
         if self.known is not None and self.known[0] is margin:
             self.known = kept, *self.known[1:]
         return kept
@@ -57,7 +63,8 @@ class PartitionedRows:
     def line(self, before, last, size):
         """See `BinaryRows.line`."""
         shared = {"name": "line", "names": ("before", "last"), "size": size}
-        return self.runner.lazily(call, self.labels, before, last, **shared)
+        margins = self._handles(before), self._handles(last)
+        return Margins(self.runner.lazily(call, self.labels, *margins, **shared))
 
     def value(self, margin, penalty):
         """See `BinaryRows.value`."""
@@ -73,10 +80,26 @@ class PartitionedRows:
 
     def _terms(self, margin, penalty):
         """See `BinaryRows.terms`; a solver asks for them one by one, at the last margins."""
-        if self.known is None or self.known[0] is not margin or self.known[1] != penalty:
+        if margin.handles is None:
+            self._sweep(margin, penalty)
+        if not self._is_known(margin, penalty):
             terms = self._sum("terms", self.labels, margin, penalty=penalty)
-            self.known = margin, penalty, terms
+            self.known = margin, penalty, terms, None
         return self.known[2]
+
+    def _is_known(self, margin, penalty):
+        return self.known is not None and self.known[0] is margin and self.known[1] == penalty
+
+    def _sweep(self, margin, penalty):
+        """Compute a product with X, and all sums at the margins that it leads to, in one pass."""
+        change = margin if margin.change is None else margin.change
+        none = [None] * len(self.parts)
+        before = none if margin.before is None else self._handles(margin.before)
+        shared = {"size": margin.size, "penalty": penalty, "product": change.product}
+        change.handles, sums = self.runner.map_and_sum(_swept, self.parts, before, **shared)
+        if margin is not change:
+            margin.handles = self.shifted(margin.before, change, margin.size).handles
+        self.known = margin, penalty, sums[:3], sums[3:]
 
     def constant_intercept(self):
         """See `BinaryRows.constant_intercept`."""
@@ -84,6 +107,8 @@ class PartitionedRows:
 
     def slopes(self, margin, penalty):
         """See `BinaryRows.slopes`."""
+        if self._is_known(margin, penalty) and self.known[3] is not None:
+            return self.known[3]
         return self._sum("slopes", self.parts, margin, penalty=penalty)
 
     def hessian(self, columns, margin, penalty, penalty_slope, neglect=0.0):
@@ -102,11 +127,52 @@ class PartitionedRows:
 
     def sample(self, share):
         """See `BinaryRows.sample`; the sample itself is in one piece."""
-        samples = self.runner.map(call, self.parts, name="sample", share=share)
+        samples = self.runner.lazily(call, self.parts, name="sample", share=share)
         return BinaryRows.joined(self.runner.gather(samples))
 
+    def _handles(self, margin):
+        """The handles of margins; those to be kept are kept from their first use on."""
+        if margin.is_lazy:
+            margin.handles, margin.is_lazy = self.runner.kept(margin.handles), False
+        return margin.handles
+
     def _sum(self, name, rows, margin, **shared):
-        return self.runner.sum(call, rows, margin, name=name, names=("margin",), **shared)
+        return self.runner.sum(
+            call, rows, self._handles(margin), name=name, names=("margin",), **shared
+        )
+
+
+@dataclass(eq=False)
+class Margins:
+    """Margins of all samples, or how to compute them.
+
+    Attributes
+    ----------
+    handles : list, default=None
+        Handles of tensors of shape (n_samples,), once they are known.
+    product : dict, default=None
+        The arguments of `BinaryRows.margin` that give them,
+    before, change, size : Margins, Margins and float
+        or a step that gives them.
+    is_lazy : bool
+        Whether they are to be kept, but are not yet.
+    """
+
+    handles: list | None = None
+    product: dict | None = None
+    before: object = None
+    change: object = None
+    size: float = 1.0
+    is_lazy: bool = False
+
+
+def _swept(part, before, size, penalty, product):
+    """The margins of a product with X, and `terms` and `slopes` where it leads."""
+    change = part.margin(**product)
+    margin = change if before is None else part.shifted(before, change, size)
+    value, is_separating, curvature = part.terms(margin, penalty)
+    slopes = part.slopes(margin, penalty)
+    return change, (value, int(is_separating), curvature, *slopes)
 
 
 def call(part, *values, name, names=(), **shared):

@@ -5,8 +5,9 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sk_adv import _collections as collections
+from sk_adv._arrays import check_unmasked
 from sk_adv.linear_model._partitioned_data import EncodedLabels, LabelSummary
-from sk_adv.linear_model._runners import DaskRunner, LocalRunner
+from sk_adv.linear_model._runners import DaskRunner, LocalRunner, read_inside
 
 # Arrays on disk with fewer bytes are fitted as others are.
 _FEW_BYTES = 2**29
@@ -14,6 +15,8 @@ _FEW_BYTES = 2**29
 _BLOCK_BYTES = 2**25
 # A cluster keeps data of at most this share of its memory.
 _KEPT_SHARE = 0.3
+# A collection of at most so many entries, 16 MiB, is fitted in memory.
+_FEW_ENTRIES = 2**21
 
 
 def is_on_disk(X):
@@ -53,6 +56,8 @@ class LocalSource:
     def __init__(self, X, y, sample_weight):
         if not sparse.issparse(X) and X.ndim != 2:
             raise ValueError(f"X must have shape (n_samples, n_features); got {X.shape}.")
+        collections.check_in_memory(y, sample_weight)
+        check_unmasked(y=y)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y, sample_weight)
         self.runner, self.like = LocalRunner(), np.empty((0, X.shape[1]))
@@ -87,6 +92,14 @@ class LocalSource:
     def encoded(self, **encoding):
         """Handles of `EncodedLabels`."""
         return self.runner.map(EncodedLabels.of, self.y, self.sample_weight, **encoding)
+
+    def is_small(self, n_samples):
+        """Whether X is to be gathered."""
+        return False
+
+    def kept(self, parts):
+        """The parts, kept in memory if that is worth it; the system keeps files itself."""
+        return parts
 
     def parts(self, labels):
         """Handles of `Part`."""
@@ -126,11 +139,14 @@ class DaskSource:
     """
 
     def __init__(self, X, y, sample_weight):
-        self.runner = DaskRunner()
         self.partitions = collections.partitions_of(X, y, sample_weight)
         self.like = self.partitions.like
-        none = [None] * len(self.partitions)
-        self.y, self.sample_weight = self.partitions.y, self.partitions.sample_weight or none
+        self.X, are_inside = read_inside(self.partitions.X)
+        self.runner = DaskRunner(len(self.X), grouped=are_inside)
+        self.y, _ = read_inside(self.partitions.y)
+        self.sample_weight = [None] * len(self.X)
+        if self.partitions.sample_weight is not None:
+            self.sample_weight, _ = read_inside(self.partitions.sample_weight)
 
     def gathered_labels(self):
         """See `LocalSource.gathered_labels`."""
@@ -153,19 +169,28 @@ class DaskSource:
         """See `LocalSource.encoded`."""
         return self.runner.map(EncodedLabels.of, self.y, self.sample_weight, **encoding)
 
+    def is_small(self, n_samples):
+        """Whether X takes less time to gather than the passes of a fit."""
+        return n_samples * self.like.shape[1] <= _FEW_ENTRIES
+
     def parts(self, labels):
-        """See `LocalSource.parts`; kept if a small share of the memory holds them."""
-        n = len(self.partitions)
-        where = [f"(partition {i}, counted from 0, of {n})" for i in range(n)]
-        parts = self.partitions.map(_part, each={"labels": labels, "where": where})
+        """See `LocalSource.parts`."""
+        n = len(self.X)
+        where = [collections.name_of_partition(i, n) for i in range(n)]
+        return self.runner.lazily(_part, self.X, labels, where, like=self.like)
+
+    def kept(self, parts):
+        """See `LocalSource.kept`: in a share of the memory that the workers have."""
         X = self.partitions.collection
         # The size of a frame is not known.
         n_bytes = X.nbytes if collections.kind_of(X) == "array" else np.nan
         return self.runner.kept(parts) if n_bytes <= _KEPT_SHARE * _memory() else parts
 
 
-def _part(X, y, sample_weight, labels, where):
-    return labels.part(X, where)
+def _part(X, labels, where, like):
+    collections.check_block(X, like, where)
+    with collections.errors_named(where):
+        return labels.part(X, where)
 
 
 def _memory():

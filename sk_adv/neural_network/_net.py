@@ -10,6 +10,7 @@ from skorch.utils import to_device
 from torch import Tensor
 
 from sk_adv._arrays import to_numpy
+from sk_adv._collections import check_in_memory
 from sk_adv._devices import module_device_and_dtype
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv.attacks import fgsm, log_odds_against
@@ -644,6 +645,33 @@ class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
             Entries of `classes_`, or class indices.
         """
         return to_numpy(super().predict(X))
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy on samples and their labels.
+
+        Parameters
+        ----------
+        X : ndarray, torch.Tensor, numpy.memmap or torch Dataset of shape (n_samples, ...)
+            Samples.
+
+        y : array-like of shape (n_samples,)
+            True labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the mean.
+
+        Returns
+        -------
+        float
+            The accuracy, in [0, 1].
+
+        Raises
+        ------
+        TypeError
+            If one of them is a dask collection.
+        """
+        check_in_memory(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
 
 
 @as_module.register(AdversarialNet, refuse=refuse_other_predictions)

@@ -13,6 +13,7 @@ from sk_adv._arrays import (
     to_numpy,
     to_tensor,
 )
+from sk_adv._collections import check_in_memory
 from sk_adv.differentiable import as_module
 from sk_adv.neural_network._batches import check_finite, read_rows
 
@@ -71,6 +72,33 @@ class NetworkPredictions:
         if is_dispatched(X) and labels.dtype.kind in "biuf":
             return torch.as_tensor(labels, device=X.device)
         return labels
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on samples and their labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        y : array-like of shape (n_samples,)
+            True labels.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the mean.
+
+        Returns
+        -------
+        float
+            The accuracy, in [0, 1].
+
+        Raises
+        ------
+        TypeError
+            If one of them is a dask collection.
+        """
+        check_in_memory(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
 
     def _log_probabilities(self, X):
         return self._logits(X).log_softmax(1)

@@ -27,7 +27,9 @@ da = pytest.importorskip("dask.array")
 
 
 @pytest.fixture(autouse=True)
-def synchronous():
+def synchronous(monkeypatch):
+    """Small data is not gathered either."""
+    monkeypatch.setattr(_sources, "_FEW_ENTRIES", 0)
     with dask.config.set(scheduler="synchronous"):
         yield
 

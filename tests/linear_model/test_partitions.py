@@ -35,7 +35,9 @@ def cancer():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
+    """Small data is not gathered either."""
+    monkeypatch.setattr(_sources, "_FEW_ENTRIES", 0)
     with dask.config.set(scheduler="synchronous"):
         yield
 
