@@ -507,32 +507,64 @@ def _print_progress(n_iter, objective, violation, n_working):
 
 def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     """Issue a `ConvergenceWarning` with the cause and the cure, unless the status is "optimal"."""
-    if solution.status == "optimal":
+    message = complaint(solution, alpha, epsilon, tol)
+    if message is not None:
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def warn_of_several(complaints, n_fits, stacklevel):
+    """Issue one `ConvergenceWarning` for many fits.
+
+    Parameters
+    ----------
+    complaints : list of (float, str, str)
+        Radius, status and complaint of each fit that did not reach an optimum.
+    n_fits : int
+        Number of all fits.
+    stacklevel : int
+    """
+    if not complaints:
         return
+    radii = [radius for radius, *_ in complaints]
+    first = {}
+    for radius, status, message in sorted(complaints, key=lambda one: -one[0]):
+        first.setdefault(status, f"At {radius:.3g}: {message}")
+    reach = f"radii from {min(radii):.3g} to {max(radii):.3g}"
+    reach = reach if min(radii) < max(radii) else f"the radius {radii[0]:.3g}"
+    warnings.warn(
+        f"{len(complaints)} of {n_fits} fits did not reach an optimum, with {reach}. "
+        + " ".join(first.values()),
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def complaint(solution, alpha, epsilon, tol):
+    """The cause why a solution is not optimal, and the cure; None if it is."""
+    if solution.status == "optimal":
+        return None
     if solution.status == "one class":
-        message = (
+        return (
             "A single class has all the weight, so the objective falls towards 0 without a "
             "minimum as the intercept of that class grows. The model predicts it for every "
             "sample. Give a positive weight to samples of a second class."
         )
-    elif solution.status == "separable" and alpha == 1:
-        message = (
+    if solution.status == "separable" and alpha == 1:
+        return (
             "The classes are linearly separable and C is infinite, so the clean loss falls towards "
             "0 without a minimum. The solver stopped early. Use a finite C, or an alpha below 1."
         )
-    elif solution.status == "separable":
+    if solution.status == "separable":
         larger = f" than {epsilon:g}" if isinstance(epsilon, Real) else ""
-        message = (
+        return (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without a minimum. The solver stopped early. "
             f"Use a larger epsilon{larger}, or a finite C."
         )
-    else:
-        message = (
-            f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions"
-        )
-        if solution.violation <= tol:
-            message += f", and the objective could still fall by {solution.gain:.3g}"
-        message += f"; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
-    warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+    message = (
+        f"The solver stopped after {solution.n_iter} iterations with a violation of "
+        f"{solution.violation:.3g} of the optimality conditions"
+    )
+    if solution.violation <= tol:
+        message += f", and the objective could still fall by {solution.gain:.3g}"
+    return f"{message}; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
