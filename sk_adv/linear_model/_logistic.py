@@ -306,6 +306,12 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     class has weight, all weights are 0, and a `ConvergenceWarning` says that the objective has no
     minimum.
 
+    *Warnings.* A `UserWarning` says that all weights are zero, so that one class is predicted for
+    every sample, and from which radius on. Another names one-hot columns, groups of neighbouring
+    columns of 0 and 1 that sum to 1 in every row, if `epsilon` is a number and so moves them too.
+    `sk_adv.pipeline.RawUnitsPipeline` takes radii by the names of raw columns. Data in partitions
+    are not searched for one-hot columns.
+
     *No solution.* If C is infinite and some w separates the data by more than ε‖w‖_*, the
     objective falls towards 0 without a minimum. The solver stops with a `ConvergenceWarning` as
     soon as all training samples are robustly classified. If samples lie on the boundary of such a
