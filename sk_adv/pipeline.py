@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
 from sk_adv._arrays import to_numpy
+from sk_adv._collections import check_in_memory
 from sk_adv._perturbations import PerturbationSet, sample_shape
 from sk_adv._pipelines import active_steps
 from sk_adv.differentiable._carried_columns import Line, NotCarriedError, carry
@@ -140,9 +141,11 @@ class RawUnitsPipeline(Pipeline):
             If the radius or the bounds do not fit X, or a column of positive radius reaches the
             last step in several columns.
         TypeError
-            If the last step has no radius, or a column of positive radius passes through a step
-            that does more than shift, scale, fill in or select single columns.
+            If the last step has no radius, a column of positive radius passes through a step that
+            does more than shift, scale, fill in or select single columns, or X is a dask
+            collection.
         """
+        check_in_memory(X, y)
         if isinstance(X, torch.Tensor):
             # scikit-learn can't read a tensor that has a gradient.
             X = X.detach()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from inspect import signature
-from itertools import chain
 from numbers import Integral, Real
 from typing import Self
 
@@ -312,8 +311,9 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
 
         `results`, alpha by alpha, are pairs of scores and complaints about fits.
         """
-        scores, complaints = zip(*results, strict=True)
-        warn_of_several(list(chain.from_iterable(complaints)), np.size(scores), stacklevel=6)
+        scores = [of_radii for of_radii, _ in results]
+        complaints = [one for _, of_radii in results for one in of_radii]
+        warn_of_several(complaints, np.size(scores), stacklevel=6)
         self.scores_ = np.reshape(scores, (len(alphas), -1, len(self.epsilons_))).swapaxes(1, 2)
         # Rounding turns scores that differ in the last digits into ties; the first one wins.
         means = self.scores_.mean(axis=2).round(12)
