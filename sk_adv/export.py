@@ -6,8 +6,10 @@
 import copy
 import importlib
 import json
+import logging
 import os
 import uuid
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -140,16 +142,17 @@ def to_onnx(
     example = torch.zeros(2, *(sample_shape or _sample_shape(estimator)), dtype=dtype)
     # The exporter would hide an error of the module, such as one about its probabilities.
     module(example)
-    program = torch.onnx.export(
-        module,
-        (example,),
-        dynamo=True,
-        verbose=False,
-        opset_version=opset,
-        input_names=["X"],
-        output_names=["probabilities"],
-        dynamic_shapes={"X": {0: torch.export.Dim("n_samples")}},
-    )
+    with _without_foreign_notes():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=["X"],
+            output_names=["probabilities"],
+            dynamic_shapes={"X": {0: torch.export.Dim("n_samples")}},
+        )
     _check_graph(program.model.graph, estimator)
     labels = json.dumps(classes_of(estimator, example.numpy()).tolist(), default=str)
     program.model.metadata_props["classes"] = labels
@@ -332,6 +335,27 @@ def _input_dtype(estimator, module):
     weights = module if converts else as_module(last)
     tensors = [*weights.parameters(), *weights.buffers()]
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+@contextmanager
+def _without_foreign_notes():
+    """Hide what torch's exporter says of its own code, and of a package that no model here needs.
+
+    All other warnings pass, those of the exported module among them.
+    """
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def is_ours(record):
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger.addFilter(is_ours)
+    try:
+        with warnings.catch_warnings():
+            # It copies specifications of trees, whose class torch has deprecated.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(is_ours)
 
 
 # Operators that ONNX Runtime's CPU provider has in float32, but not in float64.

@@ -9,7 +9,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from sk_adv import AdversarialMaxoutClassifier, FGSMSampler, FGSMTransformer, attacks, metrics
+from sk_adv import (
+    AdversarialLogisticRegression,
+    AdversarialMaxoutClassifier,
+    FGSMSampler,
+    FGSMTransformer,
+    attacks,
+    metrics,
+)
 from sk_adv.inspection import (
     AdversarialExamplesDisplay,
     EpsilonSweepDisplay,
@@ -18,6 +25,7 @@ from sk_adv.inspection import (
     VerdictDisplay,
 )
 from sk_adv.neural_network import AdversarialNet
+from sk_adv.pipeline import RawUnitsPipeline
 from sk_adv.tree import as_trees
 
 mpl.use("Agg")
@@ -88,6 +96,9 @@ REFUSE = {
         for method in ("predict", "predict_proba")
     },
     "neural_network.AdversarialNet.score": lambda X, y: _net().score(X, y),
+    "pipeline.RawUnitsPipeline.fit": (
+        lambda X, y: RawUnitsPipeline([("linear", AdversarialLogisticRegression())]).fit(X, y)
+    ),
     "preprocessing.FGSMSampler.fit": lambda X, y: SAMPLER.fit(X, y),
     "preprocessing.FGSMSampler.fit_resample": lambda X, y: SAMPLER.fit_resample(X, y),
     "preprocessing.FGSMTransformer.fit": lambda X, y: TRANSFORMER.fit(X, y),
@@ -99,6 +110,7 @@ REFUSE = {
 WORK = {
     "attacks.perturb",
     "inspection.RobustnessCurveDisplay.from_estimator",
+    "inspection.RobustnessCurveDisplay.from_estimators",
     "inspection.VerdictDisplay.from_estimator",
     "metrics.adversarial_accuracy_score",
     "metrics.adversarial_confidence",

@@ -3,6 +3,7 @@
 import errno
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,26 @@ CASES = {
     ),
     "linear, three classes": (make_pipeline(MinMaxScaler((-1, 1), clip=True), LINEAR), IRIS),
 }
+
+
+class Noisy(torch.nn.Linear):
+    """A layer with a word of its own to the user."""
+
+    def forward(self, X):
+        warnings.warn("mind the gap", UserWarning, stacklevel=1)
+        return super().forward(X)
+
+
+def test_nothing_is_heard_of_the_exporter_itself_and_all_of_the_module(tmp_path, caplog, capfd):
+    net = AdversarialNet(Noisy(4, 3), verbose=0, train_split=None, max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(IRIS[0].astype(np.float32), IRIS[1])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        to_onnx(net, tmp_path / "noisy.onnx")
+    assert {str(one.message) for one in caught} == {"mind the gap"}
+    assert "torchvision" not in caplog.text + capfd.readouterr().err
 
 
 def runtime(path):

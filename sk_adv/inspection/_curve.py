@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from sk_adv.attacks._estimators import fit_surrogate
 from sk_adv.attacks._table import resolve_attacks
 from sk_adv.inspection._drawing import axes_for, frame_of, legend_beside, radius_units
-from sk_adv.inspection._inputs import error_rates, legend_name, named_estimators
+from sk_adv.inspection._inputs import error_rates, legend_name, named_by_class, named_estimators
 from sk_adv.metrics import adversarial_accuracy_score
 from sk_adv.metrics._certificates import unit_set
 from sk_adv.metrics._reports import check_radii, with_n_jobs
@@ -49,7 +49,7 @@ class RobustnessCurveDisplay:
     n_attacks : int, default=1
         Number of attacks per model. The curves of one model stand next to each other in `errors`.
         They differ in the style and the width of the line, and share colour and marker if there
-        are several models.
+        are several models. With one attack the models differ in line style too.
 
     scale : array-like of shape (n_features,), default=None
         Unit of the radius for each feature: radius ε stands for `ε * scale`. None means 1 for all
@@ -288,6 +288,74 @@ class RobustnessCurveDisplay:
         return display.plot(ax=ax, curve_kwargs=curve_kwargs)
 
     @classmethod
+    def from_estimators(
+        cls,
+        estimators: Mapping | Sequence,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epsilons: ArrayLike,
+        **params,
+    ) -> Self:
+        """Draw the curves of several fitted classifiers in one figure.
+
+        Each classifier has its own colour and marker, and with one attack its own style of line;
+        with several attacks each attack has a style of line.
+
+        Parameters
+        ----------
+        estimators : dict of str to object, list of (str, object), or list of object
+            Fitted classifiers by name. Without names they are called by their classes, and those
+            of one class are numbered.
+
+        X : array-like of shape (n_samples, n_features)
+            Clean samples.
+
+        y : array-like of shape (n_samples,)
+            True labels.
+
+        epsilons : array-like of shape (n_radii,)
+            The radii, in the units of X, or as multiples of `scale`.
+
+        **params : dict
+            Further arguments of `from_estimator`, such as `attacks` and `scale`.
+
+        Returns
+        -------
+        RobustnessCurveDisplay
+            The display, after drawing, with one row of `errors` per classifier and attack.
+
+        Raises
+        ------
+        ValueError
+            If `estimators` are none, a name occurs twice, or an argument of `from_estimator` is
+            invalid.
+        TypeError
+            As `from_estimator`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sk_adv.inspection import RobustnessCurveDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> models = [LogisticRegression(C=C, max_iter=1000).fit(X, y) for C in (1, 100)]
+        >>> display = RobustnessCurveDisplay.from_estimators(
+        ...     models, X, y, epsilons=[0, 0.5], attacks="fgsm"
+        ... )
+        >>> display.name
+        ['LogisticRegression 1', 'LogisticRegression 2']
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimators")
+        names, models = named_estimators(named_by_class(estimators))
+        attacks = params.get("attacks", "auto")
+        if params.get("name") is None and (isinstance(attacks, str) or callable(attacks)):
+            # Of one attack, which all curves share, the legend need not say the name.
+            params["name"] = names
+        named = list(zip(names, models, strict=True))
+        return cls.from_estimator(named, X, y, epsilons=epsilons, **params)
+
+    @classmethod
     def from_predictions(
         cls,
         y_true: ArrayLike,
@@ -410,7 +478,7 @@ class RobustnessCurveDisplay:
                 f"curve_kwargs must be a dict, or a list of {len(curves)} dicts, one per curve; "
                 f"got {len(own) if is_dict else repr(curve_kwargs)}."
             )
-        many = len(curves) > 4
+        many, several = len(curves) > 4, self.n_attacks > 1
         self.ax_ = axes_for(self, ax, figsize=(8.8 if many else 6.4, 4.2))
         self.figure_ = self.ax_.figure
         from matplotlib.cbook import normalize_kwargs
@@ -430,7 +498,7 @@ class RobustnessCurveDisplay:
                 "marker": _MARKERS[look % len(_MARKERS)],
                 "markersize": 5 + 2 * n_above,
                 "linewidth": 1.5 + 1.2 * n_above,
-                "linestyle": _LINE_STYLES[attack % len(_LINE_STYLES)],
+                "linestyle": _LINE_STYLES[(attack if several else index) % len(_LINE_STYLES)],
                 "label": None if name is None else names[index],
             }
             if attack and not is_one_model:

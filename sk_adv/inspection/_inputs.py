@@ -7,7 +7,7 @@ from sklearn.metrics import zero_one_loss
 from sklearn.utils.multiclass import unique_labels
 
 from sk_adv._arrays import to_numpy
-from sk_adv._validation import joint_weight
+from sk_adv._validation import joint_weight, name_of
 
 
 def named_estimators(estimators):
@@ -29,6 +29,21 @@ def named_estimators(estimators):
     if len(set(names)) < len(names):
         raise ValueError(f"estimators must have different names; got {list(names)}.")
     return [str(name) for name in names], list(fitted)
+
+
+def named_by_class(estimators):
+    """A dict, or a list of pairs, as it is; a list of estimators as pairs with their classes.
+
+    Several of one class are numbered from 1.
+    """
+    is_list = isinstance(estimators, list | tuple) and len(estimators) > 0
+    if not is_list or any(isinstance(one, tuple) for one in estimators):
+        return estimators
+    names = [name_of(one) for one in estimators]
+    return [
+        (name if names.count(name) == 1 else f"{name} {names[: k + 1].count(name)}", one)
+        for k, (name, one) in enumerate(zip(names, estimators, strict=True))
+    ]
 
 
 def check_names(names, n, *, per):

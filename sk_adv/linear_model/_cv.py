@@ -27,8 +27,9 @@ from sk_adv.linear_model._logistic import (
     AdversarialLogisticRegression,
     LogisticClassifierMixin,
     check_names,
+    complaint,
     constraints_of,
-    warn_unless_optimal,
+    warn_of_several,
 )
 from sk_adv.linear_model._partitioned_data import make_partitioned_set
 from sk_adv.linear_model._path import check_epsilons, epsilon_grid, walk
@@ -243,7 +244,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         data = make_training_set(X, y, sample_weight, self.class_weight, self.fit_intercept, device)
         model, scorer, alphas = self._prepare(data, scale)
         folds = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
-        scores = Parallel(n_jobs=self.n_jobs)(
+        results = Parallel(n_jobs=self.n_jobs)(
             delayed(_score_fold)(
                 clone(model).set_params(alpha=alpha),
                 scorer,
@@ -258,7 +259,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             for alpha in alphas
             for fold in folds
         )
-        self._choose(alphas, scores)
+        self._choose(alphas, results)
         model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
         return self._take(model.fit(X, y, sample_weight=sample_weight))
 
@@ -271,7 +272,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         y = source.gathered_labels()
         splitter = check_cv(self.cv, y, classifier=True)
         folds = list(splitter.split(np.empty((len(y), 0)), y, in_memory(groups)))
-        scores = [
+        results = [
             _score_partitions(
                 clone(model).set_params(alpha=alpha),
                 None if self.scoring in (None, "accuracy") else scorer,
@@ -283,7 +284,7 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
             for alpha in alphas
             for fold in folds
         ]
-        self._choose(alphas, scores)
+        self._choose(alphas, results)
         model.set_params(alpha=self.alpha_, epsilon=self.epsilon_ * scale)
         return self._take(model._fit_partitions(source))
 
@@ -305,8 +306,14 @@ class AdversarialLogisticRegressionCV(LogisticClassifierMixin, BaseEstimator):
         )
         return model, check_scoring(model, scoring=self.scoring or "accuracy"), alphas
 
-    def _choose(self, alphas, scores):
-        """Set the scores, and the radius and alpha of the best mean; `scores` go alpha by alpha."""
+    def _choose(self, alphas, results):
+        """Set the scores, and the radius and alpha of the best mean.
+
+        `results`, alpha by alpha, are pairs of scores and complaints about fits.
+        """
+        scores = [of_radii for of_radii, _ in results]
+        complaints = [one for _, of_radii in results for one in of_radii]
+        warn_of_several(complaints, np.size(scores), stacklevel=6)
         self.scores_ = np.reshape(scores, (len(alphas), -1, len(self.epsilons_))).swapaxes(1, 2)
         # Rounding turns scores that differ in the last digits into ties; the first one wins.
         means = self.scores_.mean(axis=2).round(12)
@@ -343,7 +350,14 @@ def _takes_weights(scorer):
 
 
 def _score_fold(model, scorer, X, y, sample_weight, train, test, epsilons, scale, given):
-    """Test scores for all radii, from one path on the training samples of a fold."""
+    """Test scores for all radii, from one path on the training samples of a fold.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_epsilons,)
+    complaints : list of (float, str, str)
+        Radius, status and complaint of each fit without an optimum.
+    """
     weights, test_weights = None, {}
     if sample_weight is not None:
         weights = sample_weight[train]
@@ -389,10 +403,13 @@ def _scores_along_path(model, score, data, X, epsilons, scale):
     falling = np.argsort(-epsilons, kind="stable")
     parameters = {name: getattr(model, name) for name in ("alpha", "norm", "C", "tol", "max_iter")}
     solutions = walk(data, epsilons[falling], scale, **parameters)
-    scores = np.empty(len(epsilons))
+    scores, complaints = np.empty(len(epsilons)), []
     for position, solution in zip(falling, solutions, strict=True):
         model.set_params(epsilon=epsilons[position] * scale)
         model._set_solution(solution, data, X)
-        warn_unless_optimal(solution, model.alpha, float(epsilons[position]), model.tol)
+        radius = float(epsilons[position])
+        message = complaint(solution, model.alpha, radius, model.tol)
+        if message is not None:
+            complaints.append((radius, solution.status, message))
         scores[position] = score(model)
-    return scores
+    return scores, complaints

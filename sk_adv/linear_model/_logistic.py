@@ -25,7 +25,8 @@ from sk_adv._arrays import (
 )
 from sk_adv._collections import accuracy_of, answers_of, is_collection
 from sk_adv._devices import resolve_device
-from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
+from sk_adv._indicators import warn_of_indicators
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet, column_names
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits, with_zero
@@ -307,6 +308,12 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     class has weight, all weights are 0, and a `ConvergenceWarning` says that the objective has no
     minimum.
 
+    *Warnings.* A `UserWarning` says that all weights are zero, so that one class is predicted for
+    every sample, and from which radius on. Another names one-hot columns, groups of neighbouring
+    columns of 0 and 1 that sum to 1 in every row, if `epsilon` is a number and so moves them too.
+    `sk_adv.pipeline.RawUnitsPipeline` takes radii by the names of raw columns. Data in partitions
+    are not searched for one-hot columns.
+
     *No solution.* If C is infinite and some w separates the data by more than ε‖w‖_*, the
     objective falls towards 0 without a minimum. The solver stops with a `ConvergenceWarning` as
     soon as all training samples are robustly classified. If samples lie on the boundary of such a
@@ -413,6 +420,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         # weight. So X needs a pass of its own only if something is wrong.
         if len(data.labels) < len(y) or not data.is_finite:
             self._validate_training_data(given, y)
+        if self.alpha < 1:
+            warn_of_indicators(self.epsilon, X, column_names(given))
         return self._solve(data, perturbations, X)
 
     def _fit_partitions(self, source):
@@ -439,7 +448,34 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         )
         self._set_solution(solution, data, X)
         warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol, stacklevel=7)
+        radii = np.broadcast_to(perturbations.epsilon.numpy(), data.shape[1:]).copy()
+        is_adversarial = self.alpha < 1 and radii.any() and not data.is_constant
+        if is_adversarial and not solution.coef.any() and solution.status == "optimal":
+            self._warn_of_zero_weights(data, radii)
         return self
+
+    def _warn_of_zero_weights(self, data, radii):
+        """Issue a warning that the radius makes the model predict one class everywhere."""
+        way = "Use a smaller epsilon"
+        if self.fit_intercept:
+            gaps = data.gaps_of_means
+            if not gaps.any():
+                # No radius would give weights.
+                return
+            scaled = torch.where(gaps == 0, 0, gaps / torch.as_tensor(radii).to(gaps))
+            longest = float(torch.linalg.vector_norm(scaled, ord=self.norm, dim=1).max())
+            share = longest / (2 * (1 - self.alpha))
+            if isinstance(self.epsilon, Real):
+                way = f"Use an epsilon below {share * self.epsilon:.3g} (see epsilon_max)"
+            else:
+                way = f"Use radii below {share:.3g} times these (see epsilon_max)"
+        warnings.warn(
+            "All weights are zero, so that the model predicts one class for every sample: no "
+            f"weights are better in the worst case within this epsilon. {way}, or radii by column, "
+            "0 for columns that can't change.",
+            UserWarning,
+            stacklevel=6,
+        )
 
     def _set_solution(self, solution, data, X):
         """Set the fitted attributes, as tensors or arrays like the validated X."""
@@ -479,32 +515,64 @@ def _print_progress(n_iter, objective, violation, n_working):
 
 def warn_unless_optimal(solution, alpha, epsilon, tol, stacklevel=6):
     """Issue a `ConvergenceWarning` with the cause and the cure, unless the status is "optimal"."""
-    if solution.status == "optimal":
+    message = complaint(solution, alpha, epsilon, tol)
+    if message is not None:
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def warn_of_several(complaints, n_fits, stacklevel):
+    """Issue one `ConvergenceWarning` for many fits.
+
+    Parameters
+    ----------
+    complaints : list of (float, str, str)
+        Radius, status and complaint of each fit that did not reach an optimum.
+    n_fits : int
+        Number of all fits.
+    stacklevel : int
+    """
+    if not complaints:
         return
+    radii = [radius for radius, *_ in complaints]
+    first = {}
+    for radius, status, message in sorted(complaints, key=lambda one: -one[0]):
+        first.setdefault(status, f"At {radius:.3g}: {message}")
+    reach = f"radii from {min(radii):.3g} to {max(radii):.3g}"
+    reach = reach if min(radii) < max(radii) else f"the radius {radii[0]:.3g}"
+    warnings.warn(
+        f"{len(complaints)} of {n_fits} fits did not reach an optimum, with {reach}. "
+        + " ".join(first.values()),
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def complaint(solution, alpha, epsilon, tol):
+    """The cause why a solution is not optimal, and the cure; None if it is."""
+    if solution.status == "optimal":
+        return None
     if solution.status == "one class":
-        message = (
+        return (
             "A single class has all the weight, so the objective falls towards 0 without a "
             "minimum as the intercept of that class grows. The model predicts it for every "
             "sample. Give a positive weight to samples of a second class."
         )
-    elif solution.status == "separable" and alpha == 1:
-        message = (
+    if solution.status == "separable" and alpha == 1:
+        return (
             "The classes are linearly separable and C is infinite, so the clean loss falls towards "
             "0 without a minimum. The solver stopped early. Use a finite C, or an alpha below 1."
         )
-    elif solution.status == "separable":
+    if solution.status == "separable":
         larger = f" than {epsilon:g}" if isinstance(epsilon, Real) else ""
-        message = (
+        return (
             "All training samples are robustly classified at this epsilon and C is infinite, so "
             "the objective falls towards 0 without a minimum. The solver stopped early. "
             f"Use a larger epsilon{larger}, or a finite C."
         )
-    else:
-        message = (
-            f"The solver stopped after {solution.n_iter} iterations with a violation of "
-            f"{solution.violation:.3g} of the optimality conditions"
-        )
-        if solution.violation <= tol:
-            message += f", and the objective could still fall by {solution.gain:.3g}"
-        message += f"; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."
-    warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+    message = (
+        f"The solver stopped after {solution.n_iter} iterations with a violation of "
+        f"{solution.violation:.3g} of the optimality conditions"
+    )
+    if solution.violation <= tol:
+        message += f", and the objective could still fall by {solution.gain:.3g}"
+    return f"{message}; tol={tol:g} was not reached. Use a smaller C, or increase max_iter or tol."

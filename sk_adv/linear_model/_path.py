@@ -18,7 +18,7 @@ from sk_adv.linear_model._fitting import (
     solve,
     zero_start,
 )
-from sk_adv.linear_model._logistic import constraints_of, warn_unless_optimal
+from sk_adv.linear_model._logistic import complaint, constraints_of, warn_of_several
 from sk_adv.linear_model._partitioned_data import make_partitioned_set
 from sk_adv.linear_model._sources import source_of
 
@@ -245,7 +245,7 @@ def adversarial_logistic_path(
     -----
     sklearn.exceptions.ConvergenceWarning
         If there is no solution for a radius (see `AdversarialLogisticRegression`), or `max_iter`
-        is reached.
+        is reached. One warning counts all such radii.
 
     See Also
     --------
@@ -266,11 +266,14 @@ def adversarial_logistic_path(
     if epsilons is None:
         epsilons = epsilon_grid(data, n_epsilons, epsilon_min_ratio, scale, alpha, norm)
     epsilons = np.sort(check_epsilons(epsilons))[::-1]
-    solutions = []
+    solutions, complaints = [], []
     parameters = {"alpha": alpha, "norm": norm, "C": C, "tol": tol, "max_iter": max_iter}
     for epsilon, solution in zip(epsilons, walk(data, epsilons, scale, **parameters), strict=True):
-        warn_unless_optimal(solution, alpha, float(epsilon), tol, stacklevel=5)
+        message = complaint(solution, alpha, float(epsilon), tol)
+        if message is not None:
+            complaints.append((float(epsilon), solution.status, message))
         solutions.append(replace(solution, margin=None, curvature=None, screen=None))
+    warn_of_several(complaints, len(epsilons), stacklevel=4)
     rows = [over_all_classes(data, solution) for solution in solutions]
     return Bunch(
         epsilons=epsilons,

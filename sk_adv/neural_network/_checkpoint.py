@@ -34,6 +34,7 @@ from sk_adv.neural_network._checkpoint_processes import (
     states_of_all,
 )
 from sk_adv.neural_network._parts import device_of, modules_of, optimizers_of, take_weights
+from sk_adv.neural_network._schedules import Progress
 
 
 class NotSavedError(OSError):
@@ -69,9 +70,10 @@ class Checkpoint(Callback):
         Number of epochs between two saves. An interrupted epoch is not saved.
 
     resume : bool, default=False
-        Whether to resume the training from the file. Only one of the `callbacks` may resume. If
-        there is no file, the training starts anew. A `partial_fit` or a warm start that begins at
-        a later epoch than the saved training did also starts anew, and overwrites the file.
+        Whether to resume the training from the file. Only one of the `callbacks` may resume. With
+        `verbose`, a line says at which epoch. If there is no file, the training starts anew. A
+        `partial_fit` or a warm start that begins at a later epoch than the saved training did also
+        starts anew, and overwrites the file.
 
         Data, labels, `random_state`, parameters, and the parameters of callbacks with a state must
         be those of the saved training. There are two exceptions: the number of epochs may be
@@ -276,7 +278,19 @@ class Checkpoint(Callback):
         for _, part in parts_with_state(net):
             if hasattr(part, "on_resume"):
                 part.on_resume(net)
+        self._tell(net, n_epochs)
         return n_epochs
+
+    def _tell(self, net, n_epochs):
+        """Print where the training goes on, if the net or the classifier is verbose."""
+        has_bar = any(isinstance(part, Progress) for _, part in net.callbacks_)
+        if not (net.verbose or has_bar) or not is_first(net):
+            return
+        n_done = len(net.history)
+        if net.stop_ or n_epochs == net.max_epochs:
+            print(f"The training in {self.path} had ended after epoch {n_done}.")
+        else:
+            print(f"Resumed at epoch {n_done + 1} from {self.path}.")
 
 
 def refit_path(path):

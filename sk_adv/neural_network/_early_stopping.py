@@ -117,7 +117,7 @@ class RobustEarlyStopping(Callback):
     >>> net = AdversarialNet(
     ...     torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)),
     ...     epsilon=0.1,
-    ...     callbacks=[("stopping", RobustEarlyStopping("pgd", n_iter_no_change=3))],
+    ...     callbacks=[RobustEarlyStopping("pgd", n_iter_no_change=3)],
     ...     max_epochs=20,
     ...     verbose=0,
     ... )

@@ -121,6 +121,16 @@ def _(draw):
     return Call(display.from_estimator, models, X, y, **kwargs, **options)
 
 
+@door("inspection.RobustnessCurveDisplay.from_estimators", 0.3)
+def _(draw):
+    models, names = several_models(draw)
+    X, y, n = data_for(draw, names, False)
+    options = {"draws": ("numpy", "torch"), "allows": "nan", **over_radii(draw, X, n)}
+    kwargs = {"epsilons": radii(draw), "attacks": several_attacks(draw)}
+    display = inspection.RobustnessCurveDisplay
+    return Call(display.from_estimators, models, X, y, **kwargs, **options)
+
+
 @door("inspection.RobustnessCurveDisplay.from_predictions", 0.4)
 def _(draw):
     y = INDICES[3]
@@ -256,4 +266,4 @@ door("export.load_weights", 0.3)(_weights_file(export.load_weights))
 
 @door("datasets.load_mnist_sample", 0.01)
 def _(draw):
-    return Call(datasets.load_mnist_sample)
+    return Call(datasets.load_mnist_sample, return_X_y=draw.of(True, False, "a", None))

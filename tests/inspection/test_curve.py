@@ -326,3 +326,36 @@ def test_the_curve_of_the_worst_case_takes_sparse_samples(binary):
     found = RobustnessCurveDisplay.from_estimator(model, sparse.csr_array(X), y, **options)
     expected = RobustnessCurveDisplay.from_estimator(model, X, y, **options)
     np.testing.assert_array_equal(found.errors, expected.errors)
+
+
+@pytest.mark.parametrize("kind", [dict, list, lambda pairs: [model for _, model in pairs]])
+def test_several_models_share_axes_and_differ_in_all_that_the_eye_sees(kind, binary):
+    model, X, y = binary
+    loose = clone(model).set_params(logisticregression__C=1e-3).fit(X, y)
+    pairs = [("tight", model), ("loose", loose), ("again", model)]
+    display = RobustnessCurveDisplay.from_estimators(
+        kind(pairs), X, y, epsilons=[0, 0.5], attacks="fgsm"
+    )
+    alone = [
+        RobustnessCurveDisplay.from_estimator(one, X, y, epsilons=[0, 0.5], attacks="fgsm").errors
+        for _, one in pairs
+    ]
+    np.testing.assert_array_equal(display.errors, alone)
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    by_class = [f"Pipeline of LogisticRegression {k}" for k in (1, 2, 3)]
+    assert names == (["tight", "loose", "again"] if kind in (dict, list) else by_class)
+    for look in ("get_color", "get_marker", "get_linestyle"):
+        assert len({getattr(line, look)() for line in display.lines_}) == 3
+
+
+def test_a_list_of_models_of_several_classes_and_attacks_is_named(binary):
+    model, X, y = binary
+    display = RobustnessCurveDisplay.from_estimators(
+        [model, model[-1]], X, y, epsilons=[0], attacks=["fgsm", "sign_noise"]
+    )
+    assert display.name[::2] == [
+        "Pipeline of LogisticRegression (FGSM)",
+        "LogisticRegression (FGSM)",
+    ]
+    with pytest.raises(ValueError, match="estimators must be a dict of name"):
+        RobustnessCurveDisplay.from_estimators([], X, y, epsilons=[0])

@@ -104,8 +104,9 @@ def test_a_path_of_several_classes_warns_where_there_is_no_minimum():
         with warnings.catch_warnings(record=True) as own:
             warnings.simplefilter("always")
             AdversarialLogisticRegression(epsilon=epsilon).fit(X, y)
-        n_separable += len(own)
-    assert len(caught) == n_separable
+        n_separable += sum(issubclass(one.category, ConvergenceWarning) for one in own)
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith(f"{n_separable} of 10 fits")
 
 
 @pytest.fixture(params=[0, 0.3])

@@ -210,10 +210,33 @@ def test_the_path_warns_of_radii_without_a_minimum_as_single_fits_do():
     X, y = rng.randn(60, 500), (rng.rand(60) > 0.5).astype(int)
     with pytest.warns(ConvergenceWarning) as caught:
         path = adversarial_logistic_path(X, y, n_epsilons=30)
-    for_path = len(caught)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    for_path = str(caught[0].message)
     with pytest.warns(ConvergenceWarning) as caught:
         [AdversarialLogisticRegression(epsilon=float(e)).fit(X, y) for e in path.epsilons]
-    assert for_path == len(caught)
+    of_fits = [one for one in caught if one.category is ConvergenceWarning]
+    assert for_path.startswith(f"{len(of_fits)} of 30 fits did not reach an optimum, with radii")
+    assert f"At {path.epsilons[-len(of_fits)]:.3g}: {of_fits[0].message}" in for_path
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_search_gives_one_warning_that_counts(n_jobs):
+    rng = np.random.RandomState(1)
+    X, y = rng.randn(40, 60), np.arange(40) % 2
+    search = AdversarialLogisticRegressionCV(
+        epsilons=[0.01, 0.02, 0.9], C=np.inf, cv=3, n_jobs=n_jobs, scoring=last_radius
+    )
+    with pytest.warns(ConvergenceWarning) as caught:
+        search.fit(X, y)
+    # The refit at the radius that was chosen has one of its own, of weights that are zero.
+    assert [one.category for one in caught] == [ConvergenceWarning, UserWarning]
+    text = str(caught[0].message)
+    assert text.startswith("6 of 9 fits did not reach an optimum, with radii from 0.01 to 0.02.")
+    assert text.count("robustly classified") == 1 and caught[0].filename == __file__
+
+
+def last_radius(estimator, X, y):
+    return float(np.max(estimator.epsilon))
 
 
 # Radii as multiples of a scale

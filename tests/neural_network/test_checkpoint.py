@@ -388,3 +388,33 @@ def test_only_one_checkpoint_of_a_training_may_be_resumed(digits, tmp_path, smal
     callbacks[1].resume = False
     small(callbacks=callbacks).fit(*digits)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_a_verbose_training_says_where_it_is_resumed(verbose, digits, tmp_path, small, capsys):
+    path = tmp_path / "a"
+    model = small(max_iter=2, callbacks=[Checkpoint(path, resume=True)], verbose=verbose)
+
+    def told():
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if str(path) in line]
+
+    model.fit(*digits)
+    assert told() == []
+    model.set_params(max_iter=3).fit(*digits)
+    assert told() == ([f"Resumed at epoch 3 from {path}."] if verbose else [])
+    model.fit(*digits)
+    assert told() == ([f"The training in {path} had ended after epoch 3."] if verbose else [])
+
+
+def test_a_verbose_net_says_where_it_is_resumed(tmp_path, capsys):
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    for max_epochs in (2, 4):
+        AdversarialNet(
+            torch.nn.Linear(3, 2),
+            max_epochs=max_epochs,
+            train_split=None,
+            callbacks=[Checkpoint(tmp_path / "a", resume=True)],
+        ).fit(X, y)
+    assert capsys.readouterr().out.count("Resumed at epoch 3 from") == 1

@@ -202,6 +202,22 @@ def test_a_net_without_held_out_samples_is_told_so():
         net.fit(*data())
 
 
+def test_one_line_stops_a_net_and_keeps_its_best_weights():
+    X, y = data()
+    weights = Scores(lambda net: None)
+    net = AdversarialNet(
+        nn.Linear(6, 2),
+        epsilon=0.1,
+        max_epochs=100,
+        verbose=0,
+        callbacks=[weights, RobustEarlyStopping()],
+    ).fit(X, y)
+    scores = net.history[:, "validation_score"]
+    assert 10 < len(scores) < 100 and max(scores[:-11]) >= max(scores[-11:]) - 1e-4
+    best = weights.weights_[dict(net.callbacks_)["RobustEarlyStopping"].best_epoch_ - 1]
+    assert all(torch.equal(best[k], v) for k, v in net.module_.state_dict().items())
+
+
 def test_a_grid_search_sets_the_monitor():
     X, y = data()
     net = AdversarialNet(

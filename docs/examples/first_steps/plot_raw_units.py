@@ -107,3 +107,21 @@ ax.set(
     yticks=range(0, 21, 5),
 )
 ax.legend()
+
+# %%
+# Training against the same radii
+# -------------------------------
+# In a :class:`~sk_adv.pipeline.RawUnitsPipeline` the radii of the last step are in the units of the
+# raw columns too. Each fit carries them through the scaler that it has just fitted. So in each fold
+# of a search they are the same changes of the measurements:
+
+from sk_adv import AdversarialLogisticRegression
+from sk_adv.pipeline import RawUnitsPipeline
+
+robust = RawUnitsPipeline(
+    [("scale", StandardScaler()), ("linear", AdversarialLogisticRegression(epsilon=epsilon))]
+).fit(X_train, y_train)
+for name, pipeline in (("plain", model), ("robust", robust)):
+    clean = pipeline.score(X_test, y_test)
+    certified = certified_accuracy_score(pipeline, X_test, y_test, epsilon=epsilon)
+    print(f"{name:6s} clean: {clean:.1%}; certified: {certified:.1%}")
