@@ -18,7 +18,9 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier
 from sk_adv.attacks import perturb
-from sk_adv.linear_model import AdversarialLogisticRegressionCV
+from sk_adv.linear_model import AdversarialLogisticRegressionCV, _sources
+from sk_adv.linear_model._partitioned_classes import PartitionedClassRows
+from sk_adv.linear_model._partitioned_rows import PartitionedRows
 from sk_adv.metrics import (
     adversarial_accuracy_score,
     certified_accuracy_score,
@@ -127,6 +129,45 @@ def test_the_paths_of_a_cross_validation_run_on_a_cluster(client):
         shared = clone(model).set_params(n_jobs=-1).fit(X, Y)
     np.testing.assert_array_equal(shared.scores_, alone.scores_)
     np.testing.assert_array_equal(shared.coef_, alone.coef_)
+
+
+@pytest.mark.parametrize(("n_classes", "norm"), [(2, np.inf), (3, np.inf)])
+def test_a_fit_is_the_same_if_a_worker_is_killed_on_the_way(client, n_classes, norm, monkeypatch):
+    monkeypatch.setattr(_sources, "_FEW_ENTRIES", 0)
+    data, labels = load_iris(return_X_y=True)
+    data, labels = data[(3 - n_classes) * 50 :], labels[(3 - n_classes) * 50 :]
+    model = AdversarialLogisticRegression(epsilon=0.05, C=10.0, norm=norm)
+    expected = clone(model).fit(data, labels)
+    rows, killed = PartitionedRows if n_classes == 2 else PartitionedClassRows, []
+    sweep = rows._sweep
+
+    def kill_once(*arguments):
+        if not killed:
+            killed.append(next(iter(client.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
+        return sweep(*arguments)
+
+    monkeypatch.setattr(rows, "_sweep", kill_once)
+    chunks = (10, 1, 0, *[10] * 8, len(data) - 91)
+    model.fit(da.from_array(data, chunks=(chunks, 4)), da.from_array(labels, chunks=(chunks,)))
+    assert killed
+    assert model.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-6 * abs(expected.coef_).max())
+    # The killed process is another one now.
+    client.wait_for_workers(2, timeout=30)
+
+
+@pytest.mark.parametrize("persisted", [False, True])
+def test_a_fit_on_a_cluster_is_that_in_memory(client, persisted, monkeypatch):
+    monkeypatch.setattr(_sources, "_FEW_ENTRIES", 0)
+    model = AdversarialLogisticRegression(epsilon=0.05, C=10.0, norm=2)
+    parts = [da.from_array(part, chunks=40) for part in (X, Y)]
+    if persisted:
+        parts = [part.persist() for part in parts]
+    expected = clone(model).fit(X, Y)
+    model.fit(*parts)
+    assert model.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-5 * abs(expected.coef_).max())
 
 
 def test_the_score_is_the_same_if_a_worker_is_killed_on_the_way(client):

@@ -156,6 +156,12 @@ def test_a_door_that_needs_memory_refuses_a_collection_before_reading_it(name, k
     assert not read
 
 
+@pytest.mark.parametrize("make", [_maxout, _net])
+def test_scores_of_networks_refuse_lazy_labels(make):
+    with pytest.raises(TypeError, match="takes data in memory, and got a dask Array"):
+        make().score(X.astype(np.float32), da.from_array(Y, chunks=10))
+
+
 def test_every_public_door_works_by_partition_or_refuses():
     known = WORK | set(REFUSE)
     # A class whose name begins like another's has doors of its own.

@@ -244,7 +244,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
 
     violation_ : float
         The largest violation of the optimality conditions at the solution, on standardised
-        features. For three classes and more in the Euclidean norm, the largest entry of the
+        features: at most `tol` if the fit issued no `ConvergenceWarning`, unless rounding hides
+        what is left. For three classes and more in the Euclidean norm, the largest entry of the
         gradient of a smooth bound, which differs from the exact one by no more than `tol` (see
         Notes).
 
@@ -281,8 +282,9 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
     entry for each feature or each two features of the working set. X itself is kept by the workers
     if it takes less than a third of their memory, or if it was persisted before; else its
     partitions are computed anew for each pass. An array or CSR matrix of at least 512 MiB that maps
-    a file is read in blocks of rows in the same way. The optimum is that in memory. A fit takes two
-    to three passes over X for each iteration, and two to four before the first.
+    a file is read in blocks of rows in the same way. The optimum is that in memory. A fit takes one
+    or two passes over X for each iteration, and two to four before the first. A dask collection of
+    at most 2²¹ entries is gathered and fitted in memory.
 
     *Dask collections.* Predictions for a dask array or a dask dataframe are lazy dask arrays, made
     by partition.
@@ -384,8 +386,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
-            Training data. A CSR or CSC matrix is not made dense. The partitions of a dask array or
-            dataframe, and a large array or CSR matrix that maps a file (`numpy.memmap`), are never
+            Training data. A CSR or CSC matrix is not made dense. The partitions of a large dask
+            array or dataframe, and a large array or CSR matrix that maps a file (`numpy.memmap`), are not
             gathered in memory.
 
         y : array-like or dask collection of shape (n_samples,)

@@ -17,6 +17,8 @@ import numpy as np
 _FAN_IN = 8
 # Shared arguments with arrays of more bytes are one node of a graph, so that they travel once.
 _MANY_BYTES = 2**16
+# So many inputs that all blocks share are read by Dask; more would be a shuffle's.
+_FEW_INPUTS = 4
 # Groups of partitions for each thread of a cluster.
 _GROUPS = 4
 
@@ -214,12 +216,14 @@ def read_inside(blocks):
     graph = _joint_graph(blocks)
     needed = [_reached(graph, block.key, get_dependencies) for block in blocks]
     counts = Counter(key for keys in needed for key in keys)
+    if any(key not in graph or _is_remote(graph[key]) for key in counts):
+        return blocks, False
     shared = {key for key, count in counts.items() if count > 1}
-    # An open file, or another object that all blocks are read from.
+    # An open file, or other objects that all blocks are read from.
     common = {
         key for key in shared if counts[key] == len(blocks) and not get_dependencies(graph, key)
     }
-    if shared > common or len(common) > 1 or any(_is_remote(graph[key]) for key in counts):
+    if shared > common or len(common) > _FEW_INPUTS:
         return blocks, False
     inputs = [Delayed(key, {key: graph[key]}) for key in common]
     handles = []
@@ -246,11 +250,12 @@ def _reached(graph, key, get_dependencies):
         key = left.pop()
         if key not in found:
             found.add(key)
-            left.extend(get_dependencies(graph, key))
+            left.extend(get_dependencies(graph, key) if key in graph else ())
     return found
 
 
 def _is_remote(node):
+    """Whether a worker holds the value; newer versions of Dask leave such a node out instead."""
     from distributed import Future
 
     return isinstance(node, Future) or isinstance(getattr(node, "value", None), Future)

@@ -1,7 +1,6 @@
 """Three classes and more on Dask and on disk: the optimum is that of the same data in memory."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
@@ -198,13 +197,27 @@ def test_of_large_data_samples_are_drawn(norm, alpha, is_sparse, few_gathered):
 
 
 def test_too_few_samples_for_a_hessian_give_way_to_all(monkeypatch):
-    monkeypatch.setattr(_partitioned_classes, "GATHERED_ENTRIES", 2_000)
-    X, y = digits()
+    monkeypatch.setattr(_partitioned_classes, "GATHERED_ENTRIES", 1_000)
+    X, y = standardised(load_digits, 150)
     parameters = {"norm": 2, "C": 1.0, "tol": 1e-7, "max_iter": 200}
     expected = fitted(X, y, **parameters)
     found = fitted(*on_dask(X, y), **parameters)
     assert found.violation_ <= 1e-7
     assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0])
+def test_rare_classes_and_odd_units_need_all_samples(C, few_gathered, monkeypatch):
+    monkeypatch.setattr(_partitioned_classes, "GATHERED_ENTRIES", 2_000)
+    X, y = overlapping(0, 2000)
+    y[y > 1] = np.arange((y > 1).sum()) % 2
+    y[:5], y[5:10] = 2, 3
+    X *= np.geomspace(1e-6, 1e6, 8)
+    parameters = {"epsilon": 1e-3 * X.std(0), "C": C, "tol": 1e-6}
+    expected = fitted(X, y, **parameters)
+    found = fitted(*on_dask(X, y), **parameters)
+    assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
+    assert found.violation_ <= found.tol
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
@@ -268,20 +281,3 @@ def test_a_step_takes_one_pass_over_the_data(blocks, tmp_path, monkeypatch, few_
         n_passes = len(n_read) / 4
         # Moments, a sample, the first point, and steps with a Hessian each.
         assert n_passes <= 4 + 2 * model.n_iter_
-
-
-def test_a_cluster_finds_the_same_optimum():
-    distributed = pytest.importorskip("distributed")
-    X, y = overlapping(6, 3000, 6, 3)
-    expected = {norm: fitted(X, y, norm=norm) for norm in (np.inf, 2)}
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    with (
-        warnings.catch_warnings(),
-        dask.config.set(scheduler=None),
-        distributed.LocalCluster(**options, host="127.0.0.1", dashboard_address=None) as cluster,
-        distributed.Client(cluster),
-    ):
-        warnings.simplefilter("ignore", ResourceWarning)
-        data = on_dask(X, y, n_chunks=5)[:2]
-        for norm, model in expected.items():
-            assert_same(fitted(*data, norm=norm), model)

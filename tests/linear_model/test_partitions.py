@@ -1,8 +1,7 @@
 """Two classes on Dask collections and on arrays on disk: the same models as in memory."""
 
 import itertools
-import os
-import signal
+import warnings
 
 import dask
 import dask.array as da
@@ -10,19 +9,20 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from dask.distributed import Client, LocalCluster
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 
 from sk_adv import AdversarialLogisticRegression
+from sk_adv.datasets import load_mnist_sample
 from sk_adv.linear_model import (
     AdversarialLogisticRegressionCV,
+    _max_norm_solver,
     _sources,
     adversarial_logistic_path,
     epsilon_max,
 )
-from sk_adv.linear_model._partitioned_rows import PartitionedRows
+from sk_adv.linear_model._partitioned_data import PartitionedTrainingSet
 
 CUTS = {1: [569], 3: [100, 300, 169], 17: [1, 0, 40, *[37] * 14, 10]}
 
@@ -192,6 +192,76 @@ def test_data_without_a_minimum_is_noticed():
     assert record[0].filename == __file__
 
 
+@pytest.fixture(scope="module")
+def threes_and_sevens():
+    digits = load_mnist_sample()
+    rows = np.flatnonzero(np.isin(digits.target, [3, 7]))
+    rows = np.random.default_rng(0).permutation(rows)
+    X, y = digits.data[rows].astype(float), digits.target[rows]
+    model = AdversarialLogisticRegression(epsilon=0.2, tol=1e-9)
+    return X, y, model.fit(X, y)
+
+
+@pytest.mark.parametrize("cuts", [[1], [300, 1, 699], [7, 0, *range(40, 110, 5), 8]], ids=len)
+def test_threes_and_sevens_of_mnist(threes_and_sevens, cuts):
+    X, y, expected = threes_and_sevens
+    ends = np.cumsum(cuts) * len(y) // np.sum(cuts)
+    model = AdversarialLogisticRegression(**expected.get_params())
+    found = model.fit(*on_dask(np.diff(ends, prepend=0), X, y))
+    assert_same(found, expected, n_features=784)
+
+
+def test_a_fit_that_is_stopped_early_does_not_lose_what_it_has_gained(monkeypatch):
+    for name, value in (("_MANY_ENTRIES", 1000), ("_FEWEST_SAMPLES", 100)):
+        monkeypatch.setattr(_max_norm_solver, name, value)
+    monkeypatch.setattr(_max_norm_solver, "_ROUGH_ENTRIES", 5000)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 20))
+    y = X[:, :3].sum(1) + 2 * rng.logistic(size=2000) > 1
+    weightless = -(y.mean() * np.log(y.mean()) + (1 - y.mean()) * np.log(1 - y.mean()))
+    for norm in (np.inf, 2):
+        objectives = [weightless]
+        for max_iter in range(5):
+            model = AdversarialLogisticRegression(epsilon=0.05, norm=norm, max_iter=max_iter)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                objectives.append(model.fit(*on_dask([800, 1200], X, y)).objective_)
+        assert (np.diff(objectives) <= 1e-12).all()
+
+
+def test_few_entries_are_fitted_in_memory(cancer, monkeypatch):
+    X, y, weight = cancer
+    monkeypatch.setattr(_sources, "_FEW_ENTRIES", X.size)
+    monkeypatch.setattr(PartitionedTrainingSet, "__init__", None)
+    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), C=10.0)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
+    assert_same(model.fit(*on_dask(CUTS[17], X, y, weight)), expected)
+    X[500, 3] = np.nan
+    with pytest.raises(ValueError, match=r"X contains NaN.*partition 2, counted from 0, of 3"):
+        model.fit(*on_dask(CUTS[3], X, y, weight))
+
+
+@pytest.mark.parametrize("kind", ["made of one array", "persisted", "rechunked"])
+def test_blocks_are_read_in_the_task_that_needs_them(cancer, kind):
+    X, y, weight = cancer
+    parts, *others = on_dask(CUTS[17], X, y, weight)
+    if kind == "made of one array":
+        whole = dask.delayed(X)
+        blocks = [whole[a:b] for a, b in itertools.pairwise(np.cumsum([0, *CUTS[17]]))]
+        parts = da.concatenate(
+            [da.from_delayed(b, (n, 30), float) for b, n in zip(blocks, CUTS[17], strict=True)]
+        )
+    elif kind == "persisted":
+        parts = parts.persist()
+    elif kind == "rechunked":
+        parts = da.from_array(X, chunks=(200, 7)).rechunk((100, -1))
+    source = _sources.DaskSource(parts, *others)
+    assert len(source.runner.groups) == (6 if kind == "rechunked" else 8)
+    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), C=10.0)
+    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
+    assert_same(model.fit(parts, *others), expected)
+
+
 class TestBadInput:
     """One clear sentence each, and a previous fit is kept."""
 
@@ -201,7 +271,7 @@ class TestBadInput:
 
     def refused(self, model, cuts, X, y, weight=None, match=None):
         before = dict(vars(model))
-        parts = on_dask(cuts, X, y) if isinstance(X, np.ndarray) else (X, y)
+        parts = on_dask(cuts, X, y) if cuts is not None else (X, y)
         with pytest.raises(ValueError, match=match):
             model.fit(*parts, weight)
         assert vars(model) == before
@@ -238,6 +308,30 @@ class TestBadInput:
         X = da.from_array(X, chunks=((300, 269), -1))
         self.refused(model, None, X, y, match="one type in all partitions; got 0 in one and '0'")
 
+    @pytest.mark.parametrize("place", range(3), ids=["X", "y", "sample_weight"])
+    def test_masked_entries(self, model, cancer, place):
+        data = list(cancer)
+        mask = np.zeros(data[place].shape, dtype=bool)
+        mask[500] = True
+        data[place] = np.ma.array(data[place], mask=mask)
+        name = ["X", "y", "sample_weight"][place]
+        self.refused(model, None, *data, match=f"{name} must have no masked entries")
+        parts = on_dask(CUTS[3], *data)
+        self.refused(model, None, *parts, match=f"(?s){name} must have no masked entries")
+
+    def test_a_mask_without_entries_is_none(self, cancer):
+        X, y, _ = cancer
+        model = AdversarialLogisticRegression(epsilon=1.0, C=10.0)
+        expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y)
+        parts = on_dask(CUTS[3], np.ma.array(X, mask=np.zeros(X.shape, dtype=bool)), y)
+        assert_same(model.fit(*parts), expected)
+
+    def test_labels_on_dask_of_an_array_on_disk(self, model, cancer, tmp_path, monkeypatch):
+        X, y, _ = cancer
+        monkeypatch.setattr(_sources, "_FEW_BYTES", 0)
+        with pytest.raises(TypeError, match="takes data in memory, and got a dask Array"):
+            model.fit(on_disk(X, tmp_path), da.from_array(y, chunks=100))
+
     def test_other_numbers_of_rows(self, model, cancer):
         X, y, _ = cancer
         X = da.from_array(X, chunks=((300, 269), -1))
@@ -257,48 +351,20 @@ class TestBadInput:
             model.fit(*on_dask(CUTS[3], *cancer[:2]))
 
 
-def test_a_killed_worker_changes_nothing(cancer):
-    X, y, weight = cancer
-    model = AdversarialLogisticRegression(epsilon=0.1 * X.std(0), C=10.0, max_iter=50)
-    expected = AdversarialLogisticRegression(**model.get_params()).fit(X, y, weight)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with (
-        dask.config.set(scheduler=None),
-        LocalCluster(**options) as cluster,
-        Client(cluster) as client,
-    ):
-        parts = on_dask(CUTS[17], X, y, weight)
-        victim = next(iter(client.run(os.getpid).values()))
-        killed = []
-
-        def kill_once(self, margin, penalty):
-            if not killed:
-                killed.append(victim)
-                os.kill(victim, signal.SIGKILL)
-            return slopes(self, margin, penalty)
-
-        slopes = PartitionedRows.slopes
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(PartitionedRows, "slopes", kill_once)
-            found = model.fit(*parts)
-        assert killed
-    assert_same(found, expected)
-
-
 @pytest.mark.parametrize(
     ("kind", "scoring"), [("dask", None), ("frame", "roc_auc"), ("disk", None), ("disk", "roc_auc")]
 )
 def test_cross_validation_chooses_as_in_memory(cancer, tmp_path, monkeypatch, kind, scoring):
     X, y, weight = cancer
-    X = X / X.std(0)
-    options = {"epsilons": [0.3, 0.1], "C": 10.0, "cv": 3, "scoring": scoring}
+    X = (X / X.std(0))[:, :8]
+    options = {"epsilons": [0.3, 0.1], "C": 10.0, "cv": 2, "scoring": scoring}
     model = AdversarialLogisticRegressionCV(**options)
     expected = AdversarialLogisticRegressionCV(**model.get_params()).fit(X, y, weight)
     data = X, y, weight
     if kind == "dask":
         data = on_dask(CUTS[3], *data)
     elif kind == "frame":
-        frame = pd.DataFrame(X, columns=[f"c{j}" for j in range(30)])
+        frame = pd.DataFrame(X, columns=[f"c{j}" for j in range(8)])
         data = dd.from_pandas(frame, npartitions=3), y, weight
     else:
         monkeypatch.setattr(_sources, "_FEW_BYTES", 0)

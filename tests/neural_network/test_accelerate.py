@@ -1,10 +1,9 @@
 """Networks on one process and on two, by skorch's AccelerateMixin.
 
-Two processes take long to start, so that each pair of them runs many trainings, listed in
+Two processes take long to start, so that one pair of them runs all trainings of
 distributed_cases.py. The oracle is one process without the mixin, at batches twice as large.
 """
 
-import json
 import os
 import re
 import signal
@@ -41,7 +40,7 @@ from sk_adv.neural_network._listeners import has_listeners
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "distributed" / "distributed_cases.py"
 # Seconds for two processes to start and train.
-TIMEOUT = 40
+TIMEOUT = 150
 
 
 class OtherOrder(AdversarialNet, AccelerateMixin):
@@ -65,12 +64,14 @@ def environment():
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
-def run_twice(name, folder, **options):
-    """Call a function of distributed_cases.py in two processes; return what each has saved."""
-    arguments = [sys.executable, SCRIPT, name, folder]
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The folder of two processes, and what each of them has saved."""
+    folder = tmp_path_factory.mktemp("pair")
+    np.save(folder / "X.npy", data()[0])
     processes = [
         subprocess.Popen(
-            [*arguments, str(rank), "2", json.dumps(options)],
+            [sys.executable, SCRIPT, folder, str(rank), "2"],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,26 +87,20 @@ def run_twice(name, folder, **options):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    texts = [text for text, _ in outputs]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(texts)
-    files = [Path(folder) / f"{rank}.pt" for rank in range(2)]
-    results = [torch.load(file, weights_only=False) for file in files if file.exists()]
-    return results, texts
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return folder, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("numbers")
-    np.save(folder / "X.npy", data()[0])
-    results, _ = run_twice("numbers", folder)
-    return folder, results
+def numbers(pair):
+    folder, results = pair
+    return folder, [result["numbers"] for result in results]
 
 
 @pytest.fixture(scope="module")
-def behaviour(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("behaviour")
-    results, _ = run_twice("behaviour", folder)
-    return folder, results
+def behaviour(pair):
+    folder, results = pair
+    return folder, [result["behaviour"] for result in results]
 
 
 def assert_same_training(one, other, tolerance=1e-6):
@@ -288,12 +283,12 @@ def test_batches_of_any_size_and_kind_are_divided(case, numbers):
         assert_same_training(case(None), result[case.__name__])
 
 
-def test_gradients_add_up_over_batches_of_two_processes(tmp_path):
+def test_gradients_add_up_over_batches_of_two_processes(pair):
     one = accumulated(None)
-    results, _ = run_twice("accumulated", tmp_path, gradient_accumulation_steps=2)
-    for result in results:
+    for result in pair[1]:
+        found = result["accumulated"]["weights"]
         for name, weight in one["weights"].items():
-            torch.testing.assert_close(result["weights"][name], weight, rtol=0, atol=1e-6)
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", AGREED)
@@ -368,8 +363,8 @@ def test_all_processes_raise_the_error(name, message, behaviour):
         assert message in result[name]
 
 
-def test_a_process_that_ends_leaves_an_error_to_the_others(tmp_path):
-    (result,), _ = run_twice("lost", tmp_path)
+def test_a_process_that_ends_leaves_an_error_to_the_others(pair):
+    result = torch.load(pair[0] / "lost.pt")
     assert "Another process of this training can't be reached any more" in result["message"]
     assert result["n_epochs"] == 2
 

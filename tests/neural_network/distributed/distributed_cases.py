@@ -1,10 +1,9 @@
-"""Trainings for `test_accelerate.py`, and the script that runs one in each of several processes.
+"""Trainings for `test_accelerate.py`, and the script that runs them in each of several processes.
 
-It is called as `python distributed_cases.py NAME FOLDER RANK N_PROCESSES OPTIONS` and writes the
-result of the function NAME as FOLDER/RANK.pt. OPTIONS are those of the accelerator, in JSON.
+It is called as `python distributed_cases.py FOLDER RANK N_PROCESSES` and writes the results as
+FOLDER/RANK.pt. Then process 1 ends, and process 0 writes what it makes of that as FOLDER/lost.pt.
 """
 
-import json
 import os
 import pickle
 import signal
@@ -313,7 +312,7 @@ def message_of(function, *args):
     return "no error"
 
 
-def run(name, folder, rank, n_processes, options):
+def run(folder, rank, n_processes):
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
     os.environ |= {"WORLD_SIZE": n_processes, "LOCAL_WORLD_SIZE": n_processes}
     torch.set_num_threads(1)
@@ -321,10 +320,11 @@ def run(name, folder, rank, n_processes, options):
     torch.distributed.init_process_group(
         "gloo", f"file://{folder}/meeting", rank=int(rank), world_size=int(n_processes)
     )
-    result = globals()[name](Accelerator(cpu=True, **json.loads(options)), folder)
-    torch.save(result, Path(folder) / f"{rank}.pt")
-    if name != "lost":
-        torch.distributed.barrier()
+    accelerator = Accelerator(cpu=True)
+    results = {"numbers": numbers(accelerator, folder), "behaviour": behaviour(accelerator, folder)}
+    results["accumulated"] = accumulated(Accelerator(cpu=True, gradient_accumulation_steps=2))
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.save(lost(Accelerator(cpu=True)), Path(folder) / "lost.pt")
     # Gloo's threads may abort a process that ends while the other one takes its leave.
     sys.stdout.flush()
     os._exit(0)
