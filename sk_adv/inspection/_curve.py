@@ -46,7 +46,8 @@ class RobustnessCurveDisplay:
 
     n_attacks : int, default=1
         Number of attacks per model. The curves of one model stand next to each other in `errors`.
-        They share colour and marker and differ in line style.
+        They differ in the style and the width of the line, and share colour and marker if there
+        are several models.
 
     scale : array-like of shape (n_features,), default=None
         Unit of the radius for each feature: radius ε stands for `ε * scale`. None means 1 for all
@@ -392,13 +393,18 @@ class RobustnessCurveDisplay:
         self.lines_ = []
         for index, errors in enumerate(curves):
             model, attack = divmod(index, self.n_attacks)
+            is_one_model = len(curves) == self.n_attacks
+            look = n_before + (attack if is_one_model else model)
+            # Attacks may make the same errors: a curve is wider than those drawn over it.
+            n_above = min(self.n_attacks - 1 - attack, 3)
             style = {
-                "marker": _MARKERS[(n_before + model) % len(_MARKERS)],
-                "markersize": 5,
+                "marker": _MARKERS[look % len(_MARKERS)],
+                "markersize": 5 + 2 * n_above,
+                "linewidth": 1.5 + 1.2 * n_above,
                 "linestyle": _LINE_STYLES[attack % len(_LINE_STYLES)],
                 "label": None if name is None else names[index],
             }
-            if attack:
+            if attack and not is_one_model:
                 style["color"] = self.lines_[-1].get_color()
             style |= normalize_kwargs(own[index], Line2D)
             self.lines_ += self.ax_.plot(self.epsilons, errors, **style)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,3 +270,22 @@ def test_share_of_noise_that_is_given_a_class(experiments):
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.4, 0.2]])
     found = experiments("rubbish").sure_of_noise(probabilities)
     assert found == {"given a class": 0.5, "confidence": pytest.approx(0.8)}
+
+
+def test_summary_of_the_page_counts_the_verdicts(experiments, tmp_path):
+    page, rows_named = experiments("_lab.page"), experiments("_lab.run").rows_named
+    rows_named(None)
+    page.write_page(SCRIPTS / "results", tmp_path / "paper.md")
+    text = (tmp_path / "paper.md").read_text()
+    verdicts = [
+        line.split(" | ")[5] for line in text.split("\n") if re.match(r"\| [FLMA]\d[ab]? \|", line)
+    ]
+    agree = [verdict for verdict in verdicts if "agrees" in verdict and "differs" not in verdict]
+    differ = [verdict for verdict in verdicts if "differs" in verdict and "agrees" not in verdict]
+    both = [verdict for verdict in verdicts if "differs" in verdict and "agrees" in verdict]
+    n_compared = len(agree) + len(differ) + len(both)
+    assert (
+        f"**{len(agree)} of {n_compared} rows agree with the paper**, {len(both)} agree in" in text
+    )
+    # Only the row that is a picture has nothing to compare.
+    assert len(verdicts) - n_compared == 1

@@ -141,7 +141,7 @@ def test_each_model_has_a_curve_for_each_attack(binary, raw_weights):
         np.testing.assert_allclose(line.get_ydata(), errors)
 
 
-def test_curves_of_one_model_share_all_but_the_style_of_line():
+def test_curves_of_each_of_several_models_share_colour_and_marker():
     display = RobustnessCurveDisplay(
         epsilons=[0, 1], errors=np.zeros((6, 2)), name=list("abcdef"), n_attacks=2
     ).plot()
@@ -150,6 +150,20 @@ def test_curves_of_one_model_share_all_but_the_style_of_line():
     assert len(set(looks)) == 3
     styles = [line.get_linestyle() for line in display.lines_]
     assert styles[::2] == ["-"] * 3 and styles[1::2] == ["--"] * 3
+
+
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_a_curve_below_another_can_be_seen(n_models):
+    display = RobustnessCurveDisplay(
+        epsilons=[0, 1], errors=np.zeros((3 * n_models, 2)), n_attacks=3
+    ).plot()
+    for model in range(n_models):
+        lines = display.lines_[3 * model : 3 * model + 3]
+        widths = [line.get_linewidth() for line in lines]
+        assert widths == sorted(widths, reverse=True)
+        looks = [(line.get_linewidth(), line.get_linestyle()) for line in lines]
+        assert len(set(looks)) == 3
+        assert len({line.get_color() for line in lines}) == (3 if n_models == 1 else 1)
 
 
 @pytest.mark.parametrize(

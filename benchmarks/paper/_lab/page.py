@@ -1,6 +1,7 @@
 """The page that compares our figures with the paper's."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -36,10 +37,12 @@ QUICK = {
     "n_test": "1,000",
     "attack": "10 steps and one start",
 }
+NOT_COMPARED = "not compared"
+OUTCOMES = ("agrees", "agrees in part", "differs", NOT_COMPARED)
 
 
 def write_page(results: Path, page: Path) -> None:
-    """The table *row, the paper's figure, ours, verdict*; notes, pictures and settings."""
+    """A summary, the table *row, the paper's figure, ours, verdict*, notes, pictures, settings."""
     records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
     rows = sorted(ROWS.values(), key=lambda row: ("FLMA".index(row.id[0]), row.id))
     shown = [row for row in rows if row.id in records]
@@ -52,8 +55,13 @@ def write_page(results: Path, page: Path) -> None:
     ]
     blocks = [
         INTRODUCTION.format(**QUICK if is_quick else FULL),
+        "## In short",
+        *_summary(shown, records),
         "## The table",
+        "<details>",
+        f"<summary>All {len(rows)} rows, with every figure</summary>",
         "\n".join(_table(rows, records)),
+        "</details>",
         "## Notes: what the paper leaves open, and where ours differs",
         *notes,
         "## Pictures",
@@ -64,6 +72,45 @@ def write_page(results: Path, page: Path) -> None:
         *(_settings(row, records[row.id]) for row in shown),
     ]
     page.write_text("\n\n".join(blocks) + "\n")
+
+
+def _summary(rows, records):
+    """How many rows agree, counted from their verdicts, and which."""
+    outcomes = {outcome: [] for outcome in OUTCOMES}
+    for row in rows:
+        verdict = _verdict(row, records[row.id]["values"])
+        outcomes[outcome_of(verdict)].append((row, verdict))
+    compared = [name for name in OUTCOMES if name != NOT_COMPARED]
+    n_compared = sum(len(outcomes[name]) for name in compared)
+    agree, in_part, differ = (len(outcomes[name]) for name in compared)
+    yield (
+        f"**{agree} of {n_compared} rows agree with the paper**, {in_part} agree in part, and "
+        f"{differ} differ."
+    )
+    lines = ["| outcome | rows |", "| :-- | :-- |"]
+    for name, found in outcomes.items():
+        if found:
+            lines.append(f"| {name} | {', '.join(row.id for row, _ in found)} |")
+    yield "\n".join(lines)
+    contrary = [*outcomes["agrees in part"], *outcomes["differs"]]
+    if contrary:
+        yield "Where they do not agree, or only in part:"
+        yield "\n".join(f"- **{row.id}**, {row.title}: {verdict}." for row, verdict in contrary)
+
+
+def outcome_of(verdict: str) -> str:
+    """Which of `OUTCOMES` a verdict says, by its words "agrees" and "differs"."""
+    says = {word for word in ("agrees", "differs") if re.search(rf"\b{word}\b", verdict)}
+    if len(says) == 2:
+        return "agrees in part"
+    return says.pop() if says else NOT_COMPARED
+
+
+def _verdict(row: Row, values):
+    try:
+        return row.verdict({name: statistics.mean(found) for name, found in values.items()})
+    except KeyError:
+        return "measured before the experiment was changed: to be run again"
 
 
 def _table(rows, records):
@@ -77,10 +124,7 @@ def _table(rows, records):
 
 
 def _lines(row: Row, values):
-    try:
-        verdict = row.verdict({name: statistics.mean(found) for name, found in values.items()})
-    except KeyError:
-        verdict = "measured before the experiment was changed: to be run again"
+    verdict = _verdict(row, values)
     for index, (name, found) in enumerate(values.items()):
         show = _numbers if name in row.numbers else _shares
         if isinstance(row.paper, dict):

@@ -25,7 +25,8 @@ class Row:
     measure : callable
         `measure(lab, seed)` gives a dict of figures.
     verdict : callable
-        `verdict(means)` says in words whether ours agrees, from the means over seeds.
+        `verdict(means)` says in words whether ours agrees, from the means over seeds: with
+        "agrees", "differs" or both.
     n_seeds : int
     numbers : tuple of str
         Names of figures that are not shares.

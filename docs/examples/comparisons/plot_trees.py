@@ -71,8 +71,8 @@ displays = {
 }
 
 together = next(panels)
-for name, display in displays.items():
-    together.plot(epsilons, display.verified, marker=".", label=name)
+for (name, display), style in zip(displays.items(), ["o-", "s--", "^:", "D-.", "v-"], strict=False):
+    together.plot(epsilons, display.verified, style, markersize=5, label=name)
 together.set(title="all models: verified", ylim=(0.4, 1))
 together.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=""))
 together.legend(loc="lower left", fontsize="small")

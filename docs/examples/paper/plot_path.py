@@ -45,17 +45,31 @@ lasso_coefs = np.array([lasso.set_params(C=1 / s).fit(X, y).coef_[0] for s in st
 # The weights
 # -----------
 # Each line is the weight of one feature, from strong regularisation on the left to weak on the
-# right. Both paths begin with the same features. The adversary's penalty stands inside the loss,
-# where it fades for samples with a large margin. So the few features in use get larger weights.
+# right. The six features whose adversarial weights grow largest have a colour and a name, the same
+# in both panels. Both paths begin with the same features. The adversary's penalty stands inside the
+# loss, where it fades for samples with a large margin. So the few features in use get larger
+# weights.
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-axes[0].plot(path.epsilons, path.coefs[:, 0], linewidth=1)
+coefs = path.coefs[:, 0]
+named = np.argsort(-np.abs(coefs).max(axis=0))[:6]
+names = load_breast_cancer().feature_names
+styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1))]
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained", sharey=True)
+panels = zip(axes, [path.epsilons, strengths], [coefs, lasso_coefs], strict=True)
+for ax, strength, weights in panels:
+    ax.plot(strength, np.delete(weights, named, axis=1), color="0.75", linewidth=0.8)
+    for rank, feature in enumerate(named):
+        ax.plot(
+            strength, weights[:, feature], f"C{rank}", linestyle=styles[rank], label=names[feature]
+        )
+axes[0].plot([], [], color="0.75", linewidth=0.8, label="the other 24")
 axes[0].set(xlabel="ε", ylabel="weight", title="against an adversary of radius ε")
-axes[1].plot(strengths, lasso_coefs, linewidth=1)
 axes[1].set(xlabel="1 / C", title="with an L1 penalty of strength 1 / C")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 for ax in axes:
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -71,9 +85,10 @@ for ax in axes:
 # be found by trial.
 
 figure, ax = plt.subplots(layout="constrained")
-for name, coefs in {"adversarial": path.coefs[:, 0], "L1": lasso_coefs}.items():
-    n_features = np.count_nonzero(coefs, axis=1)
-    ax.plot(n_features, np.abs(coefs).sum(axis=1), "o", markersize=4, label=name)
+paths = {"adversarial": (coefs, "o"), "L1": (lasso_coefs, "^")}
+for name, (weights, marker) in paths.items():
+    n_features = np.count_nonzero(weights, axis=1)
+    ax.plot(n_features, np.abs(weights).sum(axis=1), marker, markersize=5, label=name)
 ax.set(xlabel="features with a weight", ylabel="sum of the absolute weights")
 ax.legend()
 ax.grid(alpha=0.3)
