@@ -163,11 +163,11 @@ def _transforms_columns(estimator):
     )
 
 
-def _parts(transformer):
+def fitted_parts(transformer):
     """Iterate over the fitted transformers in use, in the order of their outputs.
 
     Yields the transformer, the indices of its columns, whether it takes its one column as a
-    vector, and the weight of its output.
+    vector, the weight of its output, and the slice of the outputs that is its own.
     """
     weights = transformer.transformer_weights or {}
     for name, part, columns in transformer.transformers_:
@@ -175,7 +175,8 @@ def _parts(transformer):
         if part == "passthrough":
             part = FunctionTransformer()
         if not (isinstance(part, str) and part == "drop") and len(indices):
-            yield part, indices, np.isscalar(columns), weights.get(name)
+            outputs = transformer.output_indices_[name]
+            yield part, indices, np.isscalar(columns), weights.get(name), outputs
 
 
 def _weighted(module, weight):
@@ -195,7 +196,7 @@ def columns_without_numbers(X):
 def _transformers(transformer):
     """The transformers in use, fitted or not."""
     if hasattr(transformer, "transformers_"):
-        return [part for part, *_ in _parts(transformer)]
+        return [part for part, *_ in fitted_parts(transformer)]
     parts = [part for _, part, _ in transformer.transformers] + [transformer.remainder]
     return [part for part in parts if not isinstance(part, str)]
 
@@ -212,13 +213,13 @@ def _(transformer):
     if columns is None:
         return Columns(
             _weighted(Chain(Select(indices), as_transformer(part)), weight)
-            for part, indices, _, weight in _parts(transformer)
+            for part, indices, _, weight, _ in fitted_parts(transformer)
         )
     check_columns(transformer, columns.X)
     with holding(None):
         return Columns(
             _weighted(_module_or_table(part, indices, is_single, columns), weight)
-            for part, indices, is_single, weight in _parts(transformer)
+            for part, indices, is_single, weight, _ in fitted_parts(transformer)
         )
 
 
