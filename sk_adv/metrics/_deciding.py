@@ -35,7 +35,7 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     # Noise of radius 0: the samples themselves, within the bounds.
     still = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
     clean = perturb(estimator, X, y, **still)
-    wrong = _predicted(estimator, clean) != y
+    wrong = predicted_labels(estimator, clean) != y
     numbers = numbers_of(clean)
     certified = np.zeros(len(y), dtype=bool)
     if has_module:
@@ -46,7 +46,7 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     if len(rows):
         options = {"attack": "auto", "random_state": random_state}
         found = perturb(estimator, rows_of(X, rows), y[rows], epsilon=perturbations, **options)
-        is_wrong = _predicted(estimator, found) != y[rows]
+        is_wrong = predicted_labels(estimator, found) != y[rows]
         status[rows[is_wrong]] = "falsified"
         numbers[rows[is_wrong]] = numbers_of(found)[is_wrong]
     return status, numbers
@@ -69,7 +69,7 @@ def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, *
     numbers[np.ix_(broken, found.free)] = found.copies[found.is_broken][:, found.free]
 
 
-def _predicted(estimator, X):
+def predicted_labels(estimator, X):
     found = predicted_by(estimator, X)
     if found.ndim != 1:
         raise ValueError(

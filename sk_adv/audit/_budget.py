@@ -1,0 +1,76 @@
+"""Verdicts within a time for all samples together."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from joblib import effective_n_jobs
+
+from sk_adv.attacks._trees import rows_of
+from sk_adv.metrics import verify_robustness
+
+# The least seconds for a sample in the first pass, which decides most.
+_FIRST_LIMIT = 0.02
+
+
+class Clock:
+    """The seconds that are left of an audit."""
+
+    def __init__(self, seconds):
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self):
+        """The seconds that are left, at least 0."""
+        return max(self._end - time.monotonic(), 0.0)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The status of each sample.
+
+    Attributes
+    ----------
+    status : ndarray of str of shape (n_samples,)
+    time_limit : float
+        Seconds that each sample had at most that is still unknown.
+    seconds : float
+        What a pass over all samples takes without long searches.
+    """
+
+    status: np.ndarray
+    time_limit: float
+    seconds: float
+
+
+def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
+    """The verdicts of `verify_robustness`, within about so many seconds for all samples.
+
+    A first pass has little time for each sample. Those that it leaves open share the rest.
+
+    Parameters
+    ----------
+    seconds : float
+        For all samples; bounds and attacks take what they take.
+    time_limit : float
+        For each sample, as in `verify_robustness`, which takes the options.
+
+    Returns
+    -------
+    Verdicts
+    """
+    start, n_workers = time.monotonic(), effective_n_jobs(n_jobs)
+    options["n_jobs"] = n_jobs
+    limit = min(time_limit, max(_FIRST_LIMIT, seconds * n_workers / len(y) / 2))
+    status = verify_robustness(estimator, X, y, time_limit=limit, **options).status
+    took = time.monotonic() - start
+    rows = np.flatnonzero(status == "unknown")
+    # A search that is cut off lasts as long as the limit: in less time, none was.
+    if not len(rows) or took * n_workers < 0.9 * limit * len(rows):
+        return Verdicts(status, time_limit, took)
+    most = min(time_limit, (seconds - took) * n_workers / len(rows))
+    if most > 1.5 * limit:
+        limit = most
+        again = verify_robustness(estimator, rows_of(X, rows), y[rows], time_limit=limit, **options)
+        status[rows] = again.status
+    return Verdicts(status, limit, took)

@@ -1,0 +1,361 @@
+"""The report as one page of HTML, made from the numbers as JSON holds them."""
+
+import math
+from html import escape
+
+from sk_adv.audit._charts import bars, curve_chart, share_bar
+from sk_adv.audit._style import STYLE
+from sk_adv.audit._words import percent, radius_text, share
+from sk_adv.metrics._verdicts import STATUSES
+
+# Columns with a bar, and changes of a sample, that are shown.
+_BARS, _CHANGES = 12, 5
+
+_ATTACKS = {
+    "none": "The rows as they are",
+    "uniform_noise": "Random noise of this size",
+    "fgsm": "One step along the gradient (fgsm)",
+    "pgd": "Many steps along the gradient (pgd)",
+    "square": "Random search by the model's answers alone (square)",
+    "verdict": "All that was found: the falsified rows",
+}
+_UNITS = {
+    "sd": "sd: standard deviations of each column in these data",
+    "iqr": "iqr: interquartile ranges of each column in these data",
+    "units": "in the units of the data",
+    None: "multiples of the radius of each column",
+}
+
+
+def page(numbers):
+    """The page.
+
+    Parameters
+    ----------
+    numbers : dict
+        What `AuditReport.to_dict` returns.
+
+    Returns
+    -------
+    str
+    """
+    sections = [
+        _head(numbers),
+        _curve(numbers),
+        _columns(numbers),
+        _fragile(numbers),
+        _attacks(numbers),
+        _allowed(numbers),
+        _notes(numbers),
+        _settings(numbers),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Audit of {escape(numbers['name'])}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{''.join(filter(None, sections))}</main>\n</body>\n</html>\n"
+    )
+
+
+def _head(numbers):
+    verdict = numbers["verdict"]
+    n, counts = verdict["n_samples"], {status: verdict[status] for status in STATUSES}
+    meanings = {
+        "verified": "proved to stay right",
+        "unknown": "neither proved nor broken",
+        "falsified": "wrong, or made wrong by a change within the radius",
+    }
+    items = "".join(
+        f'<li><span class="key {status}"></span><span><b>{_number(counts[status])}</b> '
+        f"({percent(counts[status], n, up=status != 'verified')}) {status}: {meaning}</span></li>"
+        for status, meaning in meanings.items()
+    )
+    proofless = ""
+    if not counts["verified"] and counts["unknown"]:
+        proofless = (
+            "<p>Nothing could be proved about this model. The rows that are left may break too: the "
+            "accuracy can be lower than the verdict says, and not higher.</p>\n"
+        )
+    return (
+        f'<p class="kicker">Audit of {escape(numbers["name"])}</p>\n'
+        f"<h1>{escape(verdict['text'])}</h1>\n{share_bar(counts)}"
+        f'<ul class="counts">{items}</ul>\n{proofless}'
+    )
+
+
+def _curve(numbers):
+    radius, curve = numbers["radius"], numbers["curve"]
+    labels = [f"{point['multiple'] * radius['factor']:.3g}" for point in curve]
+    n = numbers["verdict"]["n_samples"]
+    unit = _UNITS[radius["unit"]]
+    rows = [
+        [
+            _data(point["multiple"], radius_text(radius["factor"], radius["unit"], point["multiple"])),
+            *(_number(point[status]) for status in ("verified", "unknown", "falsified")),
+            _data(point["lower"], percent(point["verified"], n)),
+            _data(point["upper"], percent(n - point["falsified"], n, up=True)),
+        ]
+        for point in curve
+    ]
+    titles = ["radius", *("verified", "unknown", "falsified"), "at least right", "at most right"]
+    keys = "".join(
+        f'<li><span class="key {status}"></span>{status}</li>'
+        for status in ("falsified", "unknown", "verified")
+    )
+    return (
+        '<section id="curve"><h2>How it falls with the radius</h2>\n'
+        "<p>At each radius, every row is proved to stay right, broken by a change that the model "
+        "itself gets wrong, or neither. The accuracy in the worst case runs between the two. The "
+        "dashed line is the radius of this audit.</p>\n"
+        f'<figure><ul class="counts">{keys}</ul>{curve_chart(curve, labels, f"radius ({unit})")}'
+        f"</figure>\n{_folded('The numbers', _table(titles, rows, 'nnnnn'))}</section>\n"
+    )
+
+
+def _columns(numbers):
+    found = numbers["contribution"]
+    if found is None:
+        return ""
+    if found["kind"] == "share":
+        text = (
+            "The model is linear, so each column has an exact share of the worst change: its "
+            "weight times its radius."
+        )
+    else:
+        low, high = found["baseline"]
+        text = (
+            f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
+            "share of rows that would stay right besides if this column could not change. The faint "
+            "part may, and is not proved. A row that two columns can each break alone comes back "
+            "for neither."
+        )
+    shown = found["columns"][:_BARS]
+    drawn = bars(
+        [
+            (
+                str(row["column"]),
+                row["lower"],
+                row["upper"],
+                _data(row["contribution"], _between(row["lower"], row["upper"])),
+            )
+            for row in shown
+        ]
+    )
+    rest = ""
+    if len(found["columns"]) > _BARS:
+        rows = [
+            [escape(str(row["column"])), *(_share_of(row, end) for end in ("lower", "upper"))]
+            for row in found["columns"]
+        ]
+        table = _table(["column", "at least", "at most"], rows, "nn")
+        rest = _folded(f"All {len(rows)} columns", table)
+    return (
+        '<section id="columns"><h2>The columns that matter</h2>\n'
+        f"<p>{text}</p>\n{drawn}\n{rest}</section>\n"
+    )
+
+
+def _share_of(row, end):
+    return _data(row[end], share(row[end], up=end == "upper"))
+
+
+def _fragile(numbers):
+    samples = numbers["fragile"]["samples"]
+    title = '<section id="fragile"><h2>The rows that break first</h2>\n'
+    if not samples:
+        if any("rows that break first" in note for note in numbers["notes"]):
+            return ""
+        return f"{title}<p>No row is right, so none can be broken.</p></section>\n"
+    radius = numbers["radius"]
+    rows = [
+        [
+            escape(sample["row"]),
+            escape(str(sample["label"])),
+            escape(_or_dash(sample["prediction_after"])),
+            _data(sample["radius_upper"], _radius(sample, radius)),
+            _changes(sample["changes"]),
+        ]
+        for sample in samples
+    ]
+    titles = ["row", "is", "becomes", "smallest radius", "what changes"]
+    return (
+        f"{title}<p>Among the rows that are right, these need the least change to be wrong. The "
+        "radius is measured like that of the audit"
+        + (
+            ""
+            if radius["unit"] is None
+            else f", {radius_text(radius['factor'], radius['unit'])}"
+        )
+        + f".</p>\n{_table(titles, rows, '', wide='changes')}</section>\n"
+    )
+
+
+def _radius(sample, radius):
+    low, high = sample["radius_lower"], sample["radius_upper"]
+    factor, unit = radius["factor"], radius["unit"]
+    suffix = {"units": "", None: " × its radius"}.get(unit, f" {unit}")
+    if high is None:
+        return f"above {_rounded(low * factor)}{suffix}"
+    ends = [_rounded(low * factor), _rounded(high * factor, up=True)]
+    if high - low <= 1e-6 * high:
+        return f"{high * factor:.3g}{suffix}"
+    return f"{ends[0]} to {ends[1]}{suffix}"
+
+
+def _rounded(value, *, up=False, digits=3):
+    """A number with so many digits, rounded down or up."""
+    if not value:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) + 1 - digits)
+    whole = math.ceil(value / unit - 1e-9) if up else math.floor(value / unit + 1e-9)
+    return f"{whole * unit:.{digits}g}"
+
+
+def _changes(changes):
+    if not changes:
+        return "–"
+    shown = list(changes.items())[:_CHANGES]
+    lines = [
+        f'<span class="change">{escape(str(name))} {_data(before, _value(before, before, after))} → '
+        f"{_data(after, _value(after, before, after))}</span>"
+        for name, (before, after) in shown
+    ]
+    if len(changes) > _CHANGES:
+        lines.append(f'<span class="change soft">and {len(changes) - _CHANGES} more</span>')
+    return "".join(lines)
+
+
+def _value(value, before, after):
+    """A value with as many digits as show the change."""
+    if not isinstance(value, int | float) or not isinstance(before, int | float):
+        return escape(_or_dash(value))
+    change = abs(after - before) if isinstance(after, int | float) else 0
+    if not change:
+        return f"{value:g}"
+    digits = max(0, 1 - math.floor(math.log10(change)))
+    return f"{value:.6g}" if digits > 12 else f"{value:.{digits}f}"
+
+
+def _attacks(numbers):
+    n = numbers["verdict"]["n_samples"]
+    rows = [
+        [
+            escape(_ATTACKS.get(row["attack"], row["attack"])),
+            _data(row["error"], percent(round(row["error"] * n), n, up=True)),
+            _data(row["confidence"], _confidence(row["confidence"])),
+        ]
+        for row in numbers["attacks"]
+    ]
+    unknown = numbers["verdict"]["unknown"]
+    besides = ""
+    if unknown:
+        besides = (
+            f" Of {unknown} rows besides, nothing is known: they may be wrong in the worst case."
+        )
+    return (
+        '<section id="attacks"><h2>Attacks side by side</h2>\n'
+        "<p>The error at the radius of this audit under each attack. A weak attack that finds little "
+        f"does not show that the model is strong.{besides}</p>\n"
+        + _table(["attack", "wrong rows", "mean confidence when wrong"], rows, "nn")
+        + "</section>\n"
+    )
+
+
+def _confidence(value):
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _allowed(numbers):
+    rows = []
+    for column in numbers["radius"]["columns"]:
+        if column["why_fixed"]:
+            how, size = f"fixed: it {escape(column['why_fixed'])}", _data(0.0, "0")
+        else:
+            how = escape(column["text"])
+            size = _data(column["radius"], f"{column['radius']:.4g}")
+        rows.append([escape(str(column["column"])), how, size])
+    kind = numbers["settings"]["norm"]
+    how = (
+        "Each column may change by up to its radius, all at once."
+        if kind == "max"
+        else "All changes together, each divided by its radius, have a Euclidean length of at most 1."
+    )
+    unit = numbers["radius"]["unit"]
+    words = f" ({_UNITS[unit]})" if unit in ("sd", "iqr") else ""
+    table = _table(["column", "radius as asked", "in units of the column"], rows, "-n")
+    n_free = sum(not column["why_fixed"] for column in numbers["radius"]["columns"])
+    return (
+        '<section id="allowed"><h2>What may change</h2>\n'
+        f"<p>{how} Missing values stay missing.{words}</p>\n"
+        f"{_folded(f'{n_free} of {len(rows)} columns may change', table)}</section>\n"
+    )
+
+
+def _notes(numbers):
+    if not numbers["notes"]:
+        return ""
+    items = "".join(f"<li>{escape(note)}</li>" for note in numbers["notes"])
+    return f'<section id="notes"><h2>Notes</h2>\n<ul class="notes">{items}</ul></section>\n'
+
+
+def _settings(numbers):
+    rows = [
+        [escape(name), _setting(value)]
+        for name, value in numbers["settings"].items()
+        if value is not None
+    ]
+    rows += [[escape(name), escape(version)] for name, version in numbers["versions"].items()]
+    return (
+        '<section id="settings"><h2>Settings and versions</h2>\n'
+        f"{_folded('Show', _table(['', ''], rows, ''))}</section>\n"
+        "<footer>Made by sk_adv. Shares that are at least reached are rounded down, those that are "
+        "at most reached up. The same numbers are in the JSON file.</footer>\n"
+    )
+
+
+def _setting(value):
+    if isinstance(value, dict):
+        return escape(", ".join(f"{key} {entry or ''}".strip() for key, entry in value.items()))
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def _between(low, high):
+    if abs(high - low) < 1e-9:
+        return share(low)
+    return f"{share(low)} to {share(high, up=True)}"
+
+
+def _number(count):
+    return _data(count, str(count))
+
+
+def _data(value, text):
+    return f'<data value="{"" if value is None else escape(str(value))}">{text}</data>'
+
+
+def _or_dash(value):
+    return "–" if value is None else str(value)
+
+
+def _table(titles, rows, kinds, wide=None):
+    """A table in a box of its own; `kinds` has an "n" for each column of numbers but the first."""
+    classes = ["", *(' class="n"' if kind == "n" else "" for kind in kinds)]
+    classes += [""] * (len(titles) - len(classes))
+    if wide:
+        classes[-1] = f' class="{wide}"'
+    head = "".join(f"<th{kind}>{title}</th>" for kind, title in zip(classes, titles, strict=True))
+    head = f"<thead><tr>{head}</tr></thead>" if any(titles) else ""
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(classes[1:], row[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>{head}'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _folded(title, content):
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
