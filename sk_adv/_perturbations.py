@@ -114,10 +114,37 @@ class PerturbationSet:
         """The set with other radii, a valid tensor."""
         return self._with(epsilon.to(self.epsilon))
 
+    def scaled_each(self, factors, shape):
+        """The sets in which the radii of each sample are multiplied by a factor of its own.
+
+        Parameters
+        ----------
+        factors : ndarray of shape (n_samples,)
+        shape : tuple of int
+            That of one sample.
+        """
+        factors = torch.as_tensor(factors).to(self.epsilon)
+        return self._with(self.epsilon.expand(shape) * factors.reshape(-1, *[1] * len(shape)))
+
+    def is_shared(self, shape):
+        """Whether samples of this shape all have the same radii."""
+        return self.epsilon.ndim <= len(shape)
+
+    def of_rows(self, rows, shape):
+        """The set of some samples of this shape."""
+        return self if self.is_shared(shape) else self._with(self.epsilon[rows])
+
+    def largest_radii(self, shape):
+        """The largest radius of each feature of samples of this shape."""
+        epsilon = self.epsilon if self.is_shared(shape) else self.epsilon.amax(0)
+        return epsilon.expand(shape)
+
     def flattened(self, shape):
         """The set for samples of this shape that have been flattened to rows."""
 
         def flat(values):
+            if isinstance(values, torch.Tensor) and values.ndim > len(shape):
+                return values.flatten(1)
             is_array = isinstance(values, torch.Tensor) and values.ndim
             return values.expand(shape).flatten() if is_array else values
 

@@ -202,7 +202,7 @@ def check_attack_on_collection(estimator, X, attack, target=None, surrogate=None
 
 def _may_change(values, copies, perturbations):
     """Which columns have a positive radius, or have changed, as `bounds` change them too."""
-    radii = perturbations.epsilon.expand(values.shape[1]).numpy()
+    radii = perturbations.largest_radii(values.shape[1:]).numpy()
     same = (copies == values) | (np.isnan(copies) & np.isnan(values))
     return (radii > 0) | ~same.all(axis=0)
 

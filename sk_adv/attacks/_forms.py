@@ -213,7 +213,7 @@ def check_fixed_columns(split, perturbations):
 
 def _fixed_columns(split, perturbations, among):
     """Names of columns that a perturbation of this radius should change, but can't."""
-    radii = perturbations.epsilon.expand(len(split.free)).numpy()
+    radii = perturbations.largest_radii((len(split.free),)).numpy()
     fixed = ~split.free & (radii > 0) & among
     return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
 

@@ -105,11 +105,11 @@ def regions(view: TreeView, perturbations) -> list:
     # The ball lies around the sample within the bounds.
     inside = to_tensor(center[:, :n].astype(view.dtype))
     low[:, :n], high[:, :n] = (end.numpy() for end in allowed.box(inside))
-    radii = None
+    radii = [None] * len(center)
     if perturbations.norm == 2:
-        radii = np.zeros(center.shape[1])
-        radii[:n] = perturbations.epsilon.expand(n).numpy()
-    return [Region(*ends, radii) for ends in zip(low, high, center, strict=True)]
+        radii = np.zeros(center.shape)
+        radii[:, :n] = perturbations.epsilon.expand(len(center), n).numpy()
+    return [Region(*parts) for parts in zip(low, high, center, radii, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,14 @@ def predicts_wrongly(estimator, X, y, free):
 
 
 def radii_of_trees(
-    view: TreeView, labels, unit, *, is_wrong: Callable, time_limit: float, n_jobs: int | None
+    view: TreeView,
+    labels,
+    unit,
+    *,
+    is_wrong: Callable,
+    time_limit: float,
+    n_jobs: int | None,
+    verbose: bool = False,
 ) -> list:
     """The smallest radius of each sample, in multiples of the radii of `unit`.
 
@@ -243,7 +250,7 @@ def radii_of_trees(
         The indices of the classes.
     unit : PerturbationSet
         Restricted to the free columns.
-    is_wrong, time_limit, n_jobs : see search_trees
+    is_wrong, time_limit, n_jobs, verbose : see search_trees
 
     Returns
     -------
@@ -255,13 +262,24 @@ def radii_of_trees(
     scale = np.zeros(view.coordinates.shape[1])
     scale[:n] = unit.epsilon.expand(n).numpy()
     trees = replace(view.trees, held=())
+    center, bounds = view.coordinates, None
+    if unit.bounds is not None:
+        allowed = unit.to(dtype=to_tensor(view.values.astype(view.dtype)).dtype)
+        center = center.copy()
+        center[:, :n] = allowed.clip(to_tensor(view.values.astype(view.dtype))).numpy()
+        bounds = np.full((2, center.shape[1]), [[-np.inf], [np.inf]])
+        bounds[:, :n] = [to_tensor(end).expand(n).numpy() for end in allowed.bounds]
 
     def of(row, **options):
-        arguments = (trees, view.coordinates[row], scale, int(labels[row]), unit.norm)
-        options |= {"time_limit": time_limit, "dtype": view.dtype.type}
+        arguments = (trees, center[row], scale, int(labels[row]), unit.norm)
+        options |= {"time_limit": time_limit, "dtype": view.dtype.type, "bounds": bounds}
         return delayed(smallest_radius)(*arguments, **options)
 
-    radii = Parallel(n_jobs=n_jobs)(of(row) for row in range(len(labels)))
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator" if verbose else "list")(
+        of(row) for row in range(len(labels))
+    )
+    bar = {"total": len(labels), "unit": "sample", "desc": "radii", "disable": not verbose}
+    radii = list(tqdm(jobs, **bar))
     for row in np.flatnonzero([radius.is_tied for radius in radii]):
         function, arguments, options = of(row, is_wrong=_at_row(is_wrong, row, view))
         radii[row] = function(*arguments, **options)

@@ -80,14 +80,17 @@ def decided(
     """
     is_proved = np.zeros(len(X), dtype=bool)
     found = np.full((len(X), X[:1].numel()), np.nan)
+
+    def around(rows):
+        own = perturbations.of_rows(rows, X.shape[1:])
+        return Enclosure.of(X[rows], own, rounding=rounding)
+
     for rows in torch.arange(len(X)).split(_SAMPLES) if len(X) else ():
-        region = Enclosure.of(X[rows], perturbations, rounding=rounding)
-        n_units = _units_that_may_bend(relaxed(module, region, most_work=MOST_WORK))
+        n_units = _units_that_may_bend(relaxed(module, around(rows), most_work=MOST_WORK))
         rows = rows[n_units <= _MOST_UNITS]
         if not len(rows):
             continue
-        region = Enclosure.of(X[rows], perturbations, rounding=rounding)
-        source = relaxed(module, region, n_iter=_N_ITER, most_work=MOST_WORK)
+        source = relaxed(module, around(rows), n_iter=_N_ITER, most_work=MOST_WORK)
         margins = least_margins(source, labels[rows])
         led = is_led(margins, labels[rows])
         is_proved[rows] = led.numpy()
@@ -111,7 +114,7 @@ def decided(
         elif all(isinstance(step, Matrix | Map | Bend) for step in source.steps):
             results = []
             for i in open_rows:
-                one = Enclosure.of(X[rows[i : i + 1]], perturbations, rounding=rounding)
+                one = around(rows[i : i + 1])
                 source = relaxed(module, one, n_iter=_N_ITER, most_work=MOST_WORK)
                 results.append(
                     _branched(

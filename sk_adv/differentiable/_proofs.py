@@ -58,7 +58,8 @@ def proved(
     decision = decision_module(module)
 
     def around(rows):
-        return Enclosure.of(X[rows], perturbations, rounding=rounding)
+        own = perturbations.of_rows(rows, X.shape[1:])
+        return Enclosure.of(X[rows], own, rounding=rounding)
 
     values = enclose(decision, around(slice(None)))
     is_proved = values.is_led_by(labels)

@@ -1,14 +1,10 @@
-"""Certificates: certified accuracy, and the distance to the decision boundary."""
-
-import warnings
+"""Certificates: certified accuracy."""
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
-from sk_adv._arrays import blocks_of, check_samples_kind, readable
+from sk_adv._arrays import blocks_of
 from sk_adv._collections import (
-    array_of,
     check_collection,
     in_memory,
     is_collection,
@@ -18,25 +14,16 @@ from sk_adv._collections import (
     sums_of,
 )
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
-from sk_adv._validation import joint_weight, name_of
+from sk_adv._validation import joint_weight
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
-    check_has_classes,
     check_takes,
 )
-from sk_adv.attacks._forms import searched, trees_within
-from sk_adv.attacks._trees import (
-    check_n_jobs,
-    check_time_limit,
-    predicts_wrongly,
-    radii_of_trees,
-)
-from sk_adv.differentiable import Enclosure
-from sk_adv.differentiable._intervals import enclose_linear
-from sk_adv.differentiable._linear import NotLinearError
+from sk_adv.attacks._forms import searched
+from sk_adv.attacks._trees import check_n_jobs, check_time_limit
 from sk_adv.differentiable._proofs import check_method
-from sk_adv.metrics._proofs import batches, certified_samples, indices
+from sk_adv.metrics._proofs import certified_samples
 from sk_adv.tree._as_trees import is_made_of_trees
 
 
@@ -213,149 +200,6 @@ def certified_trees(estimator, X, y, classes, perturbations, **options):
         found = searched(estimator, block, y[rows], classes, perturbations, **options)
         certified.append(found.status == "verified")
     return np.concatenate(certified)
-
-
-def robustness_radius(
-    estimator: object,
-    X: ArrayLike,
-    y: ArrayLike | None = None,
-    *,
-    norm: float = np.inf,
-    scale: ArrayLike | None = None,
-    time_limit: float = 10.0,
-    n_jobs: int | None = None,
-) -> np.ndarray:
-    """Smallest radius at which a perturbation changes the prediction of each sample.
-
-    It is known for linear models and for tree models.
-
-    For a sample of class y and a linear model it is the distance to the nearest boundary,
-
-        min over k ≠ y of ((w_y - w_k)ᵀx + b_y - b_k) / ‖s ∘ (w_y - w_k)‖_* ,
-
-    with s the scale and ‖·‖_* the dual norm, L1 for the max-norm and L2 for the Euclidean norm.
-    For a tree model it is one of the finitely many radii at which a threshold comes within reach,
-    and is found by searches at some of them; in the Euclidean norm to a relative 1e-6.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted linear classifier for which `as_module` has a rule, a `Pipeline` of linear
-        transformers and such a classifier, or a tree model for which `sk_adv.tree.as_trees` has a
-        rule.
-
-    X : array-like, frame, sparse matrix, torch.Tensor or dask collection of shape \
-            (n_samples, n_features) or (n_samples, ...)
-        Clean samples, in the estimator's raw units. A SciPy matrix is made dense in small blocks.
-
-    y : array-like or dask collection of shape (n_samples,), default=None
-        True labels. The radius of a misclassified sample is 0. None uses the predictions as
-        labels.
-
-    norm : {numpy.inf, 2}, default=numpy.inf
-        The norm that bounds the perturbation.
-
-    scale : float, array-like, dict or Series, default=None
-        Unit of the radius for each feature, such as its standard deviation: radius ε stands for
-        `epsilon = ε * scale`. Features of scale 0 stay unperturbed. None means 1 for all features.
-
-    time_limit : float, default=10.0
-        For tree models: seconds of search for each sample. Where they don't suffice, the radius is
-        a lower bound, and a warning says so.
-
-    n_jobs : int or None, default=None
-        For tree models: number of processes, as in scikit-learn.
-
-    Returns
-    -------
-    ndarray or dask array of shape (n_samples,)
-        The radii, in multiples of the scale; infinite where no perturbation changes the
-        prediction. Those of a dask collection are lazy, and found by partition.
-
-    Raises
-    ------
-    ValueError
-        If a parameter, X or y is invalid.
-    TypeError
-        If X is a sparse tensor, or the estimator is neither linear nor a sum of trees for which
-        there is a rule.
-    sklearn.exceptions.NotFittedError
-        If the estimator is not fitted.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sk_adv.metrics import certified_accuracy_score, robustness_radius
-    >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> radius = robustness_radius(model, X, y)
-    >>> bool(certified_accuracy_score(model, X, y, epsilon=0.3) == (radius > 0.3).mean())
-    True
-    """
-    if is_collection(X):
-        check_collection(X)
-        check_takes(estimator, X)
-        partitions = partitions_of(X, y)
-        scale = check_scale(in_memory(scale), partitions.like)
-        options = {"norm": norm, "scale": scale, "time_limit": time_limit, "n_jobs": n_jobs}
-        radii = partitions.map(_radii, estimator=estimator, options=options)
-        return array_of(radii, np.empty(0), partitions.known_lengths)
-    check_has_classes(estimator)
-    check_samples_kind(X)
-    predicted = estimator.predict(readable(estimator, X)) if y is None else y
-    classes, y = check_classifier(estimator, X, predicted, accept_sparse=True)
-    known, labels = indices(classes, y)
-    radii = np.zeros(len(y))
-    if is_made_of_trees(estimator):
-        options = {"time_limit": time_limit, "n_jobs": n_jobs}
-        for rows, block in blocks_of(X):
-            unit = unit_set(scale, norm, None, block)
-            radii[rows] = _tree_radii(
-                estimator, block, y[rows], labels[rows].numpy(), unit, **options
-            )
-        return np.where(known, radii, 0.0)
-    check_certifiable(estimator, "robustness_radius")
-    try:
-        for rows, batch, module, unit, _ in batches(estimator, X, unit_set(scale, norm, None, X)):
-            region = enclose_linear(module, Enclosure.of(batch, unit))
-            rivals = region.rivals(labels[rows])
-            # 0 / 0 is NaN, which fmax turns into 0: the sample lies on a boundary.
-            ratios = torch.stack([-gap / gain for gap, gain, _ in rivals]).amin(0)
-            radii[rows] = np.fmax(ratios.numpy(), 0)
-    except NotLinearError as error:
-        raise TypeError(
-            "robustness_radius is known for linear models, pipelines of linear maps before "
-            f"them, and tree models, only; this {name_of(estimator)} is not linear. "
-            "adversarial_accuracy_score with attack='pgd', at several radii, bounds its accuracy "
-            "from above; certified_accuracy_score bounds that of many networks from below."
-        ) from error
-    return np.where(known, radii, 0.0)
-
-
-def _radii(X, y, sample_weight, estimator, options):
-    return robustness_radius(estimator, X, y, **options) if X.shape[0] else np.empty(0)
-
-
-def _tree_radii(estimator, X, y, labels, unit, *, time_limit, n_jobs):
-    X, view, allowed = trees_within(estimator, X, unit)
-    found = radii_of_trees(
-        view,
-        labels,
-        allowed,
-        is_wrong=predicts_wrongly(estimator, X, y, view.free),
-        time_limit=time_limit,
-        n_jobs=n_jobs,
-    )
-    n_open = sum(not radius.is_exact for radius in found)
-    if n_open:
-        warnings.warn(
-            f"{n_open} of {len(found)} radii are lower bounds: the search was not over within "
-            f"time_limit={time_limit:g} seconds.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return [radius.value for radius in found]
 
 
 def unit_set(scale, norm, bounds, X):

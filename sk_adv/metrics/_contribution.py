@@ -19,6 +19,7 @@ from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
+from sk_adv.metrics._brackets import worst_steps
 from sk_adv.metrics._certificates import certified_accuracy_score
 from sk_adv.metrics._deciding import decide, numbers_in_container_of, numbers_of, predicted_labels
 from sk_adv.metrics._proofs import batches, indices
@@ -28,6 +29,8 @@ from sk_adv.tree._as_trees import is_made_of_trees
 if TYPE_CHECKING:
     import pandas as pd
 
+# Numbers of the samples that are searched together: 8 MiB.
+_NUMBERS = 2**20
 # Rows of the table that a notebook shows.
 _ROWS_SHOWN = 20
 
@@ -193,7 +196,7 @@ def adversarial_contribution(
         Seeds attacks that draw random numbers.
 
     verbose : bool, default=False
-        Whether to show a progress bar over the columns.
+        Whether to show a progress bar over the samples that are searched once more.
 
     Returns
     -------
@@ -267,10 +270,7 @@ def adversarial_contribution(
         return AdversarialContribution(names, "share", share, share, share, baseline)
     check_dense(X, f"adversarial_contribution of a {type(estimator).__name__}")
     fixing = _Fixing(estimator, X, y, classes, perturbations, weight, search)
-    lower, upper = np.zeros(radii.size), np.zeros(radii.size)
-    at_work = np.flatnonzero(radii.ravel() > 0)
-    for j in tqdm(at_work, unit="column", desc="fixing", disable=not verbose):
-        lower[j], upper[j] = fixing.gain(j)
+    lower, upper = fixing.gains(np.flatnonzero(radii.ravel() > 0), verbose)
     return AdversarialContribution(names, "accuracy", lower, lower, upper, fixing.baseline)
 
 
@@ -290,7 +290,7 @@ def _shares(estimator, X, y, classes, perturbations, weight):
     try:
         for rows, batch, module, allowed, _ in batches(estimator, X, perturbations):
             region = enclose_linear(module, Enclosure.of(batch, allowed))
-            steps, directions = _worst_steps(region, labels[rows])
+            steps, directions = worst_steps(region, labels[rows])
             parts = (steps * directions).numpy()
             change = parts.sum(axis=1)
             counts = weight[rows] * known[rows] * (change > 0)
@@ -299,21 +299,6 @@ def _shares(estimator, X, y, classes, perturbations, weight):
     except (NotLinearError, NoBoundsError):
         return None
     return total / counted if counted else np.zeros(parts.shape[1])
-
-
-def _worst_steps(region, labels):
-    """The worst perturbation of each sample, and the weights of the rival that it helps."""
-    worst = torch.full(labels.shape, -torch.inf, dtype=torch.float64)
-    steps = directions = 0.0
-    coef = region.coef
-    if coef is None:
-        coef = torch.eye(region.centre.shape[1], dtype=region.centre.dtype)
-    for k, (gap, gain, step) in enumerate(region.rivals(labels)):
-        better = (gap + gain > worst)[:, None]
-        worst = torch.maximum(worst, gap + gain)
-        steps = torch.where(better, step, steps)
-        directions = torch.where(better, coef[k] - coef[labels], directions)
-    return steps, directions
 
 
 def _accuracies(estimator, X, y, classes, perturbations, weight, search):
@@ -348,22 +333,35 @@ class _Fixing:
         self.clean = inside.astype(self.copies.dtype)
         self.broken = np.flatnonzero(self.status == "falsified")
 
-    def gain(self, j):
-        """The ends of the accuracy that comes back when one position is fixed."""
-        rows = self._of_use(j)
-        freed = np.zeros(len(self.y), dtype=bool)
-        may_be_freed = np.zeros(len(self.y), dtype=bool)
-        if len(rows):
-            radii = self.perturbations.epsilon.expand(self.clean.shape[1:]).clone()
-            radii.view(-1)[j] = 0.0
-            with warnings.catch_warnings():
-                # The first search has told of it.
-                warnings.filterwarnings("ignore", "The columns .* stay unperturbed")
-                status, _ = self._decided(rows, self.perturbations.with_radius(radii))
-            freed[rows] = status == "verified"
-            may_be_freed[rows] = status != "falsified"
-        lower = float(np.average(freed, weights=self.weight))
-        return lower, float(np.average(freed | may_be_freed, weights=self.weight))
+    def gains(self, at_work, verbose):
+        """The ends of the accuracy that comes back when a position is fixed, for each of them."""
+        found = [self._of_use(j) for j in at_work]
+        rows = np.concatenate([*found, np.zeros(0, dtype=int)]).astype(int)
+        fixed = np.repeat(at_work, [len(part) for part in found]).astype(int)
+        n_positions = int(np.prod(self.clean.shape[1:]))
+        status = np.full(len(rows), "", dtype="<U9")
+        size = max(1, _NUMBERS // n_positions)
+        # All columns at once, as attacks work on many samples in little more time than on one.
+        with tqdm(total=len(rows), unit="sample", desc="fixing", disable=not verbose) as bar:
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                status[part] = self._with_fixed(rows[part], fixed[part])
+                bar.update(len(rows[part]))
+        total = self.weight.sum()
+        return [
+            np.bincount(fixed, self.weight[rows] * is_back, minlength=n_positions) / total
+            for is_back in (status == "verified", status != "falsified")
+        ]
+
+    def _with_fixed(self, rows, fixed):
+        """The status of some samples, each with one position fixed."""
+        shape = self.clean.shape[1:]
+        radii = self.perturbations.epsilon.expand(len(rows), *shape).clone()
+        radii.view(len(rows), -1)[torch.arange(len(rows)), torch.as_tensor(fixed)] = 0.0
+        with warnings.catch_warnings():
+            # The first search has told of it.
+            warnings.filterwarnings("ignore", "The columns .* stay unperturbed")
+            return self._decided(rows, self.perturbations.with_radius(radii))[0]
 
     def _of_use(self, j):
         """The broken samples whose counterexample needs the position."""

@@ -10,6 +10,7 @@ from sk_adv._perturbations import sample_shape
 from sk_adv._validation import name_of
 from sk_adv.attacks._estimators import is_attackable, perturb
 from sk_adv.attacks._forms import searched
+from sk_adv.attacks._own_radii import AUTO_AT_OWN_RADII
 from sk_adv.attacks._trees import rows_of
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._proofs import certified_samples, decided_samples
@@ -32,9 +33,7 @@ def decide(estimator, X, y, classes, perturbations, *, random_state, verbose, **
 def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     """Verdicts by certificates and attacks, and the counterexamples as numbers."""
     has_module = is_attackable(estimator)
-    # Noise of radius 0: the samples themselves, within the bounds.
-    still = {"epsilon": perturbations.scaled(0.0), "attack": "uniform_noise", "random_state": 0}
-    clean = perturb(estimator, X, y, **still)
+    clean = within_bounds(estimator, X, y, perturbations)
     wrong = predicted_labels(estimator, clean) != y
     numbers = numbers_of(clean)
     certified = np.zeros(len(y), dtype=bool)
@@ -44,12 +43,19 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     status = np.where(wrong, "falsified", np.where(certified, "verified", "unknown")).astype("<U9")
     rows = np.flatnonzero(status == "unknown")
     if len(rows):
-        options = {"attack": "auto", "random_state": random_state}
-        found = perturb(estimator, rows_of(X, rows), y[rows], epsilon=perturbations, **options)
-        is_wrong = predicted_labels(estimator, found) != y[rows]
+        own = perturbations.of_rows(rows, sample_shape(X))
+        is_wrong, found = attacked(estimator, rows_of(X, rows), y[rows], own, random_state)
         status[rows[is_wrong]] = "falsified"
-        numbers[rows[is_wrong]] = numbers_of(found)[is_wrong]
+        numbers[rows[is_wrong]] = found[is_wrong]
     return status, numbers
+
+
+def attacked(estimator, X, y, perturbations, random_state):
+    """Whether the strongest attack breaks each sample, and its copies as numbers."""
+    attack = "auto" if perturbations.is_shared(sample_shape(X)) else AUTO_AT_OWN_RADII
+    options = {"attack": attack, "random_state": random_state, "epsilon": perturbations}
+    found = perturb(estimator, X, y, **options)
+    return predicted_labels(estimator, found) != y, numbers_of(found)
 
 
 def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, **options):
@@ -58,15 +64,21 @@ def _decide_the_rest(status, numbers, estimator, X, y, classes, perturbations, *
     if not len(rows) or not is_attackable(estimator):
         return
     try:
-        found = decided_samples(
-            estimator, rows_of(X, rows), y[rows], classes, perturbations, **options
-        )
+        own = perturbations.of_rows(rows, sample_shape(X))
+        found = decided_samples(estimator, rows_of(X, rows), y[rows], classes, own, **options)
     except NoBoundsError:
         return
     status[rows[found.is_proved]] = "verified"
     broken = rows[found.is_broken]
     status[broken] = "falsified"
     numbers[np.ix_(broken, found.free)] = found.copies[found.is_broken][:, found.free]
+
+
+def within_bounds(estimator, X, y, perturbations):
+    """The samples themselves, brought into the bounds."""
+    # Noise of radius 0.
+    still = perturbations.with_radius(torch.zeros(()))
+    return perturb(estimator, X, y, epsilon=still, attack="uniform_noise", random_state=0)
 
 
 def predicted_labels(estimator, X):

@@ -23,19 +23,20 @@ def certified_samples(estimator, X, y, classes, perturbations, method="auto", **
     `search` holds `time_limit` and `n_jobs` of the method "exact".
     """
     known, labels = indices(classes, y)
-    certified = np.zeros(len(y), dtype=bool)
+    certified, moves = np.zeros(len(y), dtype=bool), False
     try:
         for rows, batch, module, allowed, spacing in batches(estimator, X, perturbations):
             bounds = "alpha-crown" if method == "exact" else method
             options = {"rounding": spacing, "method": bounds}
             certified[rows] = proved(module, batch, labels[rows], allowed, **options).numpy()
+            moves |= bool(allowed.epsilon.any())
     except NoBoundsError as error:
         raise NoBoundsError(
             f"There is no certificate for this {name_of(estimator)}. "
             "adversarial_accuracy_score with attack='pgd' bounds its accuracy under attack "
             f"from above. The reason: {error}"
         ) from error
-    if not allowed.epsilon.any():
+    if not moves:
         # Nothing can change, so that the predictions decide, also where two classes are equal.
         certified = _predicted_inside(estimator, X, y, perturbations) == y
     elif method == "exact":
@@ -88,14 +89,14 @@ class DecidedSamples:
 def decided_samples(estimator, X, y, classes, perturbations, *, time_limit, n_jobs=None):
     """Search for a proof, or a misclassified copy, of each sample, by `decided`."""
     known, labels = indices(classes, y)
-    is_proved, copies, free = [], [], None
+    is_proved, copies, free = [], [], False
     for rows, batch, module, allowed, spacing in batches(estimator, X, perturbations):
         options = {"rounding": spacing, "time_limit": time_limit, "n_jobs": n_jobs}
         found = decided(module, batch, labels[rows], allowed, **options)
         is_proved.append(found.is_proved)
-        copies.append(_copies(batch, found.perturbations, allowed, _dtype_of(X)))
-        radii = allowed.epsilon.expand(batch.shape[1:])
-        free = radii.numpy() > 0 if batch.ndim == 2 else np.ones(batch.shape[1], dtype=bool)
+        copies.append(inside_set(batch, found.perturbations, allowed, precision_of(X)))
+        moves = allowed.largest_radii(batch.shape[1:]).numpy() > 0
+        free = free | moves if batch.ndim == 2 else np.ones(batch.shape[1], dtype=bool)
     is_proved, copies = np.concatenate(is_proved) & known, np.concatenate(copies)
     is_broken = np.zeros(len(y), dtype=bool)
     rows = np.flatnonzero(~np.isnan(copies).reshape(len(y), -1).all(axis=1) & ~is_proved)
@@ -105,13 +106,13 @@ def decided_samples(estimator, X, y, classes, perturbations, *, time_limit, n_jo
     return DecidedSamples(is_proved, is_broken, copies, free)
 
 
-def _dtype_of(X):
+def precision_of(X):
     """The precision in which copies of X are numbers."""
     array = to_numpy(X)
     return torch.float32 if getattr(array, "dtype", None) == np.float32 else torch.float64
 
 
-def _copies(X, steps, allowed, dtype):
+def inside_set(X, steps, allowed, dtype):
     """The copies of a perturbation, inside the set in the precision of X; NaN where none is."""
     allowed = allowed.to(dtype=dtype)
     clean = allowed.clip(X.to(dtype))
@@ -148,7 +149,8 @@ def batches(estimator, X, perturbations):
         module = module.double()
         for part in row_blocks(clean):
             position = slice(rows.start + part.start, rows.start + part.stop)
-            yield position, clean[part].double(), module, allowed, spacing
+            own = allowed.of_rows(position, clean.shape[1:])
+            yield position, clean[part].double(), module, own, spacing
 
 
 def _numbers(estimator, X, perturbations):

@@ -36,11 +36,17 @@ class Radius:
         If False, for lack of time, the value is only a lower bound.
     is_tied : bool
         Whether classes were as good as equal on the way, and the estimator was not asked.
+    upper : float
+        The size of `point`, infinite without one.
+    point : ndarray of shape (n_coordinates,) or None
+        The nearest misclassified point that was found.
     """
 
     value: float
     is_exact: bool
     is_tied: bool = False
+    upper: float = np.inf
+    point: np.ndarray | None = None
 
 
 def smallest_radius(
@@ -52,6 +58,7 @@ def smallest_radius(
     *,
     time_limit: float,
     dtype=np.float64,
+    bounds: tuple | None = None,
     is_wrong: Callable | None = None,
 ) -> Radius:
     """The least ‖η / s‖ over the η after which a sample is not in its class.
@@ -74,22 +81,31 @@ def smallest_radius(
         Seconds for the sample.
     dtype : dtype, default=numpy.float64
         The floating type of X.
+    bounds : tuple (low, high) of ndarray of shape (n_coordinates,), default=None
+        The range of all points; the sample is inside.
     is_wrong : callable, default=None
         Whether the estimator misclassifies a point, as in `worst_case`.
     """
     deadline = time.monotonic() + time_limit
     entries = _entries(trees, sample, scale)
     low, high, is_exact, is_tied = 0.0, np.inf, True, False
+    nearest = _Nearest(sample, scale, norm)
+
+    def around(radius):
+        reach = np.where(scale > 0, radius * scale * _BEYOND, 0.0)
+        ends = sample - reach, sample + reach
+        if bounds is not None:
+            ends = tuple(np.clip(end, *bounds) for end in ends)
+        return Region(*ends, sample, reach if norm == 2 else None)
 
     def decide(radius):
         nonlocal low, high, is_exact, is_tied
-        reach = np.where(scale > 0, radius * scale * _BEYOND, 0.0)
-        region = Region(sample - reach, sample + reach, sample, reach if norm == 2 else None)
+        region = around(radius)
         left = max(deadline - time.monotonic(), 1e-3)
         options = {"time_limit": left, "dtype": dtype, "is_wrong": is_wrong}
         found = worst_case(trees, region, label, **options)
         if found.is_misclassified:
-            high = min(high, radius, _length(found.point - sample, scale, norm))
+            high = min(high, radius, nearest.note(found.point))
         elif found.is_proved:
             low = radius
         else:
@@ -99,7 +115,7 @@ def smallest_radius(
     # A misclassified sample has radius 0, also where nothing can change.
     decide(0.0)
     if high == 0:
-        return Radius(0.0, is_exact, is_tied)
+        return Radius(0.0, is_exact, is_tied, *nearest.found())
     if norm == np.inf:
         # The number of entries tried doubles until some point is misclassified.
         tried = 1
@@ -124,18 +140,32 @@ def smallest_radius(
         while is_exact and np.isfinite(high) and low < high / 1.5:
             decide((low + high) / 2)
         if is_exact and np.isfinite(high):
-            region = Region(*_ends(sample, high * scale * _BEYOND), sample, high * scale * _BEYOND)
             time_left = deadline - time.monotonic()
             options = {"time_limit": time_left, "dtype": dtype, "is_wrong": is_wrong}
-            return _nearest(trees, region, label, low, high, **options)
-    return Radius(high if is_exact else low, is_exact, is_tied)
+            return _euclidean(trees, around(high), label, low, high, nearest, **options)
+    return Radius(high if is_exact else low, is_exact, is_tied, *nearest.found())
 
 
-def _ends(sample, reach):
-    return sample - reach, sample + reach
+class _Nearest:
+    """The nearest misclassified point so far."""
+
+    def __init__(self, sample, scale, norm):
+        self.sample, self.scale, self.norm = sample, scale, norm
+        self.upper, self.point = np.inf, None
+
+    def note(self, point):
+        """Keep the point if it is nearer than the last; return its distance."""
+        length = _length(point - self.sample, self.scale, self.norm)
+        if length < self.upper:
+            self.upper, self.point = length, point
+        return length
+
+    def found(self):
+        """The distance of the nearest point, and the point."""
+        return self.upper, self.point
 
 
-def _nearest(trees, region, label, low, high, *, time_limit, dtype, is_wrong):
+def _euclidean(trees, region, label, low, high, nearest, *, time_limit, dtype, is_wrong):
     """The Euclidean distance to the nearest misclassified point, which lies between two radii."""
     deadline = time.monotonic() + time_limit
     radius, least, is_exact, is_tied = high, high, True, False
@@ -166,13 +196,11 @@ def _nearest(trees, region, label, low, high, *, time_limit, dtype, is_wrong):
             if not case.is_misclassified and not any(map(is_wrong, points)):
                 excluded.append(found.leaves)
                 continue
-            moves = region.radii > 0
-            step = (points[0] - region.center)[moves] / region.radii[moves]
-            length = high * float(np.linalg.norm(step[~np.isnan(step)]))
+            length = nearest.note(points[0])
             radius, least = min(radius, length), min(least, max(lower, low))
             is_exact &= lower > length * (1 - 10 * _PRECISION)
             break
-    return Radius(radius if is_exact else least, is_exact, is_tied)
+    return Radius(radius if is_exact else least, is_exact, is_tied, *nearest.found())
 
 
 def _entries(trees, sample, scale):
