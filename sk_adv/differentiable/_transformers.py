@@ -18,6 +18,7 @@ from sklearn.preprocessing import (
 )
 from torch import nn
 
+from sk_adv._arrays import to_tensor
 from sk_adv.differentiable._as_module import as_module
 from sk_adv.differentiable._composition import Chain, Select
 
@@ -49,8 +50,8 @@ class Projection(nn.Module):
 
     def __init__(self, weight, center):
         super().__init__()
-        self.register_buffer("weight", torch.as_tensor(weight).clone())
-        self.register_buffer("center", torch.as_tensor(center).clone())
+        self.register_buffer("weight", to_tensor(weight).clone())
+        self.register_buffer("center", to_tensor(center).clone())
 
     def forward(self, X):
         """Map X of shape (n_samples, n_features) to (n_samples, n_components)."""

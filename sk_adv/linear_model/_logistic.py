@@ -24,7 +24,8 @@ from sk_adv._arrays import (
 )
 from sk_adv._collections import accuracy_of, answers_of, is_collection
 from sk_adv._devices import resolve_device
-from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
+from sk_adv._indicators import warn_of_indicators
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet, column_names
 from sk_adv._validation import unchanged_on_error
 from sk_adv.differentiable import as_module
 from sk_adv.differentiable._linear import LinearLogits, with_zero
@@ -411,6 +412,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         # weight. So X needs a pass of its own only if something is wrong.
         if len(data.labels) < len(y) or not data.is_finite:
             self._validate_training_data(given, y)
+        if self.alpha < 1:
+            warn_of_indicators(self.epsilon, X, column_names(given))
         return self._solve(data, perturbations, X)
 
     def _fit_partitions(self, source):
@@ -437,7 +440,34 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         )
         self._set_solution(solution, data, X)
         warn_unless_optimal(solution, self.alpha, self.epsilon, self.tol, stacklevel=7)
+        radii = np.broadcast_to(perturbations.epsilon.numpy(), data.shape[1:]).copy()
+        is_adversarial = self.alpha < 1 and radii.any() and not data.is_constant
+        if is_adversarial and not solution.coef.any() and solution.status == "optimal":
+            self._warn_of_zero_weights(data, radii)
         return self
+
+    def _warn_of_zero_weights(self, data, radii):
+        """Issue a warning that the radius makes the model predict one class everywhere."""
+        way = "Use a smaller epsilon"
+        if self.fit_intercept:
+            gaps = data.gaps_of_means
+            if not gaps.any():
+                # No radius would give weights.
+                return
+            scaled = torch.where(gaps == 0, 0, gaps / torch.as_tensor(radii).to(gaps))
+            longest = float(torch.linalg.vector_norm(scaled, ord=self.norm, dim=1).max())
+            share = longest / (2 * (1 - self.alpha))
+            if isinstance(self.epsilon, Real):
+                way = f"Use an epsilon below {share * self.epsilon:.3g} (see epsilon_max)"
+            else:
+                way = f"Use radii below {share:.3g} times these (see epsilon_max)"
+        warnings.warn(
+            "All weights are zero, so that the model predicts one class for every sample: no "
+            f"weights are better in the worst case within this epsilon. {way}, or radii by column, "
+            "0 for columns that can't change.",
+            UserWarning,
+            stacklevel=6,
+        )
 
     def _set_solution(self, solution, data, X):
         """Set the fitted attributes, as tensors or arrays like the validated X."""

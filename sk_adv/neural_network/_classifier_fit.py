@@ -7,7 +7,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from sk_adv._devices import resolve_device
-from sk_adv._perturbations import PerturbationSet
+from sk_adv._indicators import warn_of_indicators
+from sk_adv._perturbations import PerturbationSet, column_names
 from sk_adv._randomness import Generators, drawing_from
 from sk_adv.neural_network._checkpoint import NotSavedError
 from sk_adv.neural_network._classifier_data import check_training_data
@@ -40,6 +41,8 @@ def fit_network(model, X, y, sample_weight):
     old = vars(model).copy()
     data = check_training_data(model, X, y, sample_weight)
     perturbations = PerturbationSet(model.epsilon, model.norm, model.bounds, like=X)
+    if model.alpha < 1:
+        warn_of_indicators(model.epsilon, data.X, column_names(X))
     if data.weight is not None:
         data.weight = data.weight / data.weight.mean()
     model.classes_ = data.classes

@@ -22,6 +22,7 @@ from sk_adv.neural_network._copies import craft, fgsm_copies
 from sk_adv.neural_network._cuda_graph import CudaGraphStep, may_be_captured
 from sk_adv.neural_network._data_checks import no_single_array
 from sk_adv.neural_network._epochs import QuietNet
+from sk_adv.neural_network._html import ParametersInHTML
 from sk_adv.neural_network._initialization import draw_interval_weights
 from sk_adv.neural_network._listeners import is_overridden
 from sk_adv.neural_network._losses import LogOddsCrossEntropy, is_softmax_cross_entropy
@@ -50,7 +51,7 @@ _OF_LOSS = (
 )
 
 
-class AdversarialNet(RobustLosses, QuietNet, metaclass=NetType):
+class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType):
     """A skorch classifier that trains any torch module on clean samples and adversarial copies.
 
     The training loss is

@@ -16,7 +16,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from sk_adv._arrays import readable, to_numpy
 from sk_adv._collections import check_collection, collection_of, partitions_of
 from sk_adv._devices import resolve_device
-from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet
+from sk_adv._indicators import warn_of_indicators
+from sk_adv._perturbations import PERTURBATION_CONSTRAINTS, PerturbationSet, column_names
 from sk_adv._validation import check_labels_present, unchanged_on_error
 from sk_adv.attacks._estimators import (
     check_attackable,
@@ -97,12 +98,14 @@ class AttackingEstimator(BaseEstimator):
             attacked = self.estimator if self.surrogate is None else self.surrogate
             check_attackable(attacked, attack)
             # The classifier itself checks whether text or NaN are allowed.
-            _, labels = validate_data(
+            values, labels = validate_data(
                 self, to_numpy(X), to_numpy(y), dtype=None, ensure_all_finite=False, allow_nd=True
             )
             check_classification_targets(labels)
             check_labels_present(labels)
             perturbations = self._perturbation_set(X)
+            if values.dtype.kind in "fiub":
+                warn_of_indicators(self.epsilon, values, column_names(X))
             classes = np.unique(labels)
             if isinstance(self.estimator, FrozenEstimator):
                 check_is_fitted(self.estimator)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -91,6 +92,14 @@ def test_linear_maps_are_known_as_such(transformer, data):
 @pytest.mark.parametrize("transformer", NONLINEAR, ids=repr)
 def test_other_maps_are_not(transformer, data):
     assert not is_affine(as_module(clone(transformer).fit(data[0] / 4)))
+
+
+def test_components_from_sparse_data_may_run_backwards_in_memory():
+    X = sparse.random(30, 6, density=0.5, random_state=0, format="csr")
+    transformer = PCA(2, svd_solver="arpack").fit(X)
+    assert min(transformer.components_.strides) < 0
+    found = as_module(transformer)(torch.as_tensor(X.toarray())).numpy()
+    np.testing.assert_allclose(found, transformer.transform(X), atol=1e-12)
 
 
 @pytest.mark.parametrize("offset", [1e6, 1e9])

@@ -15,12 +15,15 @@ from fuzz_values import (
     weights,
 )
 from fuzz_watch import Call
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from sk_adv import linear_model, neural_network, preprocessing
+from sk_adv import linear_model, neural_network, pipeline, preprocessing
 
 
 def _training(draw, n_classes=None):
@@ -72,6 +75,24 @@ def _(draw):
 
 def _fit_one(model, *args):
     return model.fit(*args)
+
+
+@door("pipeline.RawUnitsPipeline.fit", 1)
+def _(draw):
+    X, y, _ = _training(draw)
+    before = draw.of(
+        *(StandardScaler(), MinMaxScaler(), SimpleImputer(), MinMaxScaler(clip=True), PCA(1)),
+        *("passthrough", None, QuantileTransformer(n_quantiles=3)),
+    )
+    last = draw.usual_or_odd(
+        [linear_model.AdversarialLogisticRegression(**linear(draw)), _maxout(draw)],
+        [LogisticRegression(), StandardScaler(), "passthrough", None, 3, SVC],
+    )
+
+    def fit(X, y):
+        return clone(pipeline.RawUnitsPipeline([("before", before), ("last", last)])).fit(X, y)
+
+    return Call(fit, X, y, draws=("numpy",))
 
 
 CV = {

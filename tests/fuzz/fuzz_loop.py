@@ -21,7 +21,7 @@ from fuzz_watch import findings
 
 ROOMS = (
     *("attacks", "datasets", "differentiable", "export", "inspection", "linear_model", "metrics"),
-    *("neural_network", "preprocessing", "tree"),
+    *("neural_network", "pipeline", "preprocessing", "tree"),
 )
 SLOW = ("datasets.load_mnist_sample", "export.to_onnx")
 NAMES, SHARES = list(fuzz_doors.SHARES), list(fuzz_doors.SHARES.values())

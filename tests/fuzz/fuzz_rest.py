@@ -256,4 +256,4 @@ door("export.load_weights", 0.3)(_weights_file(export.load_weights))
 
 @door("datasets.load_mnist_sample", 0.01)
 def _(draw):
-    return Call(datasets.load_mnist_sample)
+    return Call(datasets.load_mnist_sample, return_X_y=draw.of(True, False, "a", None))
