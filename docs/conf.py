@@ -35,8 +35,6 @@ exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER
 default_role = "literal"  # in docstrings, `name` is code
 suppress_warnings = [
     "config.cache",  # the gallery's sorting function can't be pickled
-    "myst.header",  # the tables of the benchmarks begin where they like
-    "toc.empty_glob",  # how_to/ need not be there
 ]
 
 # The reference: one page for each name in a public module's __all__.
@@ -72,7 +70,6 @@ sphinx_gallery_conf = {
     "subsection_order": [f"examples/{name}" for name in SECTIONS],
     "within_subsection_order": "reading_order.ReadingOrder",
     "minigallery_sort_order": "reading_order.by_reading_order",
-    "nested_sections": False,
     # Examples on the pages of the API, and names in the code of examples as links to these.
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("sk_adv",),

@@ -84,7 +84,7 @@ def training(figure):
         zorder=0,
     )
     for label, (column, marker, color) in columns.items():
-        ax.scatter(numbers(rows, column), height, 40, color, marker, label=label)
+        ax.scatter(numbers(rows, column), height, s=40, color=color, marker=marker, label=label)
     ax.set_yticks(height, [row["training at ε"] for row in rows])
     ax.set(xlabel="accuracy on MNIST (%)", xlim=(-2, 102))
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
@@ -95,12 +95,17 @@ def verdicts(figure):
     (rows,) = tables(BENCHMARKS / "robustness/results/verdicts.md").values()
     ax, start = figure.subplots(), [0.0] * len(rows)
     names = [f"{row['units']} units, ε = {row['ε']}" for row in rows]
-    for verdict, color in zip(
-        ("verified", "unknown", "falsified"), (BLUE, "#D9D9D9", ORANGE), strict=True
-    ):
+    looks = {
+        "verified": (BLUE, "white"),
+        "unknown": ("#D9D9D9", "black"),
+        "falsified": (ORANGE, "black"),
+    }
+    for verdict, (color, text) in looks.items():
         widths = numbers(rows, verdict)
         bars = ax.barh(names, widths, left=start, color=color, label=verdict)
-        ax.bar_label(bars, [f"{w:.0f}" if w else "" for w in widths], label_type="center")
+        ax.bar_label(
+            bars, [f"{w:.0f}" if w else "" for w in widths], label_type="center", color=text
+        )
         start = [a + b for a, b in zip(start, widths, strict=True)]
     ax.invert_yaxis()
     ax.set(xlabel=f"of {start[0]:.0f} test samples")
@@ -138,7 +143,7 @@ def trees(figure):
     ax.set_yticks(range(len(models)), models)
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="processor milliseconds per sample (log scale)")
-    ax.set_xlim(right=ax.get_xlim()[1] * 12)
+    ax.set_xlim(right=ax.get_xlim()[1] * 25)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
 
 

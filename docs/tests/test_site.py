@@ -13,6 +13,7 @@ CLASS = "api/generated/sk_adv.linear_model.AdversarialLogisticRegression"
 KINDS = {
     "landing page": "index",
     "guide page": "user_guide/attacks",
+    "page with figures": "user_guide/linear_models",
     "API page": CLASS,
     "gallery": "gallery/index",
     "example": "gallery/paper/plot_path",
@@ -43,6 +44,11 @@ FAULTS = """async (isWide) => {
     if (block.scrollWidth <= block.clientWidth + 1) continue;
     const isCut = ['hidden', 'clip'].includes(getComputedStyle(block).overflowX);
     if (isWide || isCut) faults.push(`clipped code: ${block.innerText.slice(0, 60)}`);
+  }
+  for (const output of document.querySelectorAll('.sphx-glr-script-out pre')) {
+    if (output.innerText.includes('site-packages') || output.innerText.includes('Warning: ')) {
+      faults.push(`a warning: ${output.innerText.slice(0, 90)}`);
+    }
   }
   return faults;
 }"""

@@ -69,7 +69,10 @@ def write_page(results: Path, page: Path) -> None:
         "## Settings",
         "Parameters that are not named have their defaults. Seconds are those of each training "
         "and, for each seed, of measuring.",
+        "<details>",
+        "<summary>The models of each row</summary>",
         *(_settings(row, records[row.id]) for row in shown),
+        "</details>",
     ]
     page.write_text("\n\n".join(blocks) + "\n")
 

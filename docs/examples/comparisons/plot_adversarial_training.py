@@ -36,6 +36,9 @@ X_train, X_test, y_train, y_test = train_test_split(
 # random start. The last network sees FGSM copies alone (``alpha=0``). The guard in the training
 # warns of two of them: they withstand FGSM, and little else.
 
+import textwrap
+import warnings
+
 from sk_adv import AdversarialMaxoutClassifier
 
 ways = {
@@ -45,8 +48,9 @@ ways = {
     "FGSM alone": {"attack": "fgsm", "alpha": 0},
     "PGD": {"attack": "pgd", "attack_params": {"n_steps": 5}},
 }
-networks = {
-    name: AdversarialMaxoutClassifier(
+networks = {}
+for name, way in ways.items():
+    network = AdversarialMaxoutClassifier(
         (100,),
         n_pieces=2,
         epsilon=0.2,
@@ -55,9 +59,11 @@ networks = {
         tol=-np.inf,
         random_state=0,
         **way,
-    ).fit(X_train, y_train)
-    for name, way in ways.items()
-}
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        networks[name] = network.fit(X_train, y_train)
+    for warning in caught:
+        print(textwrap.fill(f"{name}: {warning.message}", 96))
 
 # %%
 # Error against the radius

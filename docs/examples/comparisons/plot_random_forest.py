@@ -115,8 +115,9 @@ ax.set(
     xlabel="forest", ylabel="accuracy (% of test samples)", ylim=(0, 130), yticks=range(0, 101, 20)
 )
 ax.legend(loc="upper center", ncols=2, fontsize="small")
-for model, row in scores.items():
-    print(model, {name: f"{score:.1%}" for name, score in row.items()})
+for name in scores["plain"]:
+    row = "".join(f"{model} {scores[model][name]:.1%}   " for model in scores)
+    print(f"{name:28}{row}")
 
 # %%
 # Judged by surrogates, training on copies helps, or does little harm: copies through the first

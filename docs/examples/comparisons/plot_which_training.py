@@ -101,7 +101,8 @@ markers = {"certified": "s", "attacked": "o", "clean": "|"}
 labels = {"certified": "proved", "attacked": "under the strongest attack", "clean": "clean"}
 for column, color in zip(markers, ("tab:green", "tab:blue", "0.2"), strict=True):
     size = {"s": 50, "o": 50, "|": 130}[markers[column]]
-    ax.scatter(table[column], height, size, color, markers[column], label=labels[column], zorder=2)
+    style = {"s": size, "color": color, "marker": markers[column], "label": labels[column]}
+    ax.scatter(table[column], height, zorder=2, **style)
 ax.set_yticks(height, [f"{name}\n{row.cost:.1f} × plain" for name, row in table.iterrows()])
 ax.set_xlim(-0.02, 1.02)
 ax.xaxis.set_major_formatter(PercentFormatter(1))

@@ -57,3 +57,5 @@ if __name__ == "__main__":
         accuracy = adversarial_accuracy_score(model, X, y, epsilon=0.1)
         print(f"{np.count_nonzero(model.coef_)} of {N_FEATURES} features have a weight.")
         print(f"{accuracy:.1%} of {len(y):,} samples stay right under any change of 0.1.")
+
+# sphinx_gallery_thumbnail_path = "_static/cluster.svg"
