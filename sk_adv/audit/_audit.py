@@ -246,26 +246,45 @@ class _Work:
         """The numbers of the report by the names of its attributes."""
         bar.set_description("verdict")
         clean = perturb(
-            self.estimator, self.X, self.y, epsilon=self.epsilon(0.0), attack="uniform_noise",
-            norm=self.threat["norm"], bounds=self.threat["bounds"], random_state=0,
-        )  # fmt: skip
+            self.estimator,
+            self.X,
+            self.y,
+            epsilon=self.epsilon(0.0),
+            attack="uniform_noise",
+            norm=self.threat["norm"],
+            bounds=self.threat["bounds"],
+            random_state=0,
+        )
         right = predicted_by(self.estimator, clean) == self.y
-        statuses = {0.0: np.where(right, "verified", "falsified")}
-        main = self._verdicts(1.0, 0.4 * self.clock.left)
+        statuses = {0.0: np.where(right, "verified", "falsified").astype("<U9")}
+        main = self._verdicts(1.0, 0.35 * self.clock.left)
         statuses[1.0] = main.status
-        bar.update()
-        bar.set_description("curve")
-        self._add_curve(statuses, main.seconds)
-        bar.update()
-        bar.set_description("columns")
-        contribution = self._contribution(main)
-        bar.update()
-        bar.set_description("rows")
-        fragile = self._fragile(statuses, n_fragile)
         bar.update()
         bar.set_description("attacks")
         attacks = self._attacks(right, main.status)
         bar.update()
+        # Larger radii take the most time and tell the least, so they come last.
+        bar.set_description("curve")
+        self._add_curve([m for m in MULTIPLES if m < 1], statuses, main, 0.3 * self.clock.left)
+        bar.update()
+        bar.set_description("rows")
+        fragile = self._fragile(statuses, n_fragile)
+        bar.update()
+        bar.set_description("columns")
+        contribution = self._contribution(main)
+        bar.update()
+        bar.set_description("curve")
+        self._add_curve([m for m in MULTIPLES if m > 1], statuses, main, self.clock.left)
+        bar.update()
+        missed = [multiple for multiple in MULTIPLES if multiple not in statuses]
+        for multiple in missed:
+            statuses[multiple] = _implied(statuses, multiple)
+        if missed:
+            self.notes.append(
+                "There was no time to search at "
+                + ", ".join(f"{multiple:g}" for multiple in missed)
+                + " times the radius: there, only what other radii imply is known."
+            )
         return {
             "n_samples": len(self.y),
             "n_right": int(right.sum()),
@@ -295,32 +314,21 @@ class _Work:
             )
         return found
 
-    def _add_curve(self, statuses, seconds):
-        """The verdicts at the other radii; without time for them, what the others imply."""
-        rest = [multiple for multiple in MULTIPLES if multiple not in statuses]
-        missed = []
-        budget = 0.5 * self.clock.left
+    def _add_curve(self, multiples, statuses, main, seconds):
+        """The verdicts at more radii, for as long as the seconds last."""
+        rest = [multiple for multiple in multiples if multiple not in statuses]
+        clock, longest = Clock(min(seconds, self.clock.left)), main.seconds
         for i, multiple in enumerate(rest):
-            left = min(budget, self.clock.left)
-            if left < seconds:
-                missed.append(multiple)
-                continue
-            before = self.clock.left
-            statuses[multiple] = self._verdicts(multiple, left / (len(rest) - i)).status
-            budget -= before - self.clock.left
-        for multiple in missed:
-            statuses[multiple] = _implied(statuses, multiple)
-        if missed:
-            self.notes.append(
-                "There was no time to search at "
-                + ", ".join(f"{multiple:g}" for multiple in missed)
-                + " times the radius: there, only what other radii imply is known."
-            )
+            share = clock.left / (len(rest) - i)
+            if clock.left > longest:
+                found = self._verdicts(multiple, share)
+                statuses[multiple] = found.status
+                longest = max(longest, found.seconds)
 
     def _contribution(self, main):
         """The columns that the adversary uses, on as many rows as there is time for."""
         n, n_broken = len(self.y), int((main.status == "falsified").sum())
-        seconds = 0.4 * self.clock.left
+        seconds = 0.5 * self.clock.left
         # Each fixed column is a search among the broken samples.
         expected = main.seconds * (1 + len(self.at_work) * n_broken / n)
         rows = np.arange(n)
@@ -373,7 +381,7 @@ class _Work:
             self.notes.append("There was no time to find the rows that break first.")
             return _no_fragile()
         # A radius takes several searches.
-        search = self._search_within(0.6 * self.clock.left, 5 * len(rows))
+        search = self._search_within(0.4 * self.clock.left, 5 * len(rows))
         part = rows_of(self.X, rows)
         if hasattr(part, "iloc"):
             # An index need not be unique.
@@ -393,7 +401,9 @@ class _Work:
             {names[column]: pair for column, pair in changes.items()} for changes in found.changes
         ]
         found.insert(0, "position", rows[np.asarray(found.index, dtype=int)])
-        found.index = self.X.index[found["position"]] if hasattr(self.X, "iloc") else found["position"]
+        found.index = (
+            self.X.index[found["position"]] if hasattr(self.X, "iloc") else found["position"]
+        )
         found.attrs = {"rows": rows.tolist(), "time_limit": search["time_limit"]}
         return found
 
@@ -425,8 +435,7 @@ class _Work:
         confidence = error_and_confidence(self.estimator, self.X, self.y)[1]
         rows.insert(0, ("none", float(1 - right.mean()), confidence))
         rows.append(("verdict", float((status == "falsified").sum() / n), np.nan))
-        frame = pd.DataFrame(rows, columns=["attack", "error", "confidence"])
-        return frame
+        return pd.DataFrame(rows, columns=["attack", "error", "confidence"])
 
     def _search_within(self, seconds, n_searches):
         """The arguments of a search, with a limit at which so many searches take the seconds."""
@@ -498,7 +507,7 @@ def _check_positive(value, name):
 
 def _bar(verbose):
     # None: only where the stream is a terminal.
-    return tqdm(total=5, unit="part", desc="audit", disable=None if verbose else True, leave=False)
+    return tqdm(total=6, unit="part", desc="audit", disable=None if verbose else True, leave=False)
 
 
 def _frame_of(radii):
@@ -536,9 +545,7 @@ def _notes_on_columns(X, radii):
             "Leave them out of `columns` (--columns) if they are categories."
         )
     if whole:
-        notes.append(
-            f"Columns of whole numbers may change by a part of one: {', '.join(whole)}."
-        )
+        notes.append(f"Columns of whole numbers may change by a part of one: {', '.join(whole)}.")
     return notes
 
 

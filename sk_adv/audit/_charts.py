@@ -49,7 +49,9 @@ def curve_chart(curve, labels, axis, marked=1.0):
     x = 100 * marked / largest
     shapes.append(f'<line class="mark" x1="{x:.2f}" x2="{x:.2f}" y2="{_HEIGHT}"/>')
     title = "Share of rows that are verified, unknown and falsified, against the radius"
-    ticks = "".join(f'<span style="top:{100 - share}%">{share} %</span>' for share in range(0, 101, 25))
+    ticks = "".join(
+        f'<span style="top:{100 - share}%">{share} %</span>' for share in range(0, 101, 25)
+    )
     names = ""
     for point, left, label in zip(curve, across, labels, strict=True):
         kind = "here" if point["multiple"] == marked else "minor" if _is_minor(point) else ""

@@ -73,8 +73,8 @@ def _head(numbers):
     proofless = ""
     if not counts["verified"] and counts["unknown"]:
         proofless = (
-            "<p>Nothing could be proved about this model. The rows that are left may break too: the "
-            "accuracy can be lower than the verdict says, and not higher.</p>\n"
+            "<p>Nothing could be proved about this model. The rows that are left may break too: "
+            "the accuracy can be lower than the verdict says, and not higher.</p>\n"
         )
     return (
         f'<p class="kicker">Audit of {escape(numbers["name"])}</p>\n'
@@ -88,14 +88,16 @@ def _curve(numbers):
     labels = [f"{point['multiple'] * radius['factor']:.3g}" for point in curve]
     n = numbers["verdict"]["n_samples"]
     unit = _UNITS[radius["unit"]]
+    multiples = [point["multiple"] for point in curve]
+    texts = [radius_text(radius["factor"], radius["unit"], multiple) for multiple in multiples]
     rows = [
         [
-            _data(point["multiple"], radius_text(radius["factor"], radius["unit"], point["multiple"])),
+            _data(point["multiple"], text),
             *(_number(point[status]) for status in ("verified", "unknown", "falsified")),
             _data(point["lower"], percent(point["verified"], n)),
             _data(point["upper"], percent(n - point["falsified"], n, up=True)),
         ]
-        for point in curve
+        for point, text in zip(curve, texts, strict=True)
     ]
     titles = ["radius", *("verified", "unknown", "falsified"), "at least right", "at most right"]
     keys = "".join(
@@ -125,9 +127,9 @@ def _columns(numbers):
         low, high = found["baseline"]
         text = (
             f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
-            "share of rows that would stay right besides if this column could not change. The faint "
-            "part may, and is not proved. A row that two columns can each break alone comes back "
-            "for neither."
+            "share of rows that would stay right besides if this column could not change. The "
+            "faint part may, and is not proved. A row that two columns can each break alone comes "
+            "back for neither."
         )
     shown = found["columns"][:_BARS]
     drawn = bars(
@@ -169,7 +171,7 @@ def _fragile(numbers):
     radius = numbers["radius"]
     rows = [
         [
-            escape(sample["row"]),
+            f"row {escape(sample['row'])}",
             escape(str(sample["label"])),
             escape(_or_dash(sample["prediction_after"])),
             _data(sample["radius_upper"], _radius(sample, radius)),
@@ -177,16 +179,16 @@ def _fragile(numbers):
         ]
         for sample in samples
     ]
-    titles = ["row", "is", "becomes", "smallest radius", "what changes"]
+    titles = ["", "is", "becomes", "smallest radius", "what changes"]
+    like = radius_text(radius["factor"], radius["unit"])
+    unit = "" if radius["unit"] is None else f", {like}"
+    is_exact = all(row["radius_upper"] - row["radius_lower"] < 1e-6 for row in samples)
+    besides = "" if is_exact else " It is not proved that no other row needs less."
+    counted = " The rows of the file are counted from 0." if "data" in numbers["settings"] else ""
     return (
         f"{title}<p>Among the rows that are right, these need the least change to be wrong. The "
-        "radius is measured like that of the audit"
-        + (
-            ""
-            if radius["unit"] is None
-            else f", {radius_text(radius['factor'], radius['unit'])}"
-        )
-        + f".</p>\n{_table(titles, rows, '', wide='changes')}</section>\n"
+        f"radius is measured like that of the audit{unit}.{besides}{counted}</p>\n"
+        f"{_table(titles, rows, as_cards=True)}</section>\n"
     )
 
 
@@ -214,12 +216,10 @@ def _rounded(value, *, up=False, digits=3):
 def _changes(changes):
     if not changes:
         return "–"
-    shown = list(changes.items())[:_CHANGES]
-    lines = [
-        f'<span class="change">{escape(str(name))} {_data(before, _value(before, before, after))} → '
-        f"{_data(after, _value(after, before, after))}</span>"
-        for name, (before, after) in shown
-    ]
+    lines = []
+    for name, (before, after) in list(changes.items())[:_CHANGES]:
+        pair = [_data(value, _value(value, before, after)) for value in (before, after)]
+        lines.append(f'<span class="change">{escape(str(name))} {" → ".join(pair)}</span>')
     if len(changes) > _CHANGES:
         lines.append(f'<span class="change soft">and {len(changes) - _CHANGES} more</span>')
     return "".join(lines)
@@ -233,7 +233,10 @@ def _value(value, before, after):
     if not change:
         return f"{value:g}"
     digits = max(0, 1 - math.floor(math.log10(change)))
-    return f"{value:.6g}" if digits > 12 else f"{value:.{digits}f}"
+    if digits > 12:
+        return f"{value:.6g}"
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _attacks(numbers):
@@ -254,8 +257,8 @@ def _attacks(numbers):
         )
     return (
         '<section id="attacks"><h2>Attacks side by side</h2>\n'
-        "<p>The error at the radius of this audit under each attack. A weak attack that finds little "
-        f"does not show that the model is strong.{besides}</p>\n"
+        "<p>The error at the radius of this audit under each attack. A weak attack that finds "
+        f"little does not show that the model is strong.{besides}</p>\n"
         + _table(["attack", "wrong rows", "mean confidence when wrong"], rows, "nn")
         + "</section>\n"
     )
@@ -278,7 +281,7 @@ def _allowed(numbers):
     how = (
         "Each column may change by up to its radius, all at once."
         if kind == "max"
-        else "All changes together, each divided by its radius, have a Euclidean length of at most 1."
+        else "All changes, each divided by its radius, have a Euclidean length of at most 1."
     )
     unit = numbers["radius"]["unit"]
     words = f" ({_UNITS[unit]})" if unit in ("sd", "iqr") else ""
@@ -337,22 +340,26 @@ def _or_dash(value):
     return "–" if value is None else str(value)
 
 
-def _table(titles, rows, kinds, wide=None):
-    """A table in a box of its own; `kinds` has an "n" for each column of numbers but the first."""
-    classes = ["", *(' class="n"' if kind == "n" else "" for kind in kinds)]
-    classes += [""] * (len(titles) - len(classes))
-    if wide:
-        classes[-1] = f' class="{wide}"'
+def _table(titles, rows, kinds="", *, as_cards=False):
+    """A table in a box of its own, which scrolls where the screen is narrow.
+
+    `kinds` has an "n" for each column of numbers but the first. As cards, each row stands by itself
+    on a narrow screen.
+    """
+    kinds = f"-{kinds}".ljust(len(titles), "-")
+    classes = [' class="n"' if kind == "n" else "" for kind in kinds]
     head = "".join(f"<th{kind}>{title}</th>" for kind, title in zip(classes, titles, strict=True))
     head = f"<thead><tr>{head}</tr></thead>" if any(titles) else ""
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(classes[1:], row[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        body += f'<tr><th scope="row">{row[0]}</th>'
+        for kind, title, cell in zip(classes[1:], titles[1:], row[1:], strict=True):
+            named = f' data-title="{title}"' if as_cards else ""
+            body += f"<td{kind}{named}>{f'<div>{cell}</div>' if as_cards else cell}</td>"
+        body += "</tr>"
+    cards = ' class="cards"' if as_cards else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>{head}'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table"><table{cards}>{head}'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -58,9 +58,10 @@ figure { margin: 1.2rem 0; }
   font-size: .8rem; white-space: nowrap; }
 .radii .here { color: var(--ink); font-weight: 600; }
 .axis { text-align: center; margin: .1rem auto 0; }
-.bars { list-style: none; padding: 0; margin: 1.2rem 0; }
-.bars li { display: grid; grid-template-columns: minmax(5rem, 11rem) 1fr minmax(4.5rem, auto);
-  gap: .8rem; align-items: center; margin: .45rem 0; }
+.bars { list-style: none; padding: 0; margin: 1.2rem 0; display: grid; gap: .45rem .9rem;
+  grid-template-columns: fit-content(14rem) 1fr auto; }
+.bars li { display: grid; grid-column: 1 / -1; grid-template-columns: subgrid;
+  align-items: center; }
 .what { line-height: 1.3; }
 .track { position: relative; height: .8rem; background: var(--track); border-radius: .2rem;
   overflow: hidden; }
@@ -78,7 +79,7 @@ thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
 td.n, th.n { text-align: right; }
 td.n:last-child, th.n:last-child { padding-right: 0; }
 tbody tr:last-child > * { border-bottom: 0; }
-td.changes { min-width: 13rem; }
+tbody th { white-space: nowrap; }
 .change { display: block; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--soft); font-size: .92rem; }
@@ -89,9 +90,15 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
   color: var(--soft); font-size: .88rem; }
 @media (max-width: 34rem) {
   main { padding-top: 1.8rem; }
-  .bars li { grid-template-columns: 1fr auto; gap: .1rem .8rem; margin: .8rem 0; }
+  .bars { grid-template-columns: 1fr auto; gap: .9rem .8rem; }
+  .bars li { row-gap: .15rem; }
   .bars .track { grid-row: 2; grid-column: 1 / -1; }
   .radii .minor { display: none; }
+  tbody th { white-space: normal; }
+  .cards thead { display: none; }
+  .cards tr { display: block; padding: .7rem 0; border-bottom: 1px solid var(--line); }
+  .cards th, .cards td { display: flex; gap: .8rem; padding: .1rem 0; border: 0; }
+  .cards td::before { content: attr(data-title); flex: 0 0 7.5rem; color: var(--soft); }
 }
 @media print { details > * { display: block; } .scroll { overflow: visible; } }
 """
