@@ -101,19 +101,25 @@ class AdversarialContribution:
         check_pandas_support("AdversarialContribution.to_frame")
         import pandas as pd
 
-        order = self._order()
+        order = self.order()
         names = [self.columns[j] for j in order]
         numbers = {name: getattr(self, name)[order] for name in ("contribution", "lower", "upper")}
         return pd.DataFrame(numbers, index=pd.Index(names, tupleize_cols=False))
 
-    def _order(self):
-        """The positions of the columns, the largest contribution first."""
+    def order(self) -> np.ndarray:
+        """The positions of the columns, the largest contribution first.
+
+        Returns
+        -------
+        ndarray of int of shape (n_columns,)
+            Of equal contributions, the one with the larger upper end stands first.
+        """
         return np.lexsort((-self.upper, -self.contribution))
 
     def __repr__(self) -> str:
         text = f"AdversarialContribution(kind={self.kind!r}, {len(self.columns)} columns"
         if len(self.columns):
-            first = self._order()[0]
+            first = self.order()[0]
             text += f", largest: {self.columns[first]!r} {self.contribution[first]:.3g}"
         return f"{text})"
 
@@ -121,7 +127,7 @@ class AdversarialContribution:
         what = "share of the worst change of the margin"
         if self.kind == "accuracy":
             what = "accuracy that comes back when the column is fixed"
-        order = self._order()
+        order = self.order()
         rows = "".join(
             f"<tr><th>{html.escape(str(self.columns[j]))}</th>"
             + "".join(f"<td>{v[j]:.1%}</td>" for v in (self.contribution, self.lower, self.upper))
