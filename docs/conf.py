@@ -92,7 +92,7 @@ html_static_path = ["_static"]
 html_css_files = ["sk_adv.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "install": []}
+html_sidebars = {"index": [], "install": [], "paper": []}  # these have no neighbours
 html_theme_options = {
     "logo": {"text": "sk_adv"},
     "header_links_before_dropdown": 8,

@@ -39,6 +39,15 @@ FAULTS = """async (isWide) => {
     const tags = wide.slice(0, 3).map(element => element.outerHTML.slice(0, 90));
     faults.push(`wider than the window: ${tags}`);
   }
+  // The theme lets the article scroll, so that what is too wide in it does not widen the page.
+  const article = document.querySelector('.bd-article-container');
+  if (article && article.scrollWidth > article.clientWidth + 1) {
+    const end = article.getBoundingClientRect().left + article.clientWidth;
+    const wide = [...article.querySelectorAll('*')].filter(
+      element => element.getBoundingClientRect().right > end + 1
+    );
+    faults.push(`wider than the article: ${wide.slice(0, 3).map(e => e.outerHTML.slice(0, 90))}`);
+  }
   const isShown = element => element.offsetParent !== null;
   for (const block of [...document.querySelectorAll('pre')].filter(isShown)) {
     if (block.scrollWidth <= block.clientWidth + 1) continue;

@@ -1,0 +1,109 @@
+"""How the documentation is built: sessions as cells, links to other libraries, charts, methods."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """A module of docs/_extensions, by name, where the extra `docs` is installed."""
+    monkeypatch.syspath_prepend(DOCS / "_extensions")
+
+    def load(name):
+        pytest.importorskip("sphinx")
+        return import_module(name)
+
+    return load
+
+
+def test_a_session_is_divided_after_each_value_but_not_after_print(extension):
+    cells = extension("cells").cells
+    session = (
+        ">>> x = 1\n>>> x\n1\n>>> print(x)\n1\n>>> for i in (x,):\n...     print(i)\n1\n>>> x\n1"
+    )
+    assert cells(session) == [">>> x = 1\n>>> x\n1", session.partition(">>> x\n1\n")[2]]
+    assert cells(">>> x = 1\n>>> x\n1") == [">>> x = 1\n>>> x\n1"]
+
+
+def test_a_divided_session_loses_no_line(extension):
+    cells = extension("cells").cells
+    blocks = 0
+    for page in (DOCS / "user_guide").glob("*.rst"):
+        for session in re.findall(r"(?:^>>> .*\n(?:.+\n)*)+", page.read_text(), re.MULTILINE):
+            pieces = cells(session.rstrip("\n"))
+            blocks += len(pieces) > 1
+            assert "\n".join(pieces) == session.rstrip("\n")
+            assert all(piece.startswith(">>> ") for piece in pieces)
+    assert blocks > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        (
+            "sklearn.linear_model.LogisticRegression",
+            "sklearn.linear_model.LogisticRegression.html#sklearn.linear_model.LogisticRegression",
+        ),
+        (
+            "sklearn.base.ClassifierMixin.score",
+            "sklearn.base.ClassifierMixin.html#sklearn.base.ClassifierMixin.score",
+        ),
+        ("torch.nn.Module", "/generated/torch.nn.Module.html#torch.nn.Module"),
+        ("skorch.callbacks.Callback", "/callbacks.html#skorch.callbacks.Callback"),
+        ("sklearn.linear_model.NoSuchName", None),
+        ("sk_adv.attacks.fgsm", None),
+    ],
+)
+def test_names_of_other_libraries_are_links_if_they_exist(extension, name, end):
+    found = extension("elsewhere").address(name)
+    assert found is None if end is None else found.endswith(end)
+
+
+def test_inherited_methods_are_those_that_other_libraries_document(extension):
+    from sk_adv import AdversarialLogisticRegression
+    from sk_adv.preprocessing import FGSMTransformer
+
+    inherited = extension("inherited").inherited
+    found = {name: place for name, _, place in inherited(FGSMTransformer)}
+    assert found["get_params"] == "sklearn.base.BaseEstimator.get_params"
+    assert "set_output" in found
+    assert not found.keys() & {"fit", "transform", "set_transform_request"}
+    # sk_adv documents this one itself, in a base class.
+    assert "predict_proba" not in {name for name, *_ in inherited(AdversarialLogisticRegression)}
+
+
+def test_every_number_of_a_chart_stands_in_its_table(extension):
+    charts = extension("benchmark_charts")
+    figure_module = import_module("matplotlib.figure")
+    for chart, size in charts.CHARTS.items():
+        figure = figure_module.Figure(figsize=size)
+        chart(figure)
+        assert figure.axes
+    (rows,) = charts.tables(charts.BENCHMARKS / "robustness" / "results" / "verdicts.md").values()
+    figure = figure_module.Figure()
+    charts.verdicts(figure)
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    words = ("verified", "unknown", "falsified")
+    assert widths == [int(row[word]) for word in words for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("26,941.2", 26941.2), ("1.24 (met: ≤ 5)", 1.24), ("98.4% (98.3% to 98.5%)", 98.4)],
+)
+def test_a_number_is_read_as_it_is_written(extension, cell, value):
+    assert extension("benchmark_charts").number(cell) == value
+    assert extension("benchmark_charts").number("–") != extension("benchmark_charts").number("–")
+
+
+def test_every_example_has_its_place_in_the_gallery(extension):
+    order = extension("reading_order")
+    found = {path.stem: path.parent.name for path in (DOCS / "examples").glob("*/*.py")}
+    assert set(order.EXAMPLES) <= set(found)
+    assert set(found.values()) == set(order.SECTIONS)
+    assert not list((DOCS / "examples").glob("*.py"))
