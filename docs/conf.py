@@ -31,7 +31,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "examples", "tests", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
+# Left by builds from before the gallery had sections.
+exclude_patterns += ["gallery/plot_*.rst", "gallery/fit_*.rst"]
 default_role = "literal"  # in docstrings, `name` is code
 suppress_warnings = [
     "config.cache",  # the gallery's sorting function can't be pickled
