@@ -3,6 +3,7 @@
 import html
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -347,10 +348,14 @@ class _Fixing:
         n_positions = int(np.prod(self.clean.shape[1:]))
         status = np.full(len(rows), "", dtype="<U9")
         size = max(1, _NUMBERS // n_positions)
-        # All columns at once, as attacks work on many samples in little more time than on one.
+        # All columns at once, as attacks work on many samples in little more time than on one. In
+        # the Euclidean norm they would spend length on fixed columns, which other samples move.
+        ends = np.arange(size, len(rows), size)
+        if self.perturbations.norm == 2:
+            ends = np.union1d(ends, np.flatnonzero(np.diff(fixed)) + 1)
+        parts = [slice(*pair) for pair in pairwise([0, *map(int, ends), len(rows)])]
         with tqdm(total=len(rows), unit="sample", desc="fixing", disable=not verbose) as bar:
-            for start in range(0, len(rows), size):
-                part = slice(start, start + size)
+            for part in parts if len(rows) else ():
                 status[part] = self._with_fixed(rows[part], fixed[part])
                 bar.update(len(rows[part]))
         total = self.weight.sum()
@@ -362,8 +367,11 @@ class _Fixing:
     def _with_fixed(self, rows, fixed):
         """The status of some samples, each with one position fixed."""
         shape = self.clean.shape[1:]
-        radii = self.perturbations.epsilon.expand(len(rows), *shape).clone()
-        radii.view(len(rows), -1)[torch.arange(len(rows)), torch.as_tensor(fixed)] = 0.0
+        is_one = len(np.unique(fixed)) == 1
+        n_sets = 1 if is_one else len(rows)
+        radii = self.perturbations.epsilon.expand(n_sets, *shape).clone()
+        radii.view(n_sets, -1)[torch.arange(n_sets), torch.as_tensor(fixed[:n_sets])] = 0.0
+        radii = radii[0] if is_one else radii
         with warnings.catch_warnings():
             # The first search has told of it.
             warnings.filterwarnings("ignore", "The columns .* stay unperturbed")
