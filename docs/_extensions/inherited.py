@@ -90,6 +90,8 @@ class Inherited(Directive):
             url = address(documented)
             cell = f"`{method} <{url}>`__" if url else f"``{method}``"
             source = documented.rpartition(".")[0]
+            if "._" in source:  # a class that its library does not show
+                source = source.partition(".")[0]
             lines += [f"   * - {cell}", f"     - {sentence} (``{source}``)"]
         box = nodes.container(classes=["inherited-members"])
         heading = nodes.rubric("", "Inherited from other libraries")

@@ -54,6 +54,10 @@ FAULTS = """async (isWide) => {
     const isCut = ['hidden', 'clip'].includes(getComputedStyle(block).overflowX);
     if (isWide || isCut) faults.push(`clipped code: ${block.innerText.slice(0, 60)}`);
   }
+  for (const signature of document.querySelectorAll('dt.sig')) {
+    const text = signature.innerText;
+    if (text.length > 800) faults.push(`signature of ${text.length} letters: ${text.slice(0, 60)}`);
+  }
   for (const output of document.querySelectorAll('.sphx-glr-script-out pre')) {
     if (output.innerText.includes('site-packages') || output.innerText.includes('Warning: ')) {
       faults.push(`a warning: ${output.innerText.slice(0, 90)}`);

