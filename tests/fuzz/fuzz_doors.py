@@ -71,11 +71,12 @@ _INNER = {
         ),
     },
     "drawn by from_estimator, from_estimators or from_predictions": {
+        "inspection.AdversarialContributionDisplay": ("plot", "to_frame"),
         "inspection.AdversarialExamplesDisplay": ("plot",),
-        "inspection.EpsilonSweepDisplay": ("plot",),
-        "inspection.RobustnessCurveDisplay": ("plot",),
-        "inspection.TransferMatrixDisplay": ("plot",),
-        "inspection.VerdictDisplay": ("plot",),
+        "inspection.EpsilonSweepDisplay": ("plot", "to_frame"),
+        "inspection.RobustnessCurveDisplay": ("plot", "to_frame"),
+        "inspection.TransferMatrixDisplay": ("plot", "to_frame"),
+        "inspection.VerdictDisplay": ("plot", "to_frame"),
     },
     "routing of metadata, by scikit-learn": {
         "preprocessing.FGSMTransformer": ("get_metadata_routing",),
