@@ -10,6 +10,7 @@ this file; a quick run writes nothing unless it is told where.
 """
 
 import contextlib
+import importlib
 import itertools
 import re
 import sys
@@ -95,8 +96,10 @@ def _read(path, first, last):
 @contextlib.contextmanager
 def cluster(n_workers):
     """A cluster of processes of one thread and 2 GiB each, on this machine."""
-    with LocalCluster(n_workers=n_workers, **WORKERS) as started, Client(started):
-        yield
+    with LocalCluster(n_workers=n_workers, **WORKERS) as started, Client(started) as client:
+        # The first task of a process would wait for this.
+        client.run(importlib.import_module, "sk_adv.linear_model")
+        yield client
 
 
 def timed(call):
@@ -152,7 +155,8 @@ def peers_section(options):
 
     n_rows = rows_of(options, COMPARED_ROWS)
     X, y = write_data(options.folder, n_rows)
-    with cluster(2):
+    with cluster(2) as client:
+        client.run(importlib.import_module, "dask_ml.linear_model")
         parts = [part.persist() for part in lazily(options.folder, n_rows)]
         seconds, ours = timed(lambda: AdversarialLogisticRegression(alpha=1, C=1.0).fit(*parts))
         best = total_loss(X, y, ours.coef_[0], ours.intercept_[0])

@@ -387,8 +387,8 @@ class AdversarialLogisticRegression(LogisticClassifierMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix, dask collection} of shape (n_samples, n_features)
             Training data. A CSR or CSC matrix is not made dense. The partitions of a large dask
-            array or dataframe, and a large array or CSR matrix that maps a file (`numpy.memmap`), are not
-            gathered in memory.
+            array or dataframe, and a large array or CSR matrix that maps a file (`numpy.memmap`),
+            are not gathered in memory.
 
         y : array-like or dask collection of shape (n_samples,)
             Class labels, of at least two classes.
