@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-
 # Sums over the rows of so many columns stay in a processor's fastest cache.
 _NARROW = 2**10
 
@@ -27,6 +26,11 @@ def take_rows(X, rows):
     if X.device.type == "cpu":
         return torch.from_numpy(X.numpy().take(rows.numpy(), axis=0))
     return X[rows]
+
+
+def submatrix(matrix, index):
+    """A copy of the rows and columns in an index."""
+    return take_columns(take_rows(matrix, index), index)
 
 
 def take_transposed(X, columns):
@@ -60,9 +64,10 @@ def weighted_sum(weight, rows):
 
 def sum_of_squares(weight, rows, room):
     """weight @ rows², for a weight of each row; `room` has the shape of rows."""
-    if rows.device.type == "cpu" and rows.shape[1] <= _NARROW and (weight == weight[0]).all():
+    is_narrow = rows.device.type == "cpu" and rows.shape[1] <= _NARROW
+    if is_narrow and (weight == weight[:1]).all():
         rows = rows.numpy()
-        return weight[0] * torch.from_numpy(np.einsum("ij,ij->j", rows, rows))
+        return weight[:1].sum() * torch.from_numpy(np.einsum("ij,ij->j", rows, rows))
     return thin_product(weight, torch.mul(rows, rows, out=room))
 
 
