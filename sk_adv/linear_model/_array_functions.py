@@ -3,6 +3,16 @@
 import numpy as np
 import torch
 
+# Sums over the rows of so many columns stay in a processor's fastest cache.
+_NARROW = 2**10
+
+
+def empty(shape, like):
+    """An uninitialised float64 tensor; NumPy asks the system for large pages, which come faster."""
+    if like.device.type == "cpu":
+        return torch.from_numpy(np.empty(shape))
+    return like.new_empty(shape, dtype=torch.float64)
+
 
 def take_columns(X, columns):
     """A copy of some columns of a tensor; they may repeat."""
@@ -18,12 +28,16 @@ def take_rows(X, rows):
     return X[rows]
 
 
-def transpose_into(target, matrix):
-    """Copy matrix.T."""
-    if matrix.device.type == "cpu":
-        target.numpy()[...] = matrix.numpy().T
-    else:
-        target.copy_(matrix.T)
+def submatrix(matrix, index):
+    """A copy of the rows and columns in an index."""
+    return take_columns(take_rows(matrix, index), index)
+
+
+def take_transposed(X, columns):
+    """A copy of X[:, columns].T."""
+    if X.device.type == "cpu":
+        return torch.from_numpy(X.numpy().T[columns.numpy()])
+    return X.T[columns]
 
 
 def thin_product(thin, matrix):
@@ -38,6 +52,23 @@ def product_with_thin(matrix, thin):
     if matrix.device.type == "cpu" and thin.ndim == 2:
         return torch.from_numpy(matrix.numpy() @ thin.numpy())
     return matrix @ thin
+
+
+def weighted_sum(weight, rows):
+    """weight @ rows for a weight of each row, where the rows come from memory, not from a cache."""
+    if rows.device.type == "cpu" and rows.shape[1] <= _NARROW:
+        # Unlike BLAS, it reads one row after the other.
+        return torch.from_numpy(np.einsum("i,ij->j", weight.numpy(), rows.numpy()))
+    return weight @ rows
+
+
+def sum_of_squares(weight, rows, room):
+    """weight @ rows², for a weight of each row; `room` has the shape of rows."""
+    is_narrow = rows.device.type == "cpu" and rows.shape[1] <= _NARROW
+    if is_narrow and (weight == weight[:1]).all():
+        rows = rows.numpy()
+        return weight[:1].sum() * torch.from_numpy(np.einsum("ij,ij->j", rows, rows))
+    return thin_product(weight, torch.mul(rows, rows, out=room))
 
 
 def gram(matrix):

@@ -15,6 +15,9 @@ _ROUNDING = 1e-14
 # A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
 _ENOUGH = 1 / 3
 
+# Share of the tolerance within which a step must be foreseen to end.
+_SAFE = 0.5
+
 # `step` is None if the point needs no further step.
 _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[None])
 
@@ -32,6 +35,10 @@ class Targets:
     fall : float, default=0.0
         Or the largest violation has fallen to this share of the first one, but not to that; then
         the status is "loose".
+    foresee : bool, default=False
+        Or the last step can be foreseen to have reached both, as it would if it did as well as the
+        one before. Then the status is "foreseen", and derivatives are those before that step: the
+        caller must compute them anyway.
     max_iter : int
         Or there were so many iterations.
     """
@@ -39,7 +46,16 @@ class Targets:
     violation: float
     gain: float
     fall: float = 0.0
+    foresee: bool = False
     max_iter: int
+
+    def are_foreseen(self, before, last, point):
+        """Whether the last step can be foreseen to have reached the targets at a point.
+
+        `before` and `last` are the violation and the gain before the last two steps.
+        """
+        violation, gain = (now**2 / first for first, now in zip(before, last, strict=True))
+        return violation <= _SAFE * self.violation and gain <= self.gain * float(point.objective)
 
 
 def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, callback=no_report):
@@ -87,6 +103,8 @@ def _iterate(problem, steps, point, targets, callback):
     # The violation before the last step, if rounding hid what that step gained.
     hidden_violation = torch.inf
     n_iter, loose = 0, 0.0
+    # Violation and gain before the last step, if there was one.
+    last = None
     while True:
         # 1. First derivatives.
         slopes = problem.first_derivatives(point)
@@ -115,11 +133,17 @@ def _iterate(problem, steps, point, targets, callback):
         hidden_violation = slopes.violation if is_hidden else torch.inf
 
         # 4. Line search.
-        moved = _move(problem, point, step) or steps.recover(point)
+        moved = _move(problem, point, step)
+        now = None if moved is None else (slopes.violation, -step.slope)
+        moved = moved or steps.recover(point)
         if moved is None:
             return _Iterate("stalled", n_iter, point, slopes, step)
         callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
-        n_iter, point = n_iter + 1, moved
+        n_iter, point, before, last = n_iter + 1, moved, last, now
+        is_foreseen = targets.foresee and before and last
+        is_foreseen = is_foreseen and targets.are_foreseen(before, last, point)
+        if is_foreseen and not problem.lacks_minimum(point):
+            return _Iterate("foreseen", n_iter, point, slopes)
 
 
 def _refine(problem, last, tol, callback):

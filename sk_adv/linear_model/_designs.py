@@ -15,9 +15,11 @@ from sk_adv._arrays import to_tensor
 from sk_adv.linear_model._array_functions import (
     gram,
     product_with_thin,
+    sum_of_squares,
     take_columns,
     take_rows,
     thin_product,
+    weighted_sum,
 )
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
 from sk_adv.linear_model._feature_copies import FeatureCopies
@@ -27,6 +29,8 @@ from sk_adv.linear_model._newton import append
 _BLOCK_ENTRIES = 2**19
 # Sums over all entries take blocks of 4 MiB, of so many columns at most.
 _STATISTICS_ENTRIES, _STATISTICS_COLUMNS = 2**19, 2**13
+# Entries of X that a processor's cache may hold, from one product to the next.
+_CACHED_ENTRIES = 2**22
 
 
 def as_design(X, device):
@@ -81,7 +85,12 @@ class DenseDesign:
         if self.X.dtype == values.dtype or self.is_rough:
             # The thin matrix goes first: BLAS is slow the other way round.
             factor = values.to(self.X.dtype)
-            product = factor @ self.X if values.ndim == 1 else thin_product(factor.T, self.X).T
+            if values.ndim > 1:
+                product = thin_product(factor.T, self.X).T
+            elif self.X.numel() > _CACHED_ENTRIES:
+                product = weighted_sum(factor, self.X)
+            else:
+                product = thin_product(factor, self.X)
             return product.to(values.dtype)
         result = values.new_zeros(self.X.shape[1], *values.shape[1:])
         for block, part in _converted(self.X, values.dtype, values):
@@ -115,8 +124,8 @@ class DenseDesign:
             X = self.X[:, columns]
             for block, part in _converted(X, weight.dtype, weight, size=_STATISTICS_ENTRIES):
                 squares = room[: block.numel()].view(block.shape)
-                first[columns] += thin_product(part, block)
-                second[columns] += thin_product(part, torch.mul(block, block, out=squares))
+                first[columns] += weighted_sum(part, block)
+                second[columns] += sum_of_squares(part, block, squares)
         return first, second
 
     def mean_square(self, weight, offset=0.0):

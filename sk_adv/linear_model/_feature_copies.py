@@ -6,12 +6,17 @@ as X itself.
 
 import torch
 
-from sk_adv.linear_model._array_functions import gram, take_columns, transpose_into
+from sk_adv.linear_model._array_functions import (
+    empty,
+    gram,
+    take_columns,
+    take_transposed,
+    thin_product,
+    weighted_sum,
+)
 
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
-# Samples that are transposed at once.
-_TRANSPOSED = 256
 # Room for more features, as a share of those that there are.
 _SPARE = 0.25
 # Operations above which a Gram matrix is computed in single precision.
@@ -37,8 +42,7 @@ class FeatureCopies:
     @classmethod
     def empty(cls, X, n_rooms):
         """A copy without features, and with room for some."""
-        store = X.new_empty(-(-len(X) // _CHUNK), n_rooms, _CHUNK, dtype=torch.float64)
-        return cls(store, len(X), 0)
+        return cls(empty((-(-len(X) // _CHUNK), n_rooms, _CHUNK), like=X), len(X), 0)
 
     def joined(self, X, columns, offset, inverse):
         """These features and (X[:, columns] - offset) * inverse, in the empty rooms if they fit."""
@@ -46,14 +50,11 @@ class FeatureCopies:
         n_after = n_before + len(columns)
         store = self.store
         if n_after > store.shape[1]:
-            store = store.new_empty(len(store), int((1 + _SPARE) * n_after), _CHUNK)
+            store = empty((len(store), int((1 + _SPARE) * n_after), _CHUNK), like=store)
             store[:, :n_before] = self.chunks
-        for first in range(0, n_samples, _TRANSPOSED):
-            part = take_columns(X[first : first + _TRANSPOSED], columns)
-            chunk, position = divmod(first, _CHUNK)
-            target = store[chunk, n_before:n_after, position : position + len(part)]
-            transpose_into(target, part)
-            target -= offset[:, None]
+        for chunk, part in zip(store[:, n_before:n_after], X.split(_CHUNK), strict=True):
+            target = chunk[:, : len(part)]
+            torch.sub(take_transposed(part, columns), offset[:, None], out=target)
             target *= inverse[:, None]
         return FeatureCopies(store, n_samples, n_after)
 
@@ -65,13 +66,13 @@ class FeatureCopies:
             chunks = (chunk.index_select(0, columns) for chunk in chunks)
         elif columns is not None:
             coef = coef.new_zeros(n_features).index_copy_(0, columns, coef)
-        return torch.cat([coef @ chunk for chunk in chunks])[:n_samples]
+        return torch.cat([weighted_sum(coef, chunk) for chunk in chunks])[:n_samples]
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,)."""
         result = values.new_zeros(self.shape[1])
         for chunk, part in zip(self.chunks, values.split(_CHUNK), strict=True):
-            result += chunk[:, : len(part)] @ part
+            result += thin_product(part, chunk[:, : len(part)].T)
         return result
 
     def gram(self, rows, columns, weight, lead, slope):

@@ -50,16 +50,20 @@ def minimise_next(problem, start, *, tol, max_iter):
         screen = _grown(problem, screen, start)
         holds_all = len(screen.columns) == len(problem.epsilon)
         guess = start if n_iter else _extrapolated(problem, screen, start)
-        targets = Targets(violation=tol, gain=tol, max_iter=max_iter - n_iter)
+        # The last step of a radius is looked at by the gradient of all features only.
+        targets = Targets(violation=tol, gain=tol, foresee=True, max_iter=max_iter - n_iter)
         screen, solution = screen.solve(problem, guess, targets, on_path=not n_iter, refine=False)
         start, n_iter = solution, n_iter + solution.n_iter
-        if holds_all:
+        if holds_all and solution.status != "foreseen":
             break
         screen.slopes = slopes = problem.first_derivatives(evaluate(problem, solution))
         solution = replace(solution, violation=slopes.violation)
+        if solution.status == "foreseen" and slopes.violation <= tol:
+            solution = replace(solution, status="optimal")
         outside = slopes.violations.index_fill(0, screen.columns, 0)
         # A small loss has a small gradient, so the tolerance shrinks with it.
-        if solution.status != "optimal" or outside.max() <= tol * min(1, slopes.mass):
+        is_solved = outside.max() <= tol * min(1, slopes.mass)
+        if solution.status != "foreseen" and (is_solved or solution.status != "optimal"):
             break
     here = Waypoint(_log_radius(problem), solution.coef, solution.intercept, solution.margin)
     screen = replace(screen, trail=(*screen.trail[-1:], here))

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from sk_adv.linear_model._array_functions import submatrix
 from sk_adv.linear_model._binary_problem import Step
 from sk_adv.linear_model._newton import append, cholesky, line_search
 
@@ -212,7 +213,7 @@ def nonnegative_quadratic_step(hessian, slope, start, constrained, accuracy, max
         if tolerance < 0:
             tolerance = accuracy * float(slope[free].abs().max())
         newton = torch.zeros_like(start)
-        factor = cholesky(hessian[free[:, None], free], damping)
+        factor = cholesky(submatrix(hessian, free), damping)
         newton[free] = torch.cholesky_solve(-point.gradient[free, None], factor).squeeze(1)
         promise = float(point.gradient @ newton)
         moved = line_search(partial(along_bounds, point, newton), point, promise)

@@ -44,7 +44,8 @@ class Solution(Start):
     gain : float
         Estimate of how much the objective can still fall; infinite if there is no estimate.
     n_iter : int
-    status : {"optimal", "separable", "one class", "max_iter", "stalled"}
+    status : {"optimal", "separable", "one class", "max_iter", "stalled", "loose", "foreseen"}
+        The last two only from one part of a solver to another, see `Targets`.
     """
 
     objective: float

@@ -26,7 +26,6 @@ def everything_is_large(monkeypatch):
     monkeypatch.setattr(_max_norm_solver, "_MANY_ENTRIES", 0)
     monkeypatch.setattr(_max_norm_solver, "_FEWEST_SAMPLES", 10)
     monkeypatch.setattr(_feature_copies, "_CHUNK", 32)
-    monkeypatch.setattr(_feature_copies, "_TRANSPOSED", 8)
     monkeypatch.setattr(_designs, "_STATISTICS_ENTRIES", 64)
     monkeypatch.setattr(_designs, "_STATISTICS_COLUMNS", 5)
 
