@@ -34,7 +34,7 @@ help:
 	@echo "make fuzz         call the public interface $(CALLS) times with odd arguments, by a new seed"
 	@echo "make lint         check style, format and docstrings"
 	@echo "make docs         build the documentation (10 minutes; after that, what has changed)"
-	@echo "make docs-test    look at the documentation in a headless Chromium (3 minutes)"
+	@echo "make docs-test    look at the documentation in a headless Chromium (2 minutes)"
 	@echo "make bench        run the speed benchmarks"
 	@echo "make clean        remove the files that the other targets wrote, except $(VENV), $(OLDEST)"
 
