@@ -278,7 +278,7 @@ def test_verdicts_are_those_in_memory(kind, estimator):
 def test_counterexamples_of_a_model_without_a_proof_are_misclassified():
     model = KNeighborsClassifier().fit(ARRAY, Y)
     X, y = ARRAY[90:120], Y[90:120]
-    parts = da.from_array(X, chunks=(12, 4))
+    parts = da.from_array(X, chunks=(15, 4))
     verdict = verify_robustness(model, parts, y, epsilon=0.3, random_state=0)
     wrong = verdict.status.compute() == "falsified"
     copies = verdict.counterexamples.compute()
@@ -294,7 +294,7 @@ def test_a_partition_is_searched_once():
             calls.append(len(X))
             return super().predict(X)
 
-    parts = da.from_array(ARRAY[40:60], chunks=(12, 4))
+    parts = da.from_array(ARRAY[40:60], chunks=(20, 4))
     verdict = verify_robustness(Counting().fit(ARRAY, Y), parts, Y[40:60], epsilon=0.1)
     n = len(calls)
     verdict.status.compute()

@@ -206,14 +206,13 @@ def test_too_few_samples_for_a_hessian_give_way_to_all(monkeypatch):
     assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
 
 
-@pytest.mark.parametrize("C", [1.0, 100.0])
-def test_rare_classes_and_odd_units_need_all_samples(C, few_gathered, monkeypatch):
+def test_rare_classes_and_odd_units_need_all_samples(few_gathered, monkeypatch):
     monkeypatch.setattr(_partitioned_classes, "GATHERED_ENTRIES", 2_000)
     X, y = overlapping(0, 2000)
     y[y > 1] = np.arange((y > 1).sum()) % 2
     y[:5], y[5:10] = 2, 3
     X *= np.geomspace(1e-6, 1e6, 8)
-    parameters = {"epsilon": 1e-3 * X.std(0), "C": C, "tol": 1e-6}
+    parameters = {"epsilon": 1e-3 * X.std(0), "C": 1.0, "tol": 1e-6}
     expected = fitted(X, y, **parameters)
     found = fitted(*on_dask(X, y), **parameters)
     assert found.objective_ == pytest.approx(expected.objective_, rel=1e-8)
