@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -171,6 +171,8 @@ stay right.
     check_time_limit(time_limit)
     check_n_jobs(n_jobs)
     _check_positive(max_seconds, "max_seconds")
+    if not isinstance(n_fragile, Integral) or n_fragile < 0:
+        raise ValueError(f"n_fragile must be an integer of at least 0; got {n_fragile!r}.")
     check_norm(norm)
     check_dense(X, "audit")
     check_samples_kind(X)
@@ -316,12 +318,12 @@ class _Work:
 
     def _add_curve(self, multiples, statuses, main, seconds):
         """The verdicts at more radii, for as long as the seconds last."""
-        rest = [multiple for multiple in multiples if multiple not in statuses]
         clock, longest = Clock(min(seconds, self.clock.left)), main.seconds
-        for i, multiple in enumerate(rest):
-            share = clock.left / (len(rest) - i)
-            if clock.left > longest:
-                found = self._verdicts(multiple, share)
+        for i, multiple in enumerate(multiples):
+            # At a smaller radius fewer samples need an attack, so a pass takes less.
+            enough = clock.left > 0 if multiple < 1 else clock.left > longest
+            if enough and multiple not in statuses:
+                found = self._verdicts(multiple, clock.left / (len(multiples) - i))
                 statuses[multiple] = found.status
                 longest = max(longest, found.seconds)
 
