@@ -63,7 +63,9 @@ def test_imports_run_downward_or_to_a_private_file_on_the_same_floor(room):
     path = ROOT / "sk_adv" / room
     for file in path.rglob("*.py") if path.is_dir() else [path]:
         for other in imported(file) - {room}:
-            beside = floor(other) == floor(room) and other.startswith("_")
+            # Nothing imports the command line, so it makes no circle.
+            may_be_beside = other.startswith("_") or room == "__main__.py"
+            beside = floor(other) == floor(room) and may_be_beside
             assert floor(other) < floor(room) or beside, (file, other)
 
 
@@ -79,7 +81,7 @@ def test_the_package_itself_imports_nothing_until_a_name_is_asked_for():
         "assert {'attacks', 'metrics'} <= set(dir(sk_adv))\n"
         "assert not hasattr(sk_adv, 'nothing')\n"
         "from sk_adv import *\n"
-        "assert AdversarialLogisticRegression is sk_adv.linear_model.AdversarialLogisticRegression\n"
+        "assert FGSMSampler is sk_adv.preprocessing.FGSMSampler\n"
         "assert as_module is sk_adv.differentiable.as_module\n"
         "assert sk_adv.metrics.verify_robustness"
     )

@@ -100,4 +100,4 @@ def report(pipeline, passengers):
 
 @pytest.fixture(scope="session")
 def open_report(rule, numbers):
-    return audit(rule, *numbers, epsilon="0.2sd", n_fragile=3)
+    return audit(rule, *numbers, epsilon="0.2sd", n_fragile=1)

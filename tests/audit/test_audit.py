@@ -29,8 +29,9 @@ def test_every_number_is_that_of_a_public_function(kind, request):
         asked = {"age": 3, "fare": "0.1sd"}
     else:
         X, y = request.getfixturevalue("numbers")
-        asked = "0.1sd"
-    found = audit(model, X, y, epsilon=asked, n_fragile=4)
+        asked = {0: "0.3sd", 1: 2}
+    n_fragile = 1 if kind == "rule" else 3
+    found = audit(model, X, y, epsilon=asked, n_fragile=n_fragile)
     same = {"random_state": 0}
     epsilon = found.columns["radius"].to_numpy()
     if hasattr(X, "columns"):
@@ -65,7 +66,7 @@ def test_every_number_is_that_of_a_public_function(kind, request):
 
     rows = np.array(found.fragile.attrs["rows"])
     part = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
-    fragile = fragile_samples(model, part, y[rows], n_samples=4, scale=epsilon, **same)
+    fragile = fragile_samples(model, part, y[rows], n_samples=n_fragile, scale=epsilon, **same)
     pd.testing.assert_frame_equal(
         found.fragile.drop(columns="position").reset_index(drop=True),
         fragile.reset_index(drop=True),
