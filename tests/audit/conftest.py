@@ -12,6 +12,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from sk_adv.attacks import auto
 from sk_adv.audit import _audit, audit
 
 
@@ -26,11 +27,12 @@ class Rule(ClassifierMixin, BaseEstimator):
         return self.classes_[(np.asarray(X)[:, 0] > 0).astype(int)]
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def short_reports():
-    """A short random search and few radii, as most tests make a whole report."""
+    """Short random searches and few radii, as most tests make a whole report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_audit.ATTACKS, "square", {"n_queries": 20})
+        patch.setitem(auto.__kwdefaults__, "n_queries", 50)
         patch.setattr(_audit, "MULTIPLES", (0.0, 0.5, 1.0, 2.0))
         yield
 
