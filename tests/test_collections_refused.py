@@ -11,6 +11,7 @@ from torch import nn
 
 from sk_adv import AdversarialMaxoutClassifier, FGSMSampler, FGSMTransformer, attacks, metrics
 from sk_adv.inspection import (
+    AdversarialContributionDisplay,
     AdversarialExamplesDisplay,
     EpsilonSweepDisplay,
     RobustnessCurveDisplay,
@@ -63,6 +64,13 @@ REFUSE = {
     "inspection.TransferMatrixDisplay.from_predictions": (
         lambda X, y: TransferMatrixDisplay.from_predictions(y, X)
     ),
+    "inspection.AdversarialContributionDisplay.from_estimator": (
+        lambda X, y: AdversarialContributionDisplay.from_estimator(MODEL, X, y, 0.1)
+    ),
+    "metrics.adversarial_contribution": (
+        lambda X, y: metrics.adversarial_contribution(MODEL, X, y, 0.1)
+    ),
+    "metrics.fragile_samples": lambda X, y: metrics.fragile_samples(MODEL, X, y),
     "metrics.adversarial_report": lambda X, y: metrics.adversarial_report(MODEL, X, y, [0, 0.1]),
     "metrics.transfer_error_matrix": (
         lambda X, y: metrics.transfer_error_matrix({"a": MODEL}, X, y, epsilon=0.1)

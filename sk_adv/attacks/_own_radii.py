@@ -11,8 +11,22 @@ from sk_adv.attacks._auto import auto
 from sk_adv.attacks._table import Attack, ConfiguredAttack
 from sk_adv.differentiable._composition import Chain, run
 
+# Enough where radii are tried one after another, before the last one is attacked in full.
+_QUICK = {"n_steps": 40, "n_queries": 100}
 
-def auto_at_own_radii(module, X, y, epsilon, *, norm=np.inf, bounds=None, random_state=None):
+
+def auto_at_own_radii(
+    module,
+    X,
+    y,
+    epsilon,
+    *,
+    norm=np.inf,
+    bounds=None,
+    n_steps=100,
+    n_queries=1000,
+    random_state=None,
+):
     """The copies of `auto`, where `epsilon` is a `PerturbationSet` with radii for each sample.
 
     Attacks know one radius for all samples of a batch. So they are given the perturbations in
@@ -29,15 +43,16 @@ def auto_at_own_radii(module, X, y, epsilon, *, norm=np.inf, bounds=None, random
     units = PerturbationSet.unchecked(ones, own.norm, None)
     start = torch.zeros(len(clean), *ones.shape, dtype=torch.float64)
     start[:, -1] = torch.arange(len(clean)).reshape(-1, *[1] * (clean.ndim - 2))
-    found = auto(inside, start, y, units, random_state=random_state)
+    effort = {"n_steps": n_steps, "n_queries": n_queries, "random_state": random_state}
+    found = auto(inside, start, y, units, **effort)
     with torch.no_grad():
         copies = place(found.to(place.clean.device)).to(values.device)
     return copies if isinstance(X, torch.Tensor) else copies.numpy()
 
 
-AUTO_AT_OWN_RADII = ConfiguredAttack(
-    "auto", Attack(auto_at_own_radii, needs="any", takes_set=True, takes_trees=True)
-)
+_ENTRY = Attack(auto_at_own_radii, needs="any", takes_set=True, takes_trees=True)
+AUTO_AT_OWN_RADII = ConfiguredAttack("auto", _ENTRY)
+QUICK_AT_OWN_RADII = ConfiguredAttack("auto", _ENTRY, _QUICK)
 
 
 class _Place(nn.Module):

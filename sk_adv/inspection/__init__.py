@@ -5,6 +5,7 @@ computes the numbers and draws them, `from_predictions` draws what is known alre
 draws them again.
 """
 
+from sk_adv.inspection._contribution import AdversarialContributionDisplay
 from sk_adv.inspection._curve import RobustnessCurveDisplay
 from sk_adv.inspection._examples import AdversarialExamplesDisplay
 from sk_adv.inspection._filters import FilterDisplay
@@ -13,6 +14,7 @@ from sk_adv.inspection._transfer import TransferMatrixDisplay
 from sk_adv.inspection._verdicts import VerdictDisplay
 
 __all__ = [
+    "AdversarialContributionDisplay",
     "AdversarialExamplesDisplay",
     "EpsilonSweepDisplay",
     "FilterDisplay",

@@ -9,16 +9,18 @@ from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from tqdm.auto import tqdm
 
 from sk_adv.attacks._estimators import fit_surrogate
 from sk_adv.attacks._table import resolve_attacks
-from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
+from sk_adv.inspection._drawing import axes_for, frame_of, legend_beside, radius_units
 from sk_adv.inspection._inputs import error_rates, legend_name, named_estimators
 from sk_adv.metrics import adversarial_accuracy_score
 from sk_adv.metrics._certificates import unit_set
-from sk_adv.metrics._reports import check_radii
+from sk_adv.metrics._reports import check_radii, with_n_jobs
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from matplotlib.axes import Axes
 
@@ -158,6 +160,8 @@ class RobustnessCurveDisplay:
         surrogate: object = None,
         random_state: int | np.random.RandomState | None = None,
         device: "str | torch.device | None" = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
         name: str | Sequence[str] | None = None,
         ax: "Axes | None" = None,
         curve_kwargs: dict | Sequence[dict] | None = None,
@@ -211,6 +215,13 @@ class RobustnessCurveDisplay:
         device : str or torch.device, default=None
             Device of the attacks. None means the device of the estimator's weights.
 
+        n_jobs : int or None, default=None
+            Number of processes, as in scikit-learn, for the searches of attacks that have such an
+            argument, as "auto" and "exact" have on tree models. `attack_params` overrides it.
+
+        verbose : bool, default=False
+            Whether to show a progress bar over models, attacks and radii.
+
         name : str, or list of str of length n_curves, default=None
             Names of the curves in the legend. None means the names of model and attack; a single
             model is named after its class.
@@ -242,7 +253,7 @@ class RobustnessCurveDisplay:
         # All arguments are checked before the first attack, since a curve may take minutes.
         radii = check_radii(epsilons)
         unit = unit_set(scale, norm, bounds, X)
-        named = resolve_attacks(attacks, attack_params)
+        named = with_n_jobs(resolve_attacks(attacks, attack_params), n_jobs)
         names_of_attacks = list(named)
         if not isinstance(attacks, Mapping):
             names_of_attacks = list(map(legend_name, named))
@@ -254,19 +265,17 @@ class RobustnessCurveDisplay:
         models = list(zip(*named_estimators(estimator), strict=True))
         options = {"sample_weight": sample_weight, "random_state": random_state, "device": device}
         errors = []
-        for _, model in models:
-            if surrogate is not None:
-                options["surrogate"] = FrozenEstimator(fit_surrogate(surrogate, model, X))
-            errors += [
-                [
-                    1
-                    - adversarial_accuracy_score(
-                        model, X, y, epsilon=unit.scaled(radius), attack=attack, **options
-                    )
-                    for radius in radii
-                ]
-                for attack in named.values()
-            ]
+        total = len(models) * len(named) * len(radii)
+        with tqdm(total=total, unit="attack", desc="attacking", disable=not verbose) as bar:
+            for _, model in models:
+                if surrogate is not None:
+                    options["surrogate"] = FrozenEstimator(fit_surrogate(surrogate, model, X))
+                for attack in named.values():
+                    errors.append([])
+                    for radius in radii:
+                        options |= {"attack": attack, "epsilon": unit.scaled(radius)}
+                        errors[-1].append(1 - adversarial_accuracy_score(model, X, y, **options))
+                        bar.update()
         names = [f"{model} ({name})" for model, _ in models for name in names_of_attacks]
         display = cls(
             epsilons=radii,
@@ -337,6 +346,26 @@ class RobustnessCurveDisplay:
         errors = error_rates(y_true, predictions, sample_weight, shapes)
         display = cls(epsilons=epsilons, errors=errors, name=name, n_attacks=n_attacks, scale=scale)
         return display.plot(ax=ax, curve_kwargs=curve_kwargs)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The errors as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per radius, which is the index `epsilon`, and one column per curve, by its name;
+            a single curve without one is called "error", and several have their positions.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        names = self.name
+        if self.errors.ndim == 1:
+            names = ["error" if names is None else names]
+        errors = np.atleast_2d(self.errors).T
+        return frame_of(self, errors, index=self.epsilons, index_name="epsilon", columns=names)
 
     def plot(
         self,

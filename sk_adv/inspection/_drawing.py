@@ -1,10 +1,10 @@
-"""Drawing functions that the displays share: axes, images, units, colour scales, legends."""
+"""What the displays share: axes, images, units, colour scales, legends, frames."""
 
 import math
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._optional_dependencies import check_matplotlib_support, check_pandas_support
 
 
 def axes_for(display, ax, figsize):
@@ -16,6 +16,14 @@ def axes_for(display, ax, figsize):
 
     # Images have a fixed aspect ratio; "compressed" removes the gaps that it leaves.
     return plt.subplots(figsize=figsize, layout="compressed")[1]
+
+
+def frame_of(display, values, *, index, index_name, **options):
+    """The numbers of a display as a pandas frame, by its method `to_frame`."""
+    check_pandas_support(f"{type(display).__name__}.to_frame")
+    import pandas as pd
+
+    return pd.DataFrame(values, index=pd.Index(index, name=index_name), **options)
 
 
 def as_images(rows, image_shape, *, color=False):

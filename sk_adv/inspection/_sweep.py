@@ -16,10 +16,11 @@ from sk_adv.differentiable import as_module
 from sk_adv.differentiable._as_module import error_of, refused_part
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._columns_in_hand import check_columns
-from sk_adv.inspection._drawing import axes_for, legend_beside, radius_units
+from sk_adv.inspection._drawing import axes_for, frame_of, legend_beside, radius_units
 from sk_adv.metrics._certificates import unit_set
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 _LINE_STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -301,6 +302,22 @@ class EpsilonSweepDisplay:
         ends = np.concatenate([self.epsilons[:1], crossings, self.epsilons[-1:]])
         # Correct and wrong intervals alternate.
         return np.column_stack([ends[:-1], ends[1:]])[0 if wins[0] else 1 :: 2]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The logits as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per step, which is the index `epsilon`, and one column per class.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        options = {"index": self.epsilons, "index_name": "epsilon", "columns": self.classes}
+        return frame_of(self, self.logits, **options)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the logits.

@@ -8,11 +8,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sk_adv.inspection._drawing import axes_for
+from sk_adv.inspection._drawing import axes_for, frame_of
 from sk_adv.inspection._inputs import check_names, error_rates, named_estimators
 from sk_adv.metrics import transfer_error_matrix
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
@@ -236,6 +237,23 @@ class TransferMatrixDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         errors = error_rates(y_true, predictions, sample_weight, ["n_sources, n_targets"])
         return cls(errors=errors, names=names).plot(ax=ax, **(plot_params or {}))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The errors as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per source, which is the index `source`, and one column per target.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return frame_of(
+            self, self.errors, index=self.names, index_name="source", columns=self.names
+        )
 
     def plot(
         self,

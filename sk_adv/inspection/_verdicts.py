@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from tqdm.auto import tqdm
 
-from sk_adv.inspection._drawing import axes_for, radius_units
+from sk_adv.inspection._drawing import axes_for, frame_of, radius_units
 from sk_adv.metrics import verify_robustness
 from sk_adv.metrics._certificates import unit_set
 from sk_adv.metrics._reports import check_radii
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 # Wong, "Points of view: Color blindness", Nature Methods 2011: told apart by all, and in grey.
@@ -123,6 +125,7 @@ class VerdictDisplay:
         time_limit: float = 10.0,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
         name: str | None = None,
         ax: "Axes | None" = None,
     ) -> Self:
@@ -164,6 +167,9 @@ class VerdictDisplay:
         random_state : int, RandomState instance or None, default=None
             Seeds attacks that draw random numbers.
 
+        verbose : bool, default=False
+            Whether to show a progress bar over the radii.
+
         name : str, default=None
             Title of the picture. None means the name of the estimator's class.
 
@@ -192,7 +198,7 @@ class VerdictDisplay:
             verify_robustness(
                 estimator, X, y, epsilon=unit.scaled(radius), sample_weight=sample_weight, **options
             )
-            for radius in radii
+            for radius in tqdm(radii, unit="radius", desc="verifying", disable=not verbose)
         ]
         display = cls(
             epsilons=radii,
@@ -202,6 +208,23 @@ class VerdictDisplay:
             scale=scale,
         )
         return display.plot(ax=ax)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The shares as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per radius, which is the index `epsilon`, with the columns `verified`, `unknown`
+            and `falsified`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        shares = {label: getattr(self, label) for label in _COLORS}
+        return frame_of(self, shares, index=self.epsilons, index_name="epsilon")
 
     def plot(self, ax: "Axes | None" = None, *, name: str | None = None) -> Self:
         """Draw the shares.

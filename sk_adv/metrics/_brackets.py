@@ -45,6 +45,8 @@ _FALL = 0.25
 _LEAST_PROVED = 1e-4
 # Rounds of a search to the end; with a good attack the first one is the last.
 _N_SEARCHES = 8
+# Ends that differ by the tolerance and rounding have met.
+_ROUNDING = 1 + 1e-9
 # Counterexamples of a linear model lie this much beyond the boundary; rounding decides which do.
 _BEYOND = (1e-9, 1e-7, 1e-5, 1e-3)
 # The most halvings and doublings of a radius within bounds.
@@ -398,32 +400,40 @@ class _Search:
         near.upper[too_far], near.copies[too_far] = np.inf, near.clean[too_far]
         if self.unit.epsilon.any():
             with tqdm(unit="radius", desc="searching radii", disable=not verbose) as self.bar:
-                self._break()
+                self._break(is_quick=True)
                 if is_attackable(self.estimator):
                     self._prove()
                     self._decide(time_limit, n_jobs)
+                self._break(is_quick=False)
         else:
             self.lower[near.is_right] = np.inf
         return Brackets(self.lower, near.upper, near.copies, np.isfinite(near.upper))
 
-    def _break(self):
+    def _break(self, *, is_quick):
         """Bring the upper ends down by attacks, until one fails just below them."""
-        near, failed = self.near, np.zeros(len(self.y))
+        near, failed = self.near, self.lower.copy()
+        # An attack in full mostly fails just below what a quick one has found.
+        is_first = np.full(len(self.y), not is_quick)
         while True:
-            upper = np.where(np.isfinite(near.upper), near.upper, self.most)
-            is_open = self._is_open(failed, near.upper, upper)
-            rows = np.flatnonzero(is_open)
+            ends = np.minimum(near.upper, self.most)
+            is_open = near.is_right & (ends > _RESOLUTION * self.most)
+            is_known = np.isfinite(near.upper)
+            is_open &= failed * np.where(is_known, 1 + self.tol, 1.0) * _ROUNDING < ends
+            rows = np.flatnonzero(is_open & self._may_be_small(failed))
             if not len(rows):
                 return
-            radii = self._between(failed[rows], upper[rows], np.isinf(near.upper[rows]))
-            is_broken = self._attacked(rows, radii)
+            at_end = np.where(is_known, ends / (1 + self.tol), ends)[rows]
+            radii = self._between(failed[rows], ends[rows])
+            radii = np.where(is_first[rows] | ~is_known[rows], at_end, radii)
+            self.bar.update(len(rows))
+            own = self.unit.scaled_each(radii, self.shape)
+            X, y = rows_of(self.X, rows), self.y[rows]
+            is_broken, copies = attacked(
+                self.estimator, X, y, own, self.random_state, is_quick=is_quick
+            )
+            near.note(rows[is_broken], copies[is_broken])
             failed[rows[~is_broken]] = radii[~is_broken]
-
-    def _is_open(self, failed, ends, upper):
-        """The samples whose upper end may come down, and that may be among the smallest."""
-        is_open = self.near.is_right & (upper > _RESOLUTION * self.most)
-        is_open &= np.where(np.isinf(ends), failed < upper, failed * (1 + self.tol) < upper)
-        return is_open & self._may_be_small(failed)
+            is_first[rows] = False
 
     def _may_be_small(self, failed):
         near = self.near
@@ -431,18 +441,9 @@ class _Search:
             return np.ones(len(self.y), dtype=bool)
         return failed < np.sort(near.upper[near.is_right])[self.n_smallest - 1]
 
-    def _between(self, low, high, at_end=False):
-        """The next radii: between two ends, or at the upper one."""
-        middle = np.where(low > 0, np.sqrt(low * high), _FALL * high)
-        return np.where(at_end, high, middle)
-
-    def _attacked(self, rows, radii):
-        self.bar.update(len(rows))
-        own = self.unit.scaled_each(radii, self.shape)
-        X, y = rows_of(self.X, rows), self.y[rows]
-        is_broken, copies = attacked(self.estimator, X, y, own, self.random_state)
-        self.near.note(rows[is_broken], copies[is_broken])
-        return is_broken
+    def _between(self, low, high):
+        """The next radii, between two ends."""
+        return np.where(low > 0, np.sqrt(low * high), _FALL * high)
 
     def _prove(self):
         """Bring the lower ends up by bounds."""
@@ -450,12 +451,13 @@ class _Search:
         ends = np.minimum(near.upper, self.most)
         unproved, is_first = ends.copy(), np.isinf(near.upper)
         while True:
-            is_open = is_first | (self.lower * (1 + self.tol) < unproved)
+            is_open = is_first | (self.lower * (1 + self.tol) * _ROUNDING < unproved)
             is_open &= near.is_right & (unproved > _LEAST_PROVED * ends)
             rows = np.flatnonzero(is_open & self._may_be_small(self.lower))
             if not len(rows):
                 return
-            radii = self._between(self.lower[rows], unproved[rows], is_first[rows])
+            radii = self._between(self.lower[rows], unproved[rows])
+            radii = np.where(is_first[rows], ends[rows], radii)
             is_first[rows] = False
             self.bar.update(len(rows))
             own = self.unit.scaled_each(radii, self.shape)
@@ -474,7 +476,7 @@ class _Search:
         is_first = np.ones(len(self.y), dtype=bool)
         for _ in range(_N_SEARCHES):
             unknown = np.minimum(unknown, near.upper)
-            is_open = near.is_right & (self.lower * (1 + self.tol) < unknown)
+            is_open = near.is_right & (self.lower * (1 + self.tol) * _ROUNDING < unknown)
             is_open &= (spent < time_limit) & self._may_be_small(self.lower)
             rows = np.flatnonzero(is_open)
             if not len(rows):

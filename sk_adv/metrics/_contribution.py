@@ -3,6 +3,7 @@
 import html
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,19 +102,25 @@ class AdversarialContribution:
         check_pandas_support("AdversarialContribution.to_frame")
         import pandas as pd
 
-        order = self._order()
+        order = self.order()
         names = [self.columns[j] for j in order]
         numbers = {name: getattr(self, name)[order] for name in ("contribution", "lower", "upper")}
         return pd.DataFrame(numbers, index=pd.Index(names, tupleize_cols=False))
 
-    def _order(self):
-        """The positions of the columns, the largest contribution first."""
+    def order(self) -> np.ndarray:
+        """The positions of the columns, the largest contribution first.
+
+        Returns
+        -------
+        ndarray of int of shape (n_columns,)
+            Of equal contributions, the one with the larger upper end stands first.
+        """
         return np.lexsort((-self.upper, -self.contribution))
 
     def __repr__(self) -> str:
         text = f"AdversarialContribution(kind={self.kind!r}, {len(self.columns)} columns"
         if len(self.columns):
-            first = self._order()[0]
+            first = self.order()[0]
             text += f", largest: {self.columns[first]!r} {self.contribution[first]:.3g}"
         return f"{text})"
 
@@ -121,7 +128,7 @@ class AdversarialContribution:
         what = "share of the worst change of the margin"
         if self.kind == "accuracy":
             what = "accuracy that comes back when the column is fixed"
-        order = self._order()
+        order = self.order()
         rows = "".join(
             f"<tr><th>{html.escape(str(self.columns[j]))}</th>"
             + "".join(f"<td>{v[j]:.1%}</td>" for v in (self.contribution, self.lower, self.upper))
@@ -341,10 +348,14 @@ class _Fixing:
         n_positions = int(np.prod(self.clean.shape[1:]))
         status = np.full(len(rows), "", dtype="<U9")
         size = max(1, _NUMBERS // n_positions)
-        # All columns at once, as attacks work on many samples in little more time than on one.
+        # All columns at once, as attacks work on many samples in little more time than on one. In
+        # the Euclidean norm they would spend length on fixed columns, which other samples move.
+        ends = np.arange(size, len(rows), size)
+        if self.perturbations.norm == 2:
+            ends = np.union1d(ends, np.flatnonzero(np.diff(fixed)) + 1)
+        parts = [slice(*pair) for pair in pairwise([0, *map(int, ends), len(rows)])]
         with tqdm(total=len(rows), unit="sample", desc="fixing", disable=not verbose) as bar:
-            for start in range(0, len(rows), size):
-                part = slice(start, start + size)
+            for part in parts if len(rows) else ():
                 status[part] = self._with_fixed(rows[part], fixed[part])
                 bar.update(len(rows[part]))
         total = self.weight.sum()
@@ -356,8 +367,11 @@ class _Fixing:
     def _with_fixed(self, rows, fixed):
         """The status of some samples, each with one position fixed."""
         shape = self.clean.shape[1:]
-        radii = self.perturbations.epsilon.expand(len(rows), *shape).clone()
-        radii.view(len(rows), -1)[torch.arange(len(rows)), torch.as_tensor(fixed)] = 0.0
+        is_one = len(np.unique(fixed)) == 1
+        n_sets = 1 if is_one else len(rows)
+        radii = self.perturbations.epsilon.expand(n_sets, *shape).clone()
+        radii.view(n_sets, -1)[torch.arange(n_sets), torch.as_tensor(fixed[:n_sets])] = 0.0
+        radii = radii[0] if is_one else radii
         with warnings.catch_warnings():
             # The first search has told of it.
             warnings.filterwarnings("ignore", "The columns .* stay unperturbed")

@@ -10,7 +10,7 @@ from sk_adv._perturbations import sample_shape
 from sk_adv._validation import name_of
 from sk_adv.attacks._estimators import is_attackable, perturb
 from sk_adv.attacks._forms import searched
-from sk_adv.attacks._own_radii import AUTO_AT_OWN_RADII
+from sk_adv.attacks._own_radii import AUTO_AT_OWN_RADII, QUICK_AT_OWN_RADII
 from sk_adv.attacks._trees import rows_of
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._proofs import certified_samples, decided_samples
@@ -50,9 +50,11 @@ def _bounds_and_attacks(estimator, X, y, classes, perturbations, random_state):
     return status, numbers
 
 
-def attacked(estimator, X, y, perturbations, random_state):
+def attacked(estimator, X, y, perturbations, random_state, *, is_quick=False):
     """Whether the strongest attack breaks each sample, and its copies as numbers."""
-    attack = "auto" if perturbations.is_shared(sample_shape(X)) else AUTO_AT_OWN_RADII
+    attack = QUICK_AT_OWN_RADII if is_quick else AUTO_AT_OWN_RADII
+    if perturbations.is_shared(sample_shape(X)):
+        attack = "auto"
     options = {"attack": attack, "random_state": random_state, "epsilon": perturbations}
     found = perturb(estimator, X, y, **options)
     return predicted_labels(estimator, found) != y, numbers_of(found)

@@ -357,6 +357,9 @@ def fragile_samples(
     >>> found = fragile_samples(model, X, y, n_samples=3, scale=X.std())
     >>> found[["label", "prediction_after", "radius_upper"]].round(3)
          label  prediction_after  radius_upper
+    133      2                 1         0.012
+    126      2                 1         0.021
+    119      2                 1         0.025
     >>> found.attrs["n_misclassified"]
     4
     """

@@ -1,6 +1,7 @@
 """Reports: several attacks and radii on one model, and transfer of attacks between models."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.utils._optional_dependencies import check_pandas_support
+from tqdm.auto import tqdm
 
 from sk_adv._arrays import readable
 from sk_adv._perturbations import as_perturbation_set, check_radius
@@ -19,6 +21,7 @@ from sk_adv.attacks._estimators import (
     is_attackable,
 )
 from sk_adv.attacks._table import resolve_attack, resolve_attacks
+from sk_adv.attacks._trees import check_n_jobs
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics._attacked import attack_all, can_be_sparse, copies_in_blocks
 from sk_adv.metrics._certificates import certified_accuracy_score, unit_set
@@ -44,6 +47,8 @@ def adversarial_report(
     surrogate: object = None,
     random_state: int | np.random.RandomState | None = None,
     device: str | torch.device | None = None,
+    n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> "pd.DataFrame":
     """Error and confidence of a classifier under several attacks at several radii.
 
@@ -99,6 +104,14 @@ def adversarial_report(
     device : str or torch.device, default=None
         Device of the attacks. None means the device of the estimator's weights.
 
+    n_jobs : int or None, default=None
+        Number of processes, as in scikit-learn, for the searches of tree models: those of attacks
+        that have such an argument, as "auto" and "exact", and of certificates. `attack_params`
+        overrides it.
+
+    verbose : bool, default=False
+        Whether to show a progress bar over radii and attacks.
+
     Returns
     -------
     pandas.DataFrame
@@ -145,7 +158,7 @@ def adversarial_report(
 
     # All arguments are checked before the first attack, since a report may take minutes.
     radii = check_radii(epsilons)
-    named = resolve_attacks(attacks, attack_params)
+    named = with_n_jobs(resolve_attacks(attacks, attack_params), n_jobs)
     _, y = check_classifier(estimator, X, y, accept_sparse=can_be_sparse(*named.values()))
     weight = joint_weight(y, sample_weight, None)
     unit = unit_set(scale, norm, bounds, X)
@@ -153,17 +166,20 @@ def adversarial_report(
         surrogate = FrozenEstimator(fit_surrogate(surrogate, estimator, X))
     options = {"surrogate": surrogate, "random_state": random_state, "device": device}
     rows = []
-    for epsilon in radii:
-        perturbations = unit.scaled(epsilon)
-        certified_error = None
-        for name, attack in named.items():
-            attacked, copies = attack_all(
-                estimator, X, y, epsilon=perturbations, attack=attack, **options
-            )
-            if certified_error is None:
-                certified_error = _certified_error(estimator, X, y, perturbations, weight)
-            found = error_and_confidence(attacked, copies, y, weight)
-            rows.append((epsilon, name, *found, certified_error))
+    bar = tqdm(total=len(radii) * len(named), unit="attack", disable=not verbose)
+    with bar:
+        for epsilon in radii:
+            options["epsilon"] = unit.scaled(epsilon)
+            certified_error = None
+            for name, attack in named.items():
+                attacked, copies = attack_all(estimator, X, y, attack=attack, **options)
+                if certified_error is None:
+                    certified_error = _certified_error(
+                        estimator, X, y, options["epsilon"], weight, n_jobs
+                    )
+                found = error_and_confidence(attacked, copies, y, weight)
+                rows.append((epsilon, name, *found, certified_error))
+                bar.update()
     return pd.DataFrame(
         rows, columns=["epsilon", "attack", "error", "confidence", "certified_error"]
     )
@@ -310,6 +326,16 @@ def check_radii(epsilons):
     return check_radius(radii, name="epsilons")
 
 
+def with_n_jobs(attacks, n_jobs):
+    """Attacks by name, as `resolve_attacks` gives them, with a number of processes."""
+    check_n_jobs(n_jobs)
+    given = {} if n_jobs is None else {"n_jobs": n_jobs}
+    return {
+        name: replace(one, params=given | one.params) if one.attack.takes("n_jobs") else one
+        for name, one in attacks.items()
+    }
+
+
 def error_and_confidence(estimator, X, y, sample_weight=None):
     """Share of misclassified samples, and confidence on them (NaN without `predict_proba`)."""
     error = 1 - accuracy_score(
@@ -320,13 +346,13 @@ def error_and_confidence(estimator, X, y, sample_weight=None):
     return error, confidence_on_errors(estimator, X, y, sample_weight)
 
 
-def _certified_error(estimator, X, y, perturbations, sample_weight):
+def _certified_error(estimator, X, y, perturbations, sample_weight, n_jobs):
     """One minus the certified accuracy, or NaN for a model without bounds."""
     if not (is_attackable(estimator) or is_made_of_trees(estimator)):
         return np.nan
     try:
         return 1 - certified_accuracy_score(
-            estimator, X, y, epsilon=perturbations, sample_weight=sample_weight
+            estimator, X, y, epsilon=perturbations, sample_weight=sample_weight, n_jobs=n_jobs
         )
     except NoBoundsError:
         return np.nan

@@ -31,6 +31,10 @@ DOORS, SHARES = {}, {}
 # One line each: the name, and why no call is made.
 NOT_FUZZED = {
     "metrics.RobustnessVerdict": "the result of metrics.verify_robustness",
+    "metrics.AdversarialContribution": "the result of metrics.adversarial_contribution",
+    "inspection.AdversarialContributionDisplay.from_estimator": (
+        "its numbers are those of metrics.adversarial_contribution"
+    ),
     "datasets.fetch_mnist": "it downloads; tests/test_datasets.py has files cut short and others",
 }
 _INNER = {
@@ -67,11 +71,12 @@ _INNER = {
         ),
     },
     "drawn by from_estimator, from_estimators or from_predictions": {
+        "inspection.AdversarialContributionDisplay": ("plot", "to_frame"),
         "inspection.AdversarialExamplesDisplay": ("plot",),
-        "inspection.EpsilonSweepDisplay": ("plot",),
-        "inspection.RobustnessCurveDisplay": ("plot",),
-        "inspection.TransferMatrixDisplay": ("plot",),
-        "inspection.VerdictDisplay": ("plot",),
+        "inspection.EpsilonSweepDisplay": ("plot", "to_frame"),
+        "inspection.RobustnessCurveDisplay": ("plot", "to_frame"),
+        "inspection.TransferMatrixDisplay": ("plot", "to_frame"),
+        "inspection.VerdictDisplay": ("plot", "to_frame"),
     },
     "routing of metadata, by scikit-learn": {
         "preprocessing.FGSMTransformer": ("get_metadata_routing",),
@@ -173,9 +178,28 @@ def _(draw):
     model, names, has_text = classifier(draw)
     X, y, _ = data_for(draw, names, has_text)
     y = draw.of(y, None)
-    kwargs = {"norm": norm(draw), "scale": scale(draw, X)}
+    kwargs = {"norm": norm(draw), "scale": scale(draw, X), "random_state": draw.seed()[0]}
     # A sample that nothing moves has an infinite radius.
     return Call(metrics.robustness_radius, model, X, y, allows="inf", **kwargs)
+
+
+@door("metrics.fragile_samples", 0.5)
+def _(draw):
+    model, names, has_text = classifier(draw)
+    X, y, _ = data_for(draw, names, has_text)
+    kwargs = {"norm": norm(draw), "scale": scale(draw, X), "time_limit": 0.1}
+    kwargs |= {"random_state": draw.seed()[0], "n_samples": draw.usual_or_odd([1, 3], [0, None])}
+    return Call(metrics.fragile_samples, model, X, draw.of(y, None), allows="inf", **kwargs)
+
+
+@door("metrics.adversarial_contribution", 0.5)
+def _(draw):
+    model, names, has_text = classifier(draw)
+    X, y, n = data_for(draw, names, has_text)
+    kwargs = threat(draw, X) | {"time_limit": 0.1, "random_state": draw.seed()[0]}
+    if draw.chance(0.3):
+        kwargs["sample_weight"] = weights(draw, n)
+    return Call(metrics.adversarial_contribution, model, X, y, **kwargs)
 
 
 def radii(draw):

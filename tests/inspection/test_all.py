@@ -18,6 +18,7 @@ def one_of_each(binary):
     proba = np.eye(2)[[0, 1, 1]]
     of = sk_adv.inspection
     return [
+        of.AdversarialContributionDisplay(contribution=[0.1, 0.2]).plot(),
         of.AdversarialExamplesDisplay.from_predictions(X[:3], X[3:6], [0, 1, 1], proba, proba),
         of.EpsilonSweepDisplay.from_predictions([0, 1], np.eye(2), classes=[0, 1], y_true=0),
         of.FilterDisplay(weights=X[:2]).plot(),
