@@ -51,7 +51,7 @@ def audit(
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     n_fragile: int = 10,
     time_limit: float = 10.0,
-    max_seconds: float = 100.0,
+    max_seconds: float = 90.0,
     n_jobs: int | None = None,
     random_state: int = 0,
     verbose: bool = False,
@@ -103,7 +103,7 @@ def audit(
         Largest number of seconds of search for each sample and radius. What it leaves open is
         unknown.
 
-    max_seconds : float, default=100.0
+    max_seconds : float, default=90.0
         About as many seconds for the whole report. It shortens the searches for samples that are
         hard to decide, and may leave out parts; the report says so. Bounds and attacks at the
         radius itself are never cut off.
