@@ -109,9 +109,9 @@ def _add_audit(commands):
     audit.add_argument(
         "--max-seconds",
         type=_seconds,
-        default=100.0,
+        default=90.0,
         metavar="SECONDS",
-        help="for the whole report, about; what is open then is unknown (default: 100)",
+        help="for the whole report, about; what is open then is unknown (default: 90)",
     )
     audit.add_argument(
         "--jobs",

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from joblib import effective_n_jobs
 
+from sk_adv._perturbations import as_perturbation_set
+from sk_adv.attacks._estimators import is_attackable
 from sk_adv.attacks._trees import rows_of
+from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.metrics import verify_robustness
+from sk_adv.metrics._proofs import decided_samples
+from sk_adv.tree._as_trees import is_made_of_trees
 
 # The least seconds for a sample in the first pass, which decides most.
 _FIRST_LIMIT = 0.02
@@ -66,7 +71,8 @@ def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
     took = time.monotonic() - start
     rows = np.flatnonzero(status == "unknown")
     # A search that is cut off lasts as long as the limit: in less time, none was.
-    if not len(rows) or took * n_workers < 0.9 * limit * len(rows):
+    is_over = not len(rows) or took * n_workers < 0.9 * limit * len(rows)
+    if is_over or not can_search(estimator, rows_of(X, rows[:1]), y[rows[:1]], **options):
         return Verdicts(status, time_limit, took)
     most = min(time_limit, (seconds - took) * n_workers / len(rows))
     if most > 1.5 * limit:
@@ -74,3 +80,17 @@ def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
         again = verify_robustness(estimator, rows_of(X, rows), y[rows], time_limit=limit, **options)
         status[rows] = again.status
     return Verdicts(status, limit, took)
+
+
+def can_search(estimator, X, y, *, epsilon, norm, bounds, **_):
+    """Whether more time can decide what bounds and attacks leave open, shown by one sample."""
+    if is_made_of_trees(estimator):
+        return True
+    if not is_attackable(estimator):
+        return False
+    allowed = as_perturbation_set(epsilon, norm, bounds, X)
+    try:
+        decided_samples(estimator, X, y, estimator.classes_, allowed, time_limit=_FIRST_LIMIT)
+    except NoBoundsError:
+        return False
+    return True

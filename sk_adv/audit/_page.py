@@ -129,7 +129,7 @@ def _columns(numbers):
             f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
             "share of rows that would stay right besides if this column could not change. The "
             "faint part may, and is not proved. A row that two columns can each break alone comes "
-            "back for neither."
+            "back for neither. The longest bar is the largest share, whatever its size."
         )
     shown = found["columns"][:_BARS]
     drawn = bars(

@@ -35,6 +35,11 @@ NOT_FUZZED = {
     "inspection.AdversarialContributionDisplay.from_estimator": (
         "its numbers are those of metrics.adversarial_contribution"
     ),
+    "audit.audit": "a report takes seconds, and its parts have doors of their own",
+    **{
+        f"audit.AuditReport{method}": "a report, of which audit.audit is the only maker"
+        for method in ("", ".to_dict", ".to_html", ".to_json")
+    },
     "datasets.fetch_mnist": "it downloads; tests/test_datasets.py has files cut short and others",
 }
 _INNER = {

@@ -20,6 +20,7 @@ from fuzz_values import Draw
 from fuzz_watch import findings
 
 ROOMS = (
+    "audit",
     *("attacks", "datasets", "differentiable", "export", "inspection", "linear_model", "metrics"),
     *("neural_network", "pipeline", "preprocessing", "tree"),
 )
