@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 _LABELS = {
     "share": "share of the worst change of the margin (%)",
-    "accuracy": "accuracy that comes back when fixed (%)",
+    "accuracy": "accuracy under attack that comes back when fixed (%)",
 }
 
 
 class AdversarialContributionDisplay:
     """Bars of what each column gives to an adversary, the most important at the top.
 
-    A bar ends at what is proved, the lower end; a thin line goes on to the upper end, where the two
-    differ.
+    A bar ends at the contribution. Of linear models that is the exact share. Of others it is the
+    accuracy under attack that comes back when the column is fixed, and a thin line leads from the
+    lower to the upper end of what comes back under the worst case, where the two differ.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ class AdversarialContributionDisplay:
             Weights of the samples.
 
         time_limit : float, default=10.0
-            Seconds of search for each sample and each column that is fixed.
+            Seconds of search for each sample, and as much again for the fixed columns together.
 
         n_jobs : int or None, default=None
             Number of processes for the searches, as in scikit-learn.

@@ -45,6 +45,10 @@ _FALL = 0.25
 _LEAST_PROVED = 1e-4
 # Rounds of a search to the end; with a good attack the first one is the last.
 _N_SEARCHES = 8
+# The part of the time after which quick attacks make way for proofs and attacks in full.
+_SHARE_OF_QUICK = 0.5
+# The least time of a search to the end, in seconds.
+_LEAST_TIME = 1e-3
 # Ends that differ by the tolerance and rounding have met.
 _ROUNDING = 1 + 1e-9
 # Counterexamples of a linear model lie this much beyond the boundary; rounding decides which do.
@@ -267,7 +271,7 @@ def _of_trees(estimator, X, y, classes, unit, *, n_smallest, **options):
     copies = view.values.astype(view.dtype)
     lower, upper = np.zeros(len(y)), np.zeros(len(y))
     is_found = np.zeros(len(y), dtype=bool)
-    rows = np.flatnonzero(known)
+    rows, near = np.flatnonzero(known), None
     if n_smallest is not None and n_smallest < len(rows):
         near = _Neighbors(estimator, X, y, unit).found()
         limit = np.sort(near.upper[near.is_right])[n_smallest - 1 : n_smallest]
@@ -296,6 +300,11 @@ def _of_trees(estimator, X, y, classes, unit, *, n_smallest, **options):
     is_open = np.zeros(len(y), dtype=bool)
     is_open[rows] = [not radius.is_exact for radius in found]
     upper[is_open & ~is_found] = np.inf
+    if is_open.any():
+        near = near or _Neighbors(estimator, X, y, unit).found()
+        is_nearer = is_open & near.is_right & (near.upper < upper)
+        upper[is_nearer], copies[is_nearer] = near.upper[is_nearer], near.copies[is_nearer]
+        is_found |= is_nearer
     return Brackets(lower, upper, copies, is_found)
 
 
@@ -390,26 +399,37 @@ class _Search:
         self.most = largest_radius(X, unit) if max_radius is None else float(max_radius)
         self.near = _Neighbors(estimator, X, y, unit)
         self.lower = np.zeros(len(y))
+        # The largest radii at which attacks have failed.
+        self.withstood = np.zeros(len(y))
         self.n_smallest = None
 
     def run(self, *, time_limit, n_jobs, verbose, n_smallest=None):
-        """Bracket the radii."""
+        """Bracket the radii, in `time_limit` seconds for each sample in the mean.
+
+        At least one round of attacks and one of proofs take place, however long these are.
+        """
         self.n_smallest = n_smallest
+        self.deadline = time.monotonic() + time_limit * len(self.y)
+        middle = self.deadline - (1 - _SHARE_OF_QUICK) * time_limit * len(self.y)
         near = self.near.found()
         too_far = near.upper > self.most
         near.upper[too_far], near.copies[too_far] = np.inf, near.clean[too_far]
         if self.unit.epsilon.any():
             with tqdm(unit="radius", desc="searching radii", disable=not verbose) as self.bar:
-                self._break(is_quick=True)
+                self._break(is_quick=True, deadline=middle)
                 if is_attackable(self.estimator):
                     self._prove()
                     self._decide(time_limit, n_jobs)
-                self._break(is_quick=False)
+                if not self._is_late():
+                    self._break(is_quick=False, deadline=self.deadline)
         else:
             self.lower[near.is_right] = np.inf
         return Brackets(self.lower, near.upper, near.copies, np.isfinite(near.upper))
 
-    def _break(self, *, is_quick):
+    def _is_late(self):
+        return time.monotonic() > self.deadline
+
+    def _break(self, *, is_quick, deadline):
         """Bring the upper ends down by attacks, until one fails just below them."""
         near, failed = self.near, self.lower.copy()
         # An attack in full mostly fails just below what a quick one has found.
@@ -419,12 +439,15 @@ class _Search:
             is_open = near.is_right & (ends > _RESOLUTION * self.most)
             is_known = np.isfinite(near.upper)
             is_open &= failed * np.where(is_known, 1 + self.tol, 1.0) * _ROUNDING < ends
-            rows = np.flatnonzero(is_open & self._may_be_small(failed))
+            rows = np.flatnonzero(is_open & self._may_be_small())
             if not len(rows):
                 return
             at_end = np.where(is_known, ends / (1 + self.tol), ends)[rows]
             radii = self._between(failed[rows], ends[rows])
             radii = np.where(is_first[rows] | ~is_known[rows], at_end, radii)
+            # What withstands the attack here is not among the smallest.
+            limit = self._limit()
+            radii = np.where(ends[rows] > limit, np.minimum(at_end, limit), radii)
             self.bar.update(len(rows))
             own = self.unit.scaled_each(radii, self.shape)
             X, y = rows_of(self.X, rows), self.y[rows]
@@ -432,14 +455,25 @@ class _Search:
                 self.estimator, X, y, own, self.random_state, is_quick=is_quick
             )
             near.note(rows[is_broken], copies[is_broken])
-            failed[rows[~is_broken]] = radii[~is_broken]
+            # An attack whose copies are not confirmed has failed too.
+            is_nearer = near.upper[rows] < ends[rows] / (1 + self.tol / 2)
+            left = rows[~is_nearer]
+            failed[left] = radii[~is_nearer]
+            self.withstood[left] = np.maximum(self.withstood[left], radii[~is_nearer])
             is_first[rows] = False
+            if time.monotonic() > deadline:
+                return
 
-    def _may_be_small(self, failed):
+    def _limit(self):
+        """The largest upper end among the samples of interest."""
         near = self.near
         if self.n_smallest is None or self.n_smallest >= near.is_right.sum():
-            return np.ones(len(self.y), dtype=bool)
-        return failed < np.sort(near.upper[near.is_right])[self.n_smallest - 1]
+            return np.inf
+        return np.partition(near.upper[near.is_right], self.n_smallest - 1)[self.n_smallest - 1]
+
+    def _may_be_small(self):
+        """Which samples neither a proof nor an attack that failed excludes from the smallest."""
+        return np.maximum(self.lower, self.withstood) < self._limit()
 
     def _between(self, low, high):
         """The next radii, between two ends."""
@@ -453,7 +487,7 @@ class _Search:
         while True:
             is_open = is_first | (self.lower * (1 + self.tol) * _ROUNDING < unproved)
             is_open &= near.is_right & (unproved > _LEAST_PROVED * ends)
-            rows = np.flatnonzero(is_open & self._may_be_small(self.lower))
+            rows = np.flatnonzero(is_open & self._may_be_small())
             if not len(rows):
                 return
             radii = self._between(self.lower[rows], unproved[rows])
@@ -468,31 +502,31 @@ class _Search:
                 return
             self.lower[rows[proved]] = radii[proved]
             unproved[rows[~proved]] = radii[~proved]
+            if self._is_late():
+                return
 
     def _decide(self, time_limit, n_jobs):
         """Close the brackets by searches to the end, as far as these get."""
-        near, spent = self.near, np.zeros(len(self.y))
+        near = self.near
         unknown = np.minimum(near.upper, self.most)
         is_first = np.ones(len(self.y), dtype=bool)
         for _ in range(_N_SEARCHES):
             unknown = np.minimum(unknown, near.upper)
             is_open = near.is_right & (self.lower * (1 + self.tol) * _ROUNDING < unknown)
-            is_open &= (spent < time_limit) & self._may_be_small(self.lower)
-            rows = np.flatnonzero(is_open)
-            if not len(rows):
+            rows = np.flatnonzero(is_open & self._may_be_small())
+            if not len(rows) or self._is_late():
                 return
             # Most attacks find the nearest counterexample, so that the first search is the last.
             close = np.clip(near.upper[rows] / (1 + self.tol), self.lower[rows], self.most)
             middle = self._between(self.lower[rows], unknown[rows])
             radii = np.where(is_first[rows], close, middle)
-            started = time.monotonic()
-            left = max(time_limit - spent[rows].max(), 1e-3)
+            # Half of the time that is left is for later rounds.
+            left = (self.deadline - time.monotonic()) / len(rows) / 2
+            limit = max(min(left, time_limit), _LEAST_TIME)
             try:
-                found = self._searched(rows, radii, time_limit=left, n_jobs=n_jobs)
+                found = self._searched(rows, radii, time_limit=limit, n_jobs=n_jobs)
             except NoBoundsError:
                 return
-            # In the mean over the samples.
-            spent[rows] += (time.monotonic() - started) / len(rows)
             self.lower[rows[found.is_proved]] = radii[found.is_proved]
             broken, is_open = rows[found.is_broken], ~found.is_proved & ~found.is_broken
             if len(broken):

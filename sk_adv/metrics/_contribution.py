@@ -1,6 +1,7 @@
 """Which columns an adversary uses: shares of a linear model's worst case, or accuracy regained."""
 
 import html
+import time
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 # Numbers of the samples that are searched together: 8 MiB.
 _NUMBERS = 2**20
+# Samples that are searched together, before the time that is left is shared out anew.
+_PAIRS = 1024
+# The least time of a search, in seconds.
+_LEAST_TIME = 1e-3
 # Rows of the table that a notebook shows.
 _ROWS_SHOWN = 20
 
@@ -47,12 +52,14 @@ class AdversarialContribution:
         index of each position, a tuple.
     kind : {"share", "accuracy"}
         "share": the part of the worst change of the margin that goes through the column, for linear
-        models. "accuracy": the accuracy under the worst case that comes back when the column is
-        fixed.
+        models. "accuracy": the accuracy under attack that comes back when the column is fixed.
     contribution : ndarray of shape (n_columns,)
-        What is proved of each column: the lower end of its bracket.
+        Of "share", the mean share. Of "accuracy", the share of samples that the strongest attack
+        breaks, and no longer breaks once the column is fixed.
     lower, upper : ndarray of shape (n_columns,)
-        The contribution lies between these; they are equal where it is known exactly.
+        Of "share", the contribution itself. Of "accuracy", what is certain: the gain of the
+        accuracy under the worst case lies between these, and so does `contribution`. They are equal
+        where it is known exactly; without proofs `lower` is 0.
     baseline : tuple (lower, upper) of float
         The accuracy under the worst case with no column fixed: at least the share of the verified
         samples, at most one minus that of the falsified ones.
@@ -91,8 +98,9 @@ class AdversarialContribution:
         Returns
         -------
         pandas.DataFrame
-            One row per column of X, by its name, with `contribution`, `lower` and `upper`; the
-            largest contribution first, and of equal ones that with the larger upper end.
+            One row per column of X, by its name, with `contribution`, and the ends `lower` and
+            `upper` of what is certain; the largest contribution first, and of equal ones that with
+            the larger lower end, then the larger upper end.
 
         Raises
         ------
@@ -113,9 +121,10 @@ class AdversarialContribution:
         Returns
         -------
         ndarray of int of shape (n_columns,)
-            Of equal contributions, the one with the larger upper end stands first.
+            Of equal contributions, the one with the larger lower end stands first, then the one
+            with the larger upper end.
         """
-        return np.lexsort((-self.upper, -self.contribution))
+        return np.lexsort((-self.upper, -self.lower, -self.contribution))
 
     def __repr__(self) -> str:
         text = f"AdversarialContribution(kind={self.kind!r}, {len(self.columns)} columns"
@@ -127,7 +136,10 @@ class AdversarialContribution:
     def _repr_html_(self) -> str:
         what = "share of the worst change of the margin"
         if self.kind == "accuracy":
-            what = "accuracy that comes back when the column is fixed"
+            what = (
+                "accuracy under attack that comes back when the column is fixed; "
+                "under the worst case it lies between lower and upper"
+            )
         order = self.order()
         rows = "".join(
             f"<tr><th>{html.escape(str(self.columns[j]))}</th>"
@@ -165,8 +177,10 @@ def adversarial_contribution(
 
         ε_j |w_j| / Σ_i ε_i |w_i|   or, in the Euclidean norm,   (ε_j w_j)² / Σ_i (ε_i w_i)² .
 
-    For all other models it is the accuracy under the worst case that comes back when the column is
-    fixed, one column at a time. It is bracketed by the verdicts of `verify_robustness`.
+    For all other models it is the accuracy under attack that comes back when the column is fixed,
+    one column at a time: the share of samples that are falsified, by the verdicts of
+    `verify_robustness`, and no longer are once the column is fixed. The verdicts also bracket what
+    comes back of the accuracy under the worst case, between `lower` and `upper`.
 
     Parameters
     ----------
@@ -194,7 +208,9 @@ def adversarial_contribution(
         Weights of the samples in all shares and means.
 
     time_limit : float, default=10.0
-        Seconds of search for each sample, and each column that is fixed, as in `verify_robustness`.
+        Seconds of search for each sample, as in `verify_robustness`. For all fixed columns together
+        there is as much once more, in the mean over the samples. What it leaves open is unknown.
+        Attacks are not cut short.
 
     n_jobs : int or None, default=None
         Number of processes for the searches, as in scikit-learn.
@@ -234,18 +250,23 @@ def adversarial_contribution(
     those of labels that the estimator has never seen, are left out of it. With two classes and
     without bounds or missing values the shares of all samples are the same.
 
-    *Other models.* The samples that count are those that are falsified while all columns may
-    change. The lower end is the share of samples of which fixing the column makes verified ones;
-    the upper end is that of samples that are not falsified again. So the lower end is what a proof
-    gives back, the upper one what withstands the strongest attack; without proofs, as for a nearest
-    neighbours classifier, all lower ends are 0. Samples that are unknown at first are left out: the
-    gap of `baseline` tells their share. Contributions need not sum to anything: a sample that each
-    of two columns alone can break comes back for neither.
+    *Other models.* The gain of each sample lies between two ends. It is 0 if the sample is verified
+    while all columns may change. If it is falsified then, the gain is 1 if it is verified with the
+    column fixed, 0 if it is falsified again, and else between 0 and 1. If it is unknown at first,
+    the gain is 0 if it is falsified with the column fixed, and else between 0 and 1. `lower` and
+    `upper` are the weighted means of the two ends. `contribution`, between them, counts the samples
+    that are falsified at first, and not falsified with the column fixed: what comes back as far as
+    the strongest attack tells. Without proofs, as for a nearest neighbours classifier, `lower` is
+    0, and the samples that no attack breaks at first stand in all the upper ends.
 
-    Each column costs little, as most verdicts follow from others. A sample that is verified while
-    all columns may change stays verified. A counterexample that does not touch the column stays
-    one, and so does one that `predict` gets wrong after the column has been put back. Only the
-    other falsified samples are searched once more.
+    Contributions need not sum to anything: a sample that each of two columns alone can break comes
+    back for neither.
+
+    Each column costs little, as most verdicts follow from others. A counterexample that does not
+    touch the column stays one, and so does one that `predict` gets wrong after the column has been
+    put back. Only the other falsified samples are searched once more; then, as far as the time
+    suffices, those that were unknown, if there are proofs for the model at all: what an attack does
+    not break, it hardly breaks with a column less.
 
     Examples
     --------
@@ -277,8 +298,8 @@ def adversarial_contribution(
         return AdversarialContribution(names, "share", share, share, share, baseline)
     check_dense(X, f"adversarial_contribution of a {type(estimator).__name__}")
     fixing = _Fixing(estimator, X, y, classes, perturbations, weight, search)
-    lower, upper = fixing.gains(np.flatnonzero(radii.ravel() > 0), verbose)
-    return AdversarialContribution(names, "accuracy", lower, lower, upper, fixing.baseline)
+    gains = fixing.gains(np.flatnonzero(radii.ravel() > 0), verbose)
+    return AdversarialContribution(names, "accuracy", *gains, fixing.baseline)
 
 
 def _names(X, shape):
@@ -341,30 +362,56 @@ class _Fixing:
         self.broken = np.flatnonzero(self.status == "falsified")
 
     def gains(self, at_work, verbose):
-        """The ends of the accuracy that comes back when a position is fixed, for each of them."""
+        """What comes back when a position is fixed, for each position, and its two ends."""
         found = [self._of_use(j) for j in at_work]
-        rows = np.concatenate([*found, np.zeros(0, dtype=int)]).astype(int)
-        fixed = np.repeat(at_work, [len(part) for part in found]).astype(int)
+        pairs = self._pairs(at_work, found)
+        unknown = np.zeros(0, dtype=int)
+        if is_made_of_trees(self.estimator) or is_attackable(self.estimator):
+            unknown = np.flatnonzero(self.status == "unknown")
+        open_pairs = self._pairs(at_work, [unknown] * len(at_work))
         n_positions = int(np.prod(self.clean.shape[1:]))
+        total, n_pairs = self.weight.sum(), len(pairs[0]) + len(open_pairs[0])
+        self.deadline = time.monotonic() + self.search["time_limit"] * len(self.y)
+        with tqdm(total=n_pairs, unit="sample", desc="fixing", disable=not verbose) as bar:
+            status = self._statuses(*pairs, bar)
+            again = self._statuses(*open_pairs, bar, may_end=True)
+
+        def mass(rows, fixed, counts):
+            sums = np.bincount(fixed, self.weight[rows] * counts, minlength=n_positions)
+            return sums / total
+
+        contribution = mass(*pairs, status != "falsified")
+        lower = mass(*pairs, status == "verified")
+        # Samples that are unknown at first may come back, unless the others break them.
+        upper = contribution.copy()
+        upper[at_work] += self.weight[self.status == "unknown"].sum() / total
+        upper = np.maximum(upper - mass(*open_pairs, again == "falsified"), contribution)
+        return contribution, lower, upper
+
+    def _pairs(self, at_work, found):
+        """The samples of each position, one after another, and the positions."""
+        rows = np.concatenate([*found, np.zeros(0, dtype=int)]).astype(int)
+        return rows, np.repeat(at_work, [len(part) for part in found]).astype(int)
+
+    def _statuses(self, rows, fixed, bar, *, may_end=False):
+        """The status of each sample with a position fixed; "" where time has run out."""
         status = np.full(len(rows), "", dtype="<U9")
-        size = max(1, _NUMBERS // n_positions)
-        # All columns at once, as attacks work on many samples in little more time than on one. In
+        size = max(1, min(_PAIRS, _NUMBERS // max(1, int(np.prod(self.clean.shape[1:])))))
+        # Many columns at once, as attacks work on many samples in little more time than on one. In
         # the Euclidean norm they would spend length on fixed columns, which other samples move.
         ends = np.arange(size, len(rows), size)
         if self.perturbations.norm == 2:
             ends = np.union1d(ends, np.flatnonzero(np.diff(fixed)) + 1)
-        parts = [slice(*pair) for pair in pairwise([0, *map(int, ends), len(rows)])]
-        with tqdm(total=len(rows), unit="sample", desc="fixing", disable=not verbose) as bar:
-            for part in parts if len(rows) else ():
-                status[part] = self._with_fixed(rows[part], fixed[part])
-                bar.update(len(rows[part]))
-        total = self.weight.sum()
-        return [
-            np.bincount(fixed, self.weight[rows] * is_back, minlength=n_positions) / total
-            for is_back in (status == "verified", status != "falsified")
-        ]
+        for start, end in pairwise([0, *map(int, ends), len(rows)]):
+            left = self.deadline - time.monotonic()
+            if start == end or (may_end and left < 0):
+                break
+            limit = max(_LEAST_TIME, min(self.search["time_limit"], left / (len(rows) - start)))
+            status[start:end] = self._with_fixed(rows[start:end], fixed[start:end], limit)
+            bar.update(end - start)
+        return status
 
-    def _with_fixed(self, rows, fixed):
+    def _with_fixed(self, rows, fixed, time_limit):
         """The status of some samples, each with one position fixed."""
         shape = self.clean.shape[1:]
         is_one = len(np.unique(fixed)) == 1
@@ -375,7 +422,8 @@ class _Fixing:
         with warnings.catch_warnings():
             # The first search has told of it.
             warnings.filterwarnings("ignore", "The columns .* stay unperturbed")
-            return self._decided(rows, self.perturbations.with_radius(radii))[0]
+            allowed = self.perturbations.with_radius(radii)
+            return self._decided(rows, allowed, time_limit=time_limit)[0]
 
     def _of_use(self, j):
         """The broken samples whose counterexample needs the position."""
@@ -390,7 +438,7 @@ class _Fixing:
         predicted = predicted_labels(self.estimator, numbers_in_container_of(part, restored))
         return rows[predicted == self.y[rows]]
 
-    def _decided(self, rows, perturbations):
+    def _decided(self, rows, perturbations, **options):
         X = self.X if isinstance(rows, slice) else rows_of(self.X, rows)
-        options = self.search | {"verbose": False}
+        options = self.search | {"verbose": False} | options
         return decide(self.estimator, X, self.y[rows], self.classes, perturbations, **options)

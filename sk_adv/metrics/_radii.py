@@ -86,12 +86,13 @@ def robustness_radius(
         `epsilon = ε * scale`. Features of scale 0 stay unperturbed. None means 1 for all features.
 
     time_limit : float, default=10.0
-        For tree models, and networks that can be searched to the end: seconds of search for each
-        sample, for networks in the mean over the samples. Where they don't suffice, the radius is
-        a lower bound, and a warning says so.
+        Seconds of search for each sample; for models other than trees in the mean over the samples,
+        attacks and proofs included. Of these, one round takes place in any case. Where the time
+        does not suffice, the radius is a lower bound, and a warning says so.
 
     n_jobs : int or None, default=None
-        For the same models: number of processes, as in scikit-learn.
+        For tree models, and networks that can be searched to the end: number of processes, as in
+        scikit-learn.
 
     return_bracket : bool, default=False
         Whether to return both ends.
@@ -314,13 +315,15 @@ def fragile_samples(
         its rows, and the columns
 
         - `label`: the label y;
-        - `prediction_after`: the class that `predict` gives to the counterexample;
+        - `prediction_after`: the class that `predict` gives to the counterexample; None where none
+          is known, or `predict` confirms none;
         - `radius_lower`, `radius_upper`: the ends of the radius, in multiples of the scale, as in
           `robustness_radius`; equal for models whose radii are exact;
         - `changes`: a dict of the columns that the counterexample changes, each with its value
-          before and after, the largest change, relative to the scale, first.
+          before and after, the largest change, relative to the scale, first; empty where no
+          counterexample is known.
 
-        Samples of which no counterexample is known are left out.
+        Samples that are proved to withstand all perturbations are left out.
 
     Raises
     ------
@@ -340,12 +343,14 @@ def fragile_samples(
 
     Notes
     -----
-    Samples are ordered by the upper end of their radius, which for linear models and tree models is
-    exact. For other models the search leaves out samples that withstand the attack at the radius
-    of `n_samples` others; it is not proved that none of them is more fragile.
+    Samples are ordered by the upper end of their radius, and of equal ones by the lower end. Linear
+    models and tree models have exact radii, unless time runs out. For other models the search
+    leaves out samples that withstand an attack at the radius of `n_samples` others; it is not
+    proved that none of them is more fragile.
 
     The counterexample has the size of the upper end. Where the radius is exact, it lies beyond the
-    boundary by a relative 1e-9, or as much more as rounding needs before `predict` changes.
+    boundary by a relative 1e-9, or as much more as rounding needs before `predict` changes. Where
+    `predict` changes nowhere near the boundary, the sample is listed without a counterexample.
 
     Examples
     --------
@@ -381,17 +386,16 @@ def fragile_samples(
     found = brackets_of(estimator, X, labels, classes, unit, **options)
     clean = within_bounds(estimator, X, labels, unit)
     is_right = predicted_labels(estimator, clean) == labels
-    rows = np.flatnonzero(is_right & found.is_found)
-    rows = rows[np.argsort(found.upper[rows], kind="stable")][:n_samples]
-    copies = found.copies[rows]
-    after = []
-    if len(rows):
-        after = predicted_labels(estimator, numbers_in_container_of(rows_of(X, rows), copies))
+    rows = np.flatnonzero(is_right & np.isfinite(found.lower))
+    rows = rows[np.lexsort((found.lower[rows], found.upper[rows]))][:n_samples]
+    before, copies = numbers_of(clean)[rows], found.copies[rows]
+    after = _classes_after(estimator, X, rows, copies, found.is_found[rows])
+    copies[~found.is_found[rows]] = before[~found.is_found[rows]]
     shape = sample_shape(X)
     names = column_names(X)
     if names is None:
         names = list(range(shape[0])) if len(shape) == 1 else list(np.ndindex(shape))
-    before, sizes = numbers_of(clean)[rows], unit.epsilon.expand(shape).numpy().ravel()
+    sizes = unit.epsilon.expand(shape).numpy().ravel()
     table = pd.DataFrame(
         {
             "label": labels[rows],
@@ -404,6 +408,14 @@ def fragile_samples(
     )
     table.attrs["n_misclassified"] = int((~is_right).sum())
     return table
+
+
+def _classes_after(estimator, X, rows, copies, is_found):
+    """The classes of the counterexamples, None where there is none."""
+    if not len(rows):
+        return []
+    after = predicted_labels(estimator, numbers_in_container_of(rows_of(X, rows), copies))
+    return after if is_found.all() else np.where(is_found, after.astype(object), None)
 
 
 def _changes(before, after, scale, names):

@@ -112,6 +112,9 @@ def smallest_radius(
             high, is_exact = radius, False
             is_tied |= found.is_suspect and is_wrong is None
 
+    def is_late():
+        return time.monotonic() > deadline
+
     # A misclassified sample has radius 0, also where nothing can change.
     decide(0.0)
     if high == 0:
@@ -119,14 +122,20 @@ def smallest_radius(
     if norm == np.inf:
         # The number of entries tried doubles until some point is misclassified.
         tried = 1
-        while np.isinf(high) and tried < len(entries):
+        while np.isinf(high) and tried < len(entries) and not is_late():
             decide(entries[tried - 1])
             tried *= 4
-        if np.isinf(high) and len(entries):
+        if np.isinf(high) and len(entries) and not is_late():
             decide(entries[-1])
+        if np.isinf(high) and len(entries):
+            # Without the time to try the last entry, nothing is known beyond `low`.
+            is_exact &= low >= entries[-1]
         while True:
             between = entries[(entries > low * _BEYOND) & (entries < high / _BEYOND)]
             if not len(between) or np.isinf(high):
+                break
+            if is_late():
+                is_exact = False
                 break
             decide(between[(len(between) - 1) // 2])
     elif len(entries):

@@ -7,6 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sk_adv.attacks import _own_radii
+from sk_adv.attacks._table import ConfiguredAttack
+from sk_adv.metrics import _deciding
+
 
 @pytest.fixture(scope="package")
 def cancer():
@@ -28,6 +32,23 @@ def model(cancer):
 def margins():
     """A function that computes the worst-case margins of a scaled linear model with two classes."""
     return worst_margins
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """The attack "auto" of verdicts and radii with less effort, enough for a few columns."""
+    real = _deciding.perturb
+    params = {"n_steps": 20, "n_queries": 100}
+    own_radii = ConfiguredAttack("auto", _own_radii.AUTO_AT_OWN_RADII.attack, params)
+
+    def perturb(*args, attack, **options):
+        if attack == "auto":
+            options["attack_params"] = params
+        elif not isinstance(attack, str):
+            attack = own_radii
+        return real(*args, attack=attack, **options)
+
+    monkeypatch.setattr(_deciding, "perturb", perturb)
 
 
 def worst_margins(model, X, y, epsilon):

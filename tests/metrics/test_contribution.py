@@ -6,11 +6,13 @@ import pytest
 import torch
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv.metrics import adversarial_contribution, verify_robustness
@@ -85,30 +87,135 @@ def test_what_comes_back_is_what_verdicts_with_a_fixed_column_say(kind, norm):
     free = verify_robustness(model, A, b, epsilon=radii, **options)
     assert found.kind == "accuracy"
     assert found.baseline == pytest.approx((free.lower, free.upper))
-    broken = free.status == "falsified"
+    broken, unknown = (free.status == name for name in ("falsified", "unknown"))
+    assert broken.any()
     for j in range(4):
         fixed = verify_robustness(model, A, b, epsilon=radii * (np.arange(4) != j), **options)
-        back = np.average(broken & (fixed.status == "verified"), weights=weight)
-        holds = np.average(broken & (fixed.status != "falsified"), weights=weight)
-        assert found.lower[j] == pytest.approx(back)
-        assert found.upper[j] == pytest.approx(holds)
+        holds = fixed.status != "falsified"
+        for value, mask in (
+            (found.lower, broken & (fixed.status == "verified")),
+            (found.contribution, broken & holds),
+            (found.upper, (broken | (unknown if radii[j] else False)) & holds),
+        ):
+            assert value[j] == pytest.approx(np.average(mask, weights=weight))
     assert found.lower[2] == found.upper[2] == 0
 
 
+# Three words for each sample while all may change, and three once the column is fixed.
+_TABLE = {
+    ("verified", "verified"): (0, 0, 0),
+    ("falsified", "verified"): (1, 1, 1),
+    ("falsified", "unknown"): (0, 1, 1),
+    ("falsified", "falsified"): (0, 0, 0),
+    ("unknown", "verified"): (0, 0, 1),
+    ("unknown", "unknown"): (0, 0, 1),
+    ("unknown", "falsified"): (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_pair_of_verdicts_has_its_two_ends(monkeypatch, order):
+    from sk_adv.metrics import _contribution as module
+
+    pairs = list(_TABLE)[::order]
+    A = np.column_stack([np.arange(len(pairs)), np.zeros(len(pairs))]).astype(float)
+    b = np.zeros(len(pairs), dtype=int)
+    model = DecisionTreeClassifier().fit([[-5.0, 0], [50.0, 0]], [0, 1])
+
+    def scripted(estimator, given, y, classes, perturbations, **options):
+        is_fixed = not perturbations.largest_radii((2,))[1]
+        status = np.array([pairs[int(row)][int(is_fixed)] for row in given[:, 0]])
+        # All counterexamples change column 1, and `predict` calls them right without it.
+        copies = given + np.where(status == "falsified", 1.0, 0.0)[:, None] * [0.0, 1.0]
+        return status, copies
+
+    monkeypatch.setattr(module, "decide", scripted)
+    weight = np.arange(1.0, len(pairs) + 1)
+    found = adversarial_contribution(model, A, b, [0.0, 1.0], sample_weight=weight)
+    expected = np.average([_TABLE[pair] for pair in pairs], axis=0, weights=weight)
+    ends = [found.lower[1], found.contribution[1], found.upper[1]]
+    np.testing.assert_allclose(ends, expected)
+    assert not found.upper[0]
+
+
+def test_time_that_is_up_leaves_samples_unknown_that_were(monkeypatch):
+    from sk_adv.metrics import _contribution as module
+
+    calls = []
+    model = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])
+
+    def unknown(estimator, given, y, classes, perturbations, *, time_limit, **options):
+        calls.append(time_limit)
+        return np.full(len(y), "unknown"), given.copy()
+
+    monkeypatch.setattr(module, "decide", unknown)
+    arguments = model, np.array([[0.0], [1.0]]), [0, 1], 0.1
+    found = adversarial_contribution(*arguments, time_limit=1e-9)
+    assert len(calls) == 1
+    assert found.upper == 1
+    assert found.lower == found.contribution == 0
+    adversarial_contribution(*arguments, time_limit=7.0)
+    assert calls[1:] == pytest.approx([7.0, 7.0], rel=0.1)
+
+
+def plane():
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(60, 2))
+    # The first column decides more.
+    return points, (2 * points[:, 0] + points[:, 1] + 0.3 * rng.normal(size=60) > 0).astype(int)
+
+
 @pytest.mark.parametrize("norm", [np.inf, 2])
-def test_without_proofs_the_upper_end_is_what_a_dense_line_does_not_break(norm):
-    A, b = X[101:140:8, 2:], Y[101:140:8]
-    model = KNeighborsClassifier(3).fit(X[::2, 2:], Y[::2])
-    found = adversarial_contribution(model, A, b, [0.3, 0.2], norm=norm, random_state=0)
-    free = verify_robustness(model, A, b, epsilon=[0.3, 0.2], norm=norm, random_state=0)
-    line = np.linspace(-1, 1, 501)[:, None]
-    for fixed, radius in ((0, [0.0, 0.2]), (1, [0.3, 0.0])):
-        copies = A[:, None] + line * radius
-        wrong = model.predict(copies.reshape(-1, 2)).reshape(len(A), -1) != b[:, None]
-        holds = (free.status == "falsified") & ~wrong.any(axis=1)
-        assert found.upper[fixed] == pytest.approx(holds.mean())
-    assert not found.lower.any()
-    assert found.upper.any()
+@pytest.mark.parametrize("kind", ["neighbors", "kernel"])
+@pytest.mark.usefixtures("few_steps")
+def test_the_ends_enclose_the_gain_on_a_dense_grid(kind, norm):
+    points, y = plane()
+    model = {"neighbors": KNeighborsClassifier(3), "kernel": SVC(gamma=1.0)}[kind]
+    model.fit(points[:30], y[:30])
+    A, b, radii = points[30:], y[30:], np.array([0.3, 0.2])
+    found = adversarial_contribution(model, A, b, radii, norm=norm, random_state=0)
+
+    def holds(radii):
+        line = np.linspace(-1, 1, 41)
+        steps = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+        steps = steps[np.linalg.norm(steps, ord=norm, axis=1) <= 1] * radii
+        labels = model.predict((A[:, None] + steps).reshape(-1, 2)).reshape(len(A), -1)
+        return (labels == b[:, None]).all(axis=1)
+
+    baseline = holds(radii)
+    assert found.baseline[0] <= baseline.mean() <= found.baseline[1] + 1e-9
+    for j in range(2):
+        back = holds(radii * (np.arange(2) != j)) & ~baseline
+        assert found.lower[j] <= back.mean() <= found.upper[j] + 1e-9
+        # The attack breaks what the grid breaks.
+        assert found.contribution[j] == pytest.approx(back.mean(), abs=0.04)
+        assert found.lower[j] <= found.contribution[j] <= found.upper[j]
+    assert found.contribution[0] > found.contribution[1]
+    if kind == "neighbors":
+        assert not found.lower.any()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_neighbors_of_a_frame_with_categories_and_gaps():
+    points, y = plane()
+    frame = pd.DataFrame(points, columns=["a", "b"])
+    frame["place"] = np.where(np.arange(60) % 3, "north", "south")
+    frame.loc[::7, "b"] = np.nan
+    encode = make_column_transformer(
+        (OneHotEncoder(), ["place"]), (SimpleImputer(), ["a"]), (SimpleImputer(), ["b"])
+    )
+    model = make_pipeline(encode, KNeighborsClassifier(3)).fit(frame[:30], y[:30])
+    A, b = frame[30:], y[30:]
+    found = adversarial_contribution(model, A, b, {"a": 0.3, "b": 0.2}, random_state=0)
+    assert found.columns == ["a", "b", "place"]
+    assert found.upper[2] == 0 == found.contribution[2]
+    assert found.contribution[0] > 0
+    # Without "a", only "b" moves: a dense line tells what breaks.
+    line = np.linspace(-0.2, 0.2, 81)
+    holds = np.array([(model.predict(A.assign(b=A["b"] + t)) == b) for t in line]).all(axis=0)
+    free = verify_robustness(model, A, b, epsilon={"a": 0.3, "b": 0.2}, random_state=0)
+    back = (free.status == "falsified") & holds
+    assert found.contribution[0] == pytest.approx(back.mean())
 
 
 def test_only_what_needs_the_column_is_searched_again(monkeypatch):
