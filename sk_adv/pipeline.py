@@ -26,7 +26,7 @@ class RawUnitsPipeline(Pipeline):
     passed to `fit`, by the names of its columns. Each `fit` carries them through the transformers
     that it has just fitted,
 
-        ε'_k = |slope_k| ε_j ,   low'_k, high'_k = slope_k (low_j, high_j) + offset_k ,
+        ε'_k = abs(slope_k) ε_j ,   low'_k, high'_k = slope_k (low_j, high_j) + offset_k ,
 
     where column k of the last step is slope_k x_j + offset_k, for column j of X. So in a search or
     a cross-validation three years are three years in each fold. Columns that come from no column
@@ -54,18 +54,7 @@ class RawUnitsPipeline(Pipeline):
     ----------
     radii_ : ndarray of shape (n_columns,)
         The radii with which the last step was fitted, one for each of its columns, in their units.
-
-    named_steps : sklearn.utils.Bunch
-        The steps by name.
-
-    classes_ : ndarray of shape (n_classes,)
-        The class labels.
-
-    n_features_in_ : int
-        Number of columns seen in `fit`.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, if X has string column names.
+        All other attributes are those of `Pipeline`.
 
     See Also
     --------

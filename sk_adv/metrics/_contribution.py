@@ -175,7 +175,7 @@ def adversarial_contribution(
     the worst change of the margin that goes through each column. For two classes with the weight
     vector w, and without bounds, that is
 
-        ε_j |w_j| / Σ_i ε_i |w_i|   or, in the Euclidean norm,   (ε_j w_j)² / Σ_i (ε_i w_i)² .
+        ε_j abs(w_j) / Σ_i ε_i abs(w_i)   or, in the Euclidean norm,   (ε_j w_j)² / Σ_i (ε_i w_i)² .
 
     For all other models it is the accuracy under attack that comes back when the column is fixed,
     one column at a time: the share of samples that are falsified, by the verdicts of
