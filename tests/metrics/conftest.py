@@ -38,7 +38,7 @@ def margins():
 def few_steps(monkeypatch):
     """The attack "auto" of verdicts and radii with less effort, enough for a few columns."""
     real = _deciding.perturb
-    params = {"n_steps": 20, "n_queries": 100}
+    params = {"n_steps": 8, "n_queries": 60}
     own_radii = ConfiguredAttack("auto", _own_radii.AUTO_AT_OWN_RADII.attack, params)
 
     def perturb(*args, attack, **options):

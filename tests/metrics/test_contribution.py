@@ -262,6 +262,7 @@ def test_categories_stay_fixed_by_a_dict_and_frames_keep_their_names():
     assert found.contribution[2] == 0 < found.contribution[:2].max()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_each_position_of_an_image_contributes():
     torch.manual_seed(0)
     images = np.random.default_rng(0).normal(size=(8, 1, 2, 3)).astype(np.float32)
