@@ -317,7 +317,8 @@ def test_brackets_are_lazy_and_hold_what_those_in_memory_hold(kind):
     options = {"return_bracket": True, "random_state": 0}
     found = robustness_radius(model, MAKERS[kind](), labels(kind), **options)
     assert all(isinstance(end, da.Array) for end in found)
-    for end, expected in zip(found, robustness_radius(model, IN_MEMORY[kind], Y, **options)):
+    in_memory = robustness_radius(model, IN_MEMORY[kind], Y, **options)
+    for end, expected in zip(found, in_memory, strict=True):
         np.testing.assert_array_equal(end.compute(), expected)
 
 

@@ -195,8 +195,8 @@ def test_the_ends_enclose_the_gain_on_a_dense_grid(kind, norm):
         assert not found.lower.any()
 
 
-@pytest.mark.usefixtures("few_steps")
-def test_neighbors_of_a_frame_with_categories_and_gaps():
+def test_neighbors_of_a_frame_with_categories_and_gaps(few_steps):
+    few_steps["n_queries"] = 20
     points, y = plane()
     frame = pd.DataFrame(points, columns=["a", "b"])
     frame["place"] = np.where(np.arange(60) % 3, "north", "south")

@@ -1,5 +1,7 @@
 """Radii between two ends, and fragile samples, against closed forms, dense grids and verdicts."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,7 +37,9 @@ def of(kind, A=PLANE):
         "neighbors": KNeighborsClassifier(3),
         "kernel": SVC(),
     }[kind]
-    return model.fit(A[::2], Y[::2])
+    # Two classes make attacks on the network quicker.
+    rows = slice(50 if kind == "net" else 0, None, 2)
+    return model.fit(A[rows], Y[rows])
 
 
 def distances_on_a_grid(model, A, labels, scale, norm, most=1.0, n=301):
@@ -95,7 +99,7 @@ def test_verdicts_agree_with_both_ends(kind):
 
 def test_nothing_is_searched_beyond_the_largest_radius():
     model = of("net")
-    A, b = PLANE[:100:24], Y[:100:24]
+    A, b = PLANE[54:150:24], Y[54:150:24]
     far, free = (
         robustness_radius(model, A, b, return_bracket=True, random_state=0, **options)[1]
         for options in ({"max_radius": 0.2}, {})
@@ -132,11 +136,15 @@ def test_fragile_samples_are_those_of_the_smallest_radii(kind, norm):
     model, scale = of(kind), np.array([1.0, 0.5])
     rows = np.arange(51, 150, 8)
     A, b = pd.DataFrame(PLANE[rows], columns=["length", "width"], index=1000 + rows), Y[rows]
-    options = {"norm": norm, "scale": scale, "random_state": 0, "time_limit": 0.2}
-    found = fragile_samples(model, A.to_numpy(), b, n_samples=4, **options)
-    named = fragile_samples(model.fit(*_with_names()), A, b, n_samples=4, **options)
-    _, upper = robustness_radius(model, A, b, return_bracket=True, **options)
+    options = {"norm": norm, "scale": scale, "random_state": 0}
+    _, upper = robustness_radius(model, A.to_numpy(), b, return_bracket=True, **options)
+    if kind != "net":
+        found = fragile_samples(model, A.to_numpy(), b, n_samples=4, **options)
+    fitted = slice(50 if kind == "net" else 0, None, 2)
+    model.fit(pd.DataFrame(PLANE[fitted], columns=A.columns), Y[fitted])
+    named = fragile_samples(model, A, b, n_samples=4, **options)
     right = model.predict(A) == b
+    found = named if kind == "net" else found
     assert found.attrs["n_misclassified"] == (~right).sum()
     smallest = np.flatnonzero(right)[np.argsort(upper[right])[:4]]
     np.testing.assert_allclose(found["radius_upper"], upper[smallest], rtol=0.03)
@@ -157,10 +165,6 @@ def test_fragile_samples_are_those_of_the_smallest_radii(kind, norm):
         assert np.linalg.norm(step, ord=norm) <= row["radius_upper"] * (1 + 2e-3)
         sizes = [abs(step[list(A.columns).index(name)]) for name in row["changes"]]
         assert sizes == sorted(sizes, reverse=True)
-
-
-def _with_names():
-    return pd.DataFrame(PLANE[::2], columns=["length", "width"]), Y[::2]
 
 
 @pytest.mark.parametrize("norm", [np.inf, 2])
@@ -213,7 +217,8 @@ def test_where_nothing_can_change_no_sample_is_fragile():
         assert np.isinf(upper[right]).all()
 
 
-def test_neighbors_of_a_frame_with_categories_and_gaps():
+def test_neighbors_of_a_frame_with_categories_and_gaps(few_steps):
+    few_steps["n_queries"] = 20
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(rng.normal(size=(50, 2)), columns=["a", "b"])
     y = np.where(frame["a"] + frame["b"] > 0, "up", "down")
@@ -239,7 +244,7 @@ def test_neighbors_of_a_frame_with_categories_and_gaps():
         assert model.predict(copy)[0] == row["prediction_after"] != row["label"]
 
 
-@pytest.mark.parametrize("kind", ["linear", "tree", "net"])
+@pytest.mark.parametrize("kind", ["linear", "tree"])
 def test_missing_values_behind_an_imputer_stay_missing(kind):
     A, y = PLANE.copy(), Y
     A[::5, 1] = np.nan
@@ -256,8 +261,6 @@ def test_missing_values_behind_an_imputer_stay_missing(kind):
         assert lower[i] <= dense
         if dense < 2:
             assert dense - 0.006 <= upper[i] <= 1.02 * dense
-    if kind == "net":
-        return
     found = fragile_samples(model, A[rows], y[rows], n_samples=3, random_state=0)
     assert len(found)
     for i, row in found.iterrows():
@@ -305,24 +308,27 @@ def test_copies_that_are_not_confirmed_end_the_search(monkeypatch):
     assert len(calls) < 40
     # What is left are ways to other samples.
     right = model.predict(A) == b
-    far = [np.abs(A[model.predict(A) != label] - x).max(1).min() for x, label in zip(A, b)]
+    far = [
+        np.abs(A[model.predict(A) != label] - x).max(1).min() for x, label in zip(A, b, strict=True)
+    ]
     assert (upper[right] <= np.array(far)[right] + 1e-9).all()
     assert not lower.any()
 
 
 @pytest.mark.parametrize("kind", ["neighbors", "net"])
-def test_the_time_limit_bounds_attacks_proofs_and_searches_together(kind, monkeypatch):
+def test_the_time_limit_bounds_attacks_proofs_and_searches_together(kind, few_steps, monkeypatch):
     from sk_adv.metrics import _brackets as module
 
+    few_steps["n_queries"] = 20
     calls = []
+
+    def counted(name, real, *args, **options):
+        calls.append(name)
+        clock[0] += 10.0
+        return real(*args, **options)
+
     for name in ("attacked", "certified_samples", "decided_samples"):
-
-        def counted(*args, _name=name, _real=getattr(module, name), **options):
-            calls.append(_name)
-            clock[0] += 10.0
-            return _real(*args, **options)
-
-        monkeypatch.setattr(module, name, counted)
+        monkeypatch.setattr(module, name, partial(counted, name, getattr(module, name)))
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     model, A, b = of(kind), PLANE[ROWS], Y[ROWS]
@@ -338,8 +344,8 @@ def test_the_time_limit_bounds_attacks_proofs_and_searches_together(kind, monkey
     clock[0] = 0.0
     calls.clear()
     robustness_radius(model, A, b, time_limit=80.0 / len(b), **options)
-    # A step that began in time is not cut short.
-    assert clock[0] <= 120
+    # A step that began in time is not cut short, and a proof follows in any case.
+    assert clock[0] <= 100
 
 
 def test_fragile_samples_of_trees_out_of_time_are_those_next_to_others():
@@ -365,9 +371,7 @@ def test_processes_change_nothing():
         pd.testing.assert_frame_equal(found, fragile_samples(of("tree"), A, b, **options))
         options = {"random_state": 0, "tol": 0.1, "return_bracket": True}
         found = robustness_radius(of("net"), A[:3], b[:3], n_jobs=2, **options)
-        np.testing.assert_array_equal(
-            found, robustness_radius(of("net"), A[:3], b[:3], **options)
-        )
+        np.testing.assert_array_equal(found, robustness_radius(of("net"), A[:3], b[:3], **options))
 
 
 @pytest.mark.parametrize(
