@@ -11,8 +11,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv import AdversarialLogisticRegression, AdversarialMaxoutClassifier, FGSMTransformer
 from sk_adv._collections import computed, partitions_of
@@ -307,6 +309,32 @@ def test_radii_are_lazy_and_those_in_memory(kind):
     model = fitted(linear(), kind)
     radii = robustness_radius(model, MAKERS[kind](), labels(kind))
     np.testing.assert_array_equal(radii.compute(), robustness_radius(model, IN_MEMORY[kind], Y))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_brackets_are_lazy_and_hold_what_those_in_memory_hold(kind):
+    model = fitted(DecisionTreeClassifier(max_depth=3, random_state=0), kind)
+    options = {"return_bracket": True, "random_state": 0}
+    found = robustness_radius(model, MAKERS[kind](), labels(kind), **options)
+    assert all(isinstance(end, da.Array) for end in found)
+    in_memory = robustness_radius(model, IN_MEMORY[kind], Y, **options)
+    for end, expected in zip(found, in_memory, strict=True):
+        np.testing.assert_array_equal(end.compute(), expected)
+
+
+def test_brackets_of_partitions_enclose_the_same_radii():
+    net = MLPClassifier(4, solver="lbfgs", alpha=0.1, random_state=0).fit(ARRAY[:, 2:], Y)
+    X, y = ARRAY[60:140:8, 2:], Y[60:140:8]
+    options = {"return_bracket": True, "random_state": 0, "tol": 0.3, "time_limit": 0.05}
+    found = robustness_radius(net, da.from_array(X, chunks=(6, 2)), y, **options)
+    lower, upper = (end.compute() for end in found)
+    low, high = robustness_radius(net, X, y, **options)
+    assert len(lower) == len(X)
+    assert (lower <= high * (1 + 1e-9)).all()
+    assert (low <= upper * (1 + 1e-9)).all()
+    right = net.predict(X) == y
+    assert not upper[~right].any()
+    assert (lower[right] > 0).all()
 
 
 # Predictions of the linear models.

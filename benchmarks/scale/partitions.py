@@ -36,9 +36,14 @@ from sk_adv import AdversarialLogisticRegression
 N_FEATURES, EPSILON = 50, 0.1
 # Rows of a partition.
 PARTITION = 125_000
-# Rows of the sections that compare sides, and of those that do not fit in the workers' memory.
-COMPARED_ROWS, LARGE_ROWS = 2_000_000, 40_000_000
+# Rows of the section of dask-ml, of data that fits, and of data that does not.
+COMPARED_ROWS, FITTING_ROWS, LARGE_ROWS = 2_000_000, 4_000_000, 40_000_000
+# Rows of a partition of data that fits: 100 MB, as Dask advises.
+FITTING_PARTITION = 500_000
 WORKERS = {"threads_per_worker": 1, "memory_limit": "2GiB", "dashboard_address": None}
+# By default Dask makes each worker give memory back to the system as soon as it is free, and with
+# that each array of more than 128 KiB is new memory, whose pages are zeroed. This keeps it.
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**30}
 SOLVERS = ("admm", "gradient_descent", "lbfgs", "newton", "proximal_grad")
 LIBRARIES = ("numpy", "scikit-learn", "torch", "dask", "distributed", "dask-ml")
 
@@ -66,12 +71,12 @@ def write_data(folder, n_rows):
     return [np.load(path, mmap_mode="r") for path in paths]
 
 
-def cuts(n_rows):
+def cuts(n_rows, size=PARTITION):
     """First and last rows of the partitions."""
-    return itertools.pairwise([*range(0, n_rows, PARTITION), n_rows])
+    return itertools.pairwise([*range(0, n_rows, size), n_rows])
 
 
-def lazily(folder, n_rows, n_used=None):
+def lazily(folder, n_rows, n_used=None, size=PARTITION):
     """The same, or its first rows, as dask arrays whose partitions are read from the files."""
     write_data(folder, n_rows)
 
@@ -81,7 +86,7 @@ def lazily(folder, n_rows, n_used=None):
         return da.concatenate(
             [
                 da.from_delayed(read(path, first, last), (last - first, *shape), dtype)
-                for first, last in cuts(n_used or n_rows)
+                for first, last in cuts(n_used or n_rows, size)
             ]
         )
 
@@ -94,9 +99,15 @@ def _read(path, first, last):
 
 
 @contextlib.contextmanager
-def cluster(n_workers):
+def cluster(n_workers, *, keeps_memory=False, **settings):
     """A cluster of processes of one thread and 2 GiB each, on this machine."""
-    with LocalCluster(n_workers=n_workers, **WORKERS) as started, Client(started) as client:
+    environment = KEPT_MEMORY if keeps_memory else {}
+    name = "distributed.nanny.pre-spawn-environ"
+    with (
+        dask.config.set({f"{name}.{key}": value for key, value in environment.items()}),
+        LocalCluster(n_workers=n_workers, **WORKERS | settings) as started,
+        Client(started) as client,
+    ):
         # The first task of a process would wait for this.
         client.run(importlib.import_module, "sk_adv.linear_model")
         yield client
@@ -193,16 +204,22 @@ def total_loss(X, y, coef, intercept):
 
 def sides_section(options):
     """In memory, from disk, and on one and two workers: the same data, which fits everywhere."""
-    n_rows = rows_of(options, COMPARED_ROWS)
+    n_rows = rows_of(options, FITTING_ROWS)
     X, y = write_data(options.folder, n_rows)
     held = np.array(X), np.array(y)
-    results = {"in memory": [], "on disk": [], "one worker": [], "two workers": []}
+    on_workers = {
+        "one worker": (1, True),
+        "two workers": (2, True),
+        "one worker, memory given back": (1, False),
+    }
+    results = {name: [] for name in ("in memory", "on disk", *on_workers)}
     for _ in range(options.repeats):
         results["in memory"].append(timed(lambda: fit(*held)))
         results["on disk"].append(timed(lambda: fit(X, y)))
-        for name, n_workers in (("one worker", 1), ("two workers", 2)):
-            with cluster(n_workers):
-                parts = [part.persist() for part in lazily(options.folder, n_rows)]
+        for name, (n_workers, keeps_memory) in on_workers.items():
+            with cluster(n_workers, keeps_memory=keeps_memory, memory_limit="6GiB"):
+                parts = lazily(options.folder, n_rows, size=FITTING_PARTITION)
+                parts = [part.persist() for part in parts]
                 dask.compute(*(part.sum() for part in parts))
                 results[name].append(timed(lambda parts=parts: fit(*parts)))
     reference = results["in memory"][0][1]
@@ -223,10 +240,12 @@ def sides_section(options):
         )
     header = ["side", "time", "iterations", "over in memory", "faster than one worker"]
     header += ["objective differs by", "coef_ by"]
+    settings = ", ".join(f"`{key}={value}`" for key, value in KEPT_MEMORY.items())
     return (
         f"{n_rows:,} rows, ε = {EPSILON}. Workers are processes of one thread that hold partitions "
-        f"of {PARTITION:,} rows. In memory, features that matter are copied once; elsewhere no "
-        "feature is.\n\n" + table(header, rows)
+        f"of {FITTING_PARTITION:,} rows, in an environment with {settings}; in the last row, in "
+        "Dask's own. In memory, features that matter are copied once; elsewhere no feature is.\n\n"
+        + table(header, rows)
     )
 
 

@@ -82,21 +82,23 @@ def share_bar(counts):
 
 
 def bars(rows):
-    """Horizontal bars, solid to the lower ends and faint from there to the upper ones.
+    """Horizontal bars, solid to the values and faint from there to the upper ends.
+
+    The longest solid bar fills the track; faint parts beyond it are cut.
 
     Parameters
     ----------
-    rows : list of tuple (name, lower, upper, text)
+    rows : list of tuple (name, value, upper, text)
         The texts hold HTML, the names do not.
 
     Returns
     -------
     str
     """
-    largest = max((upper for _, _, upper, _ in rows), default=0) or 1.0
+    largest = max((value for _, value, _, _ in rows), default=0) or 1.0
     items = ""
-    for name, lower, upper, text in rows:
-        short, long = (100 * max(end, 0.0) / largest for end in (lower, upper))
+    for name, value, upper, text in rows:
+        short, long = (min(100 * max(end, 0.0) / largest, 100.0) for end in (value, upper))
         items += (
             f'<li><span class="what">{escape(name)}</span><span class="track">'
             f'<span class="faint" style="width:{long:.2f}%"></span>'

@@ -127,18 +127,20 @@ def _columns(numbers):
         low, high = found["baseline"]
         text = (
             f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
-            "share of rows that would stay right besides if this column could not change. The "
-            "faint part may, and is not proved. A row that two columns can each break alone comes "
-            "back for neither. The longest bar is the largest share, whatever its size."
+            "share of rows that the strongest attack breaks, and no longer breaks if this column "
+            "can't change. What comes back in the worst case is proved to lie between the two ends "
+            "in brackets; the faint part of a bar leads to the upper one. A row that two columns "
+            "can each break alone comes back for neither. The longest bar is the largest share, "
+            "whatever its size."
         )
     shown = found["columns"][:_BARS]
     drawn = bars(
         [
             (
                 str(row["column"]),
-                row["lower"],
+                row["contribution"],
                 row["upper"],
-                _data(row["contribution"], _between(row["lower"], row["upper"])),
+                _contribution_of(row),
             )
             for row in shown
         ]
@@ -146,15 +148,25 @@ def _columns(numbers):
     rest = ""
     if len(found["columns"]) > _BARS:
         rows = [
-            [escape(str(row["column"])), *(_share_of(row, end) for end in ("lower", "upper"))]
+            [
+                escape(str(row["column"])),
+                *(_share_of(row, end) for end in ("contribution", "lower", "upper")),
+            ]
             for row in found["columns"]
         ]
-        table = _table(["column", "at least", "at most"], rows, "nn")
+        table = _table(["column", "comes back", "at least", "at most"], rows, "nnn")
         rest = _folded(f"All {len(rows)} columns", table)
     return (
         '<section id="columns"><h2>The columns that matter</h2>\n'
         f"<p>{text}</p>\n{drawn}\n{rest}</section>\n"
     )
+
+
+def _contribution_of(row):
+    text = _share_of(row, "contribution")
+    if row["upper"] - row["lower"] < 1e-9:
+        return text
+    return f"{text} ({_between(row['lower'], row['upper'])})"
 
 
 def _share_of(row, end):
@@ -182,7 +194,10 @@ def _fragile(numbers):
     titles = ["", "is", "becomes", "smallest radius", "what changes"]
     like = radius_text(radius["factor"], radius["unit"])
     unit = "" if radius["unit"] is None else f", {like}"
-    is_exact = all(row["radius_upper"] - row["radius_lower"] < 1e-6 for row in samples)
+    is_exact = all(
+        row["radius_upper"] is not None and row["radius_upper"] - row["radius_lower"] < 1e-6
+        for row in samples
+    )
     besides = "" if is_exact else " It is not proved that no other row needs less."
     counted = " The rows of the file are counted from 0." if "data" in numbers["settings"] else ""
     return (

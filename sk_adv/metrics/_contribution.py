@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 # Numbers of the samples that are searched together: 8 MiB.
 _NUMBERS = 2**20
-# Samples that are searched together, before the time that is left is shared out anew.
-_PAIRS = 1024
+# Samples that are searched together, before the time that is left is shared out anew: attacks work
+# on many samples in little more time than on one, searches of trees do not.
+_PAIRS, _PAIRS_OF_TREES = 1024, 128
 # The least time of a search, in seconds.
 _LEAST_TIME = 1e-3
 # Rows of the table that a notebook shows.
@@ -396,9 +397,10 @@ class _Fixing:
     def _statuses(self, rows, fixed, bar, *, may_end=False):
         """The status of each sample with a position fixed; "" where time has run out."""
         status = np.full(len(rows), "", dtype="<U9")
-        size = max(1, min(_PAIRS, _NUMBERS // max(1, int(np.prod(self.clean.shape[1:])))))
-        # Many columns at once, as attacks work on many samples in little more time than on one. In
-        # the Euclidean norm they would spend length on fixed columns, which other samples move.
+        most = _PAIRS_OF_TREES if is_made_of_trees(self.estimator) else _PAIRS
+        size = max(1, min(most, _NUMBERS // max(1, int(np.prod(self.clean.shape[1:])))))
+        # Many columns at once, except in the Euclidean norm, where attacks would spend length on
+        # fixed columns, which other samples move.
         ends = np.arange(size, len(rows), size)
         if self.perturbations.norm == 2:
             ends = np.union1d(ends, np.flatnonzero(np.diff(fixed)) + 1)

@@ -39,7 +39,7 @@ def test_frames_hold_the_numbers_of_their_displays():
 def test_the_most_important_columns_stand_at_the_top():
     shares = np.linspace(0, 0.6, 25)
     display = AdversarialContributionDisplay(
-        contribution=shares, upper=shares + 0.1, lower=shares, name="A"
+        contribution=shares, upper=shares + 0.1, lower=shares / 2, name="A"
     ).plot(max_columns=3)
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert labels == ["24", "23", "22"]
@@ -48,7 +48,7 @@ def test_the_most_important_columns_stand_at_the_top():
     assert low > high
     assert display.ax_.get_title() == "A (22 more columns are not shown)"
     ends = [segment[:, 0] for segment in display.errors_.get_segments()]
-    np.testing.assert_allclose(ends, np.c_[shares, shares + 0.1][:-4:-1])
+    np.testing.assert_allclose(ends, np.c_[shares / 2, shares + 0.1][:-4:-1])
     assert display.to_frame().index[0] == "24"
 
 

@@ -36,9 +36,9 @@ def margins():
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    """The attack "auto" of verdicts and radii with less effort, enough for a few columns."""
+    """The effort of "auto" in verdicts and radii: little, and enough for a few columns."""
     real = _deciding.perturb
-    params = {"n_steps": 20, "n_queries": 100}
+    params = {"n_steps": 8, "n_queries": 60}
     own_radii = ConfiguredAttack("auto", _own_radii.AUTO_AT_OWN_RADII.attack, params)
 
     def perturb(*args, attack, **options):
@@ -49,6 +49,7 @@ def few_steps(monkeypatch):
         return real(*args, attack=attack, **options)
 
     monkeypatch.setattr(_deciding, "perturb", perturb)
+    return params
 
 
 def worst_margins(model, X, y, epsilon):

@@ -396,7 +396,18 @@ def test_no_certificate_holds_numbers_fixed_that_may_change(behind_a_power_trans
             model, X[:20], y[:20], return_bracket=True, tol=0.3, random_state=0
         )
     assert not lower.any()
-    assert (np.isfinite(upper) | (upper == np.inf)).all()
+    # No attack goes through the transformer: counterexamples lie on the way to other samples.
+    predicted, numbers = model.predict(X[:20]), X[:20].to_numpy()
+    line = np.linspace(-2, 2, 81)
+    steps = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    for i in range(20):
+        others = numbers[predicted != predicted[i]]
+        wrong = model.predict(pd.DataFrame(numbers[i] + steps, columns=["a", "b"])) != y[i]
+        if predicted[i] == y[i]:
+            assert upper[i] <= np.abs(others - numbers[i]).max(axis=1).min() + 1e-9
+            assert upper[i] >= np.abs(steps[wrong]).max(axis=1).min(initial=2) - 0.05
+        else:
+            assert upper[i] == 0
     with pytest.warns(UserWarning, match="stay unperturbed"):
         report = adversarial_report(model, X, y, [0.5], ["fgsm"])
     assert np.isnan(report["certified_error"][0])

@@ -195,8 +195,8 @@ def test_the_ends_enclose_the_gain_on_a_dense_grid(kind, norm):
         assert not found.lower.any()
 
 
-@pytest.mark.usefixtures("few_steps")
-def test_neighbors_of_a_frame_with_categories_and_gaps():
+def test_neighbors_of_a_frame_with_categories_and_gaps(few_steps):
+    few_steps["n_queries"] = 20
     points, y = plane()
     frame = pd.DataFrame(points, columns=["a", "b"])
     frame["place"] = np.where(np.arange(60) % 3, "north", "south")
@@ -262,6 +262,7 @@ def test_categories_stay_fixed_by_a_dict_and_frames_keep_their_names():
     assert found.contribution[2] == 0 < found.contribution[:2].max()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_each_position_of_an_image_contributes():
     torch.manual_seed(0)
     images = np.random.default_rng(0).normal(size=(8, 1, 2, 3)).astype(np.float32)
