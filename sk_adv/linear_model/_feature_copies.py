@@ -12,13 +12,12 @@ from sk_adv.linear_model._array_functions import (
     take_columns,
     take_transposed,
     thin_product,
-    weighted_sum,
 )
 
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
 # Room for more features, as a share of those that there are.
-_SPARE = 0.25
+_SPARE = 1.0
 # Operations above which a Gram matrix is computed in single precision.
 _MANY_OPERATIONS = 2**22
 
@@ -57,25 +56,25 @@ class FeatureCopies:
             # Offsets are subtracted before the rounding: they can be far larger than deviations.
             deviation = take_transposed(part, columns) - offset[:, None]
             torch.mul(deviation, inverse[:, None], out=chunk[:, : len(part)])
+            chunk[:, len(part) :] = 0
         return FeatureCopies(store, n_samples, n_after)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
         n_samples, n_features = self.shape
-        chunks = self.chunks
-        if columns is not None and 2 * len(columns) < n_features:
-            chunks = (chunk.index_select(0, columns) for chunk in chunks)
-        elif columns is not None:
+        if columns is not None and 4 * len(columns) < n_features:
+            parts = (chunk.index_select(0, columns) for chunk in self.chunks)
+            return torch.cat([thin_product(coef, part) for part in parts])[:n_samples]
+        if columns is not None:
             coef = coef.new_zeros(n_features).index_copy_(0, columns, coef)
-        return torch.cat([weighted_sum(coef, chunk) for chunk in chunks])[:n_samples]
+        return thin_product(coef, self.chunks).flatten()[:n_samples]
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,)."""
-        result = values.new_zeros(self.shape[1])
-        factors = values.to(self.chunks.dtype).split(_CHUNK)
-        for chunk, part in zip(self.chunks, factors, strict=True):
-            result += thin_product(part, chunk[:, : len(part)].T)
-        return result
+        n_chunks, _, size = self.chunks.shape
+        padded = self.chunks.new_zeros(n_chunks, 1, size)
+        padded.view(-1)[: len(values)] = values
+        return thin_product(padded, self.chunks.mT).to(values.dtype).sum(0).squeeze(0)
 
     def gram(self, rows, columns, weight, lead, slope):
         """See `DenseDesign.gram`; of much data, it comes in single precision."""
