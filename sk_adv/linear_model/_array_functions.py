@@ -7,11 +7,11 @@ import torch
 _NARROW = 2**10
 
 
-def empty(shape, like):
-    """An uninitialised float64 tensor; NumPy asks the system for large pages, which come faster."""
+def empty(shape, like, dtype=torch.float64):
+    """An uninitialised tensor; NumPy asks the system for large pages, which come faster."""
     if like.device.type == "cpu":
-        return torch.from_numpy(np.empty(shape))
-    return like.new_empty(shape, dtype=torch.float64)
+        return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
+    return like.new_empty(shape, dtype=dtype)
 
 
 def take_columns(X, columns):

@@ -21,7 +21,7 @@ class BinaryRows:
 
     Attributes
     ----------
-    X : StandardisedDesign or FeatureCopies of shape (n_samples, n_features)
+    X : StandardisedDesign, FeatureCopies or RoughCopies of shape (n_samples, n_features)
     y : torch.Tensor of shape (n_samples,)
         Labels -1 and +1.
     loss : WorstCaseLogisticLoss
@@ -131,10 +131,13 @@ class BinaryRows:
         total, _ = self.loss.curvature(margin, penalty)
         return append(self.X.mean_square(total), total.sum())
 
-    def copied(self, columns, before=None):
-        """The samples with a copy of some features, which come after those of an earlier copy."""
+    def copied(self, columns, before=None, is_rough=False):
+        """The samples with a copy of some features, which come after those of an earlier copy.
+
+        In a rough one of a dense X, derivatives are in single precision, but margins are not.
+        """
         before = None if before is None else before.X
-        return replace(self, X=self.X.copied(columns, before))
+        return replace(self, X=self.X.copied(columns, before, is_rough))
 
     def sample(self, share):
         """A random share of each class, with the class's weight; always the same."""

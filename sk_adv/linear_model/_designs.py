@@ -22,7 +22,7 @@ from sk_adv.linear_model._array_functions import (
     weighted_sum,
 )
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
-from sk_adv.linear_model._feature_copies import FeatureCopies
+from sk_adv.linear_model._feature_copies import FeatureCopies, RoughCopies
 from sk_adv.linear_model._newton import append
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
@@ -135,10 +135,11 @@ class DenseDesign:
             result += (block.to(weight.dtype) - offset).square_().T @ part
         return result
 
-    def standardised_copy(self, columns, offset, scale, before):
+    def standardised_copy(self, columns, offset, scale, before, is_rough):
         """See `StandardisedDesign.copied`."""
         inverse = torch.where(scale > 0, 1 / scale, 0)
-        before = before or FeatureCopies.empty(self.X, len(columns))
+        kind = RoughCopies if is_rough else FeatureCopies
+        before = before or kind.empty(self.X, len(columns))
         return before.joined(self.X, columns, offset, inverse)
 
     def block(self, rows, columns, offset, inverse, constant):
@@ -274,8 +275,8 @@ class SparseDesign:
                 block = sparse.csc_array(parts, shape=(self.shape[0], last - first))
                 yield block, every, slice(first, last)
 
-    def standardised_copy(self, columns, offset, scale, before):
-        """See `StandardisedDesign.copied`."""
+    def standardised_copy(self, columns, offset, scale, before, is_rough):
+        """See `StandardisedDesign.copied`; it is never rough."""
         X = self.X[:, columns.numpy()]
         if before is not None:
             X = sparse.hstack([before.design.X, X], format=X.format)
@@ -339,11 +340,13 @@ class StandardisedDesign:
         coef = coef * self.inverse
         return coef, intercept - self.offset @ coef
 
-    def copied(self, columns, before=None):
-        """A design of a copy of some columns, which come after those of an earlier copy."""
-        return self.design.standardised_copy(
-            columns, self.offset[columns], self.scale[columns], before
-        )
+    def copied(self, columns, before=None, is_rough=False):
+        """A design of a copy of some columns, which come after those of an earlier copy.
+
+        In a rough one of a dense X, sums over samples are in single precision.
+        """
+        offset, scale = self.offset[columns], self.scale[columns]
+        return self.design.standardised_copy(columns, offset, scale, before, is_rough)
 
     def block(self, rows, columns, constant):
         """A block of some standardised columns; `constant` puts a column of ones before them."""

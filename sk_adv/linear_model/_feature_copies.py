@@ -1,4 +1,4 @@
-"""A copy of some standardised features of a dense X, laid out for the solver of two classes.
+"""Copies of some standardised features of a dense X, laid out for the solver of two classes.
 
 Where a solver asks for the same few features again and again, such a copy is several times as fast
 as X itself.
@@ -12,13 +12,12 @@ from sk_adv.linear_model._array_functions import (
     take_columns,
     take_transposed,
     thin_product,
-    weighted_sum,
 )
 
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
 # Room for more features, as a share of those that there are.
-_SPARE = 0.25
+_SPARE = 1.0
 # Operations above which a Gram matrix is computed in single precision.
 _MANY_OPERATIONS = 2**22
 
@@ -30,8 +29,8 @@ class FeatureCopies:
 
     Parameters
     ----------
-    store : torch.Tensor of shape (n_chunks, n_rooms, chunk), float64
-        The features, followed by empty rooms.
+    store : torch.Tensor of shape (n_chunks, n_rooms, chunk)
+        The features, followed by empty rooms, in the precision of all products.
     n_samples, n_features : int
     """
 
@@ -40,9 +39,9 @@ class FeatureCopies:
         self.chunks = store[:, :n_features]
 
     @classmethod
-    def empty(cls, X, n_rooms):
+    def empty(cls, X, n_rooms, dtype=torch.float64):
         """A copy without features, and with room for some."""
-        return cls(empty((-(-len(X) // _CHUNK), n_rooms, _CHUNK), like=X), len(X), 0)
+        return cls(empty((-(-len(X) // _CHUNK), n_rooms, _CHUNK), X, dtype), len(X), 0)
 
     def joined(self, X, columns, offset, inverse):
         """These features and (X[:, columns] - offset) * inverse, in the empty rooms if they fit."""
@@ -50,39 +49,41 @@ class FeatureCopies:
         n_after = n_before + len(columns)
         store = self.store
         if n_after > store.shape[1]:
-            store = empty((len(store), int((1 + _SPARE) * n_after), _CHUNK), like=store)
+            rooms = (len(store), int((1 + _SPARE) * n_after), _CHUNK)
+            store = empty(rooms, store, store.dtype)
             store[:, :n_before] = self.chunks
         for chunk, part in zip(store[:, n_before:n_after], X.split(_CHUNK), strict=True):
-            target = chunk[:, : len(part)]
-            torch.sub(take_transposed(part, columns), offset[:, None], out=target)
-            target *= inverse[:, None]
+            # Offsets are subtracted before the rounding: they can be far larger than deviations.
+            deviation = take_transposed(part, columns) - offset[:, None]
+            torch.mul(deviation, inverse[:, None], out=chunk[:, : len(part)])
+            chunk[:, len(part) :] = 0
         return FeatureCopies(store, n_samples, n_after)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
         n_samples, n_features = self.shape
-        chunks = self.chunks
-        if columns is not None and 2 * len(columns) < n_features:
-            chunks = (chunk.index_select(0, columns) for chunk in chunks)
-        elif columns is not None:
+        if columns is not None and 4 * len(columns) < n_features:
+            parts = (chunk.index_select(0, columns) for chunk in self.chunks)
+            return torch.cat([thin_product(coef, part) for part in parts])[:n_samples]
+        if columns is not None:
             coef = coef.new_zeros(n_features).index_copy_(0, columns, coef)
-        return torch.cat([weighted_sum(coef, chunk) for chunk in chunks])[:n_samples]
+        return thin_product(coef, self.chunks).flatten()[:n_samples]
 
     def transposed_product(self, values):
         """X.T @ values, for values of shape (n_samples,)."""
-        result = values.new_zeros(self.shape[1])
-        for chunk, part in zip(self.chunks, values.split(_CHUNK), strict=True):
-            result += thin_product(part, chunk[:, : len(part)].T)
-        return result
+        n_chunks, _, size = self.chunks.shape
+        padded = self.chunks.new_zeros(n_chunks, 1, size)
+        padded.view(-1)[: len(values)] = values
+        return thin_product(padded, self.chunks.mT).to(values.dtype).sum(0).squeeze(0)
 
     def gram(self, rows, columns, weight, lead, slope):
         """See `DenseDesign.gram`; of much data, it comes in single precision."""
         n_samples, n_features = self.shape
         size = len(columns) + 1
         is_large = len(rows) * size**2 > _MANY_OPERATIONS
-        result = torch.zeros(size, size, dtype=torch.float32 if is_large else weight.dtype)
-        result = result.to(weight.device)
-        root = weight.sqrt()
+        dtype = torch.float32 if is_large else weight.dtype
+        result = torch.zeros(size, size, dtype=dtype, device=weight.device)
+        root, lead, slope = weight.sqrt().to(dtype), lead.to(dtype), slope.to(dtype)
         starts = torch.arange(0, n_samples + _CHUNK, _CHUNK, device=rows.device)
         cuts = torch.searchsorted(rows, starts).tolist()
         for k, chunk in enumerate(self.chunks):
@@ -95,5 +96,76 @@ class FeatureCopies:
             change[:-1] = picked if len(own) == _CHUNK else take_columns(picked, own)
             change[:-1].addr_(slope, lead[part], alpha=-1)
             change *= root[part]
-            result += gram(change.to(result.dtype))
+            result += gram(change)
         return result.to(weight.dtype)
+
+
+class RoughCopies:
+    """Standardised features for sums over samples in single precision; it has the same methods.
+
+    They take half the memory and half the time. Products with weights are in double precision: a
+    feature is copied once more, the first time that it has a weight.
+
+    Parameters
+    ----------
+    X : torch.Tensor of shape (n_samples, n_all_features)
+    columns, offset, inverse : torch.Tensor of shape (n_features,)
+        The feature x becomes (x - offset) * inverse.
+    rough : FeatureCopies
+        All the features, in single precision.
+    exact : FeatureCopies
+        Some of them, in double precision,
+    places : torch.Tensor of shape (n_features,)
+        and where they are; -1 marks the others.
+    """
+
+    def __init__(self, X, columns, offset, inverse, rough, exact, places):
+        self.X, self.columns, self.offset, self.inverse = X, columns, offset, inverse
+        self.rough, self.exact, self.places = rough, exact, places
+        self.shape = rough.shape
+
+    @classmethod
+    def empty(cls, X, n_rooms):
+        """A copy without features, and with room for some."""
+        none = torch.empty(0, dtype=torch.long, device=X.device)
+        rough = FeatureCopies.empty(X, n_rooms, torch.float32)
+        exact = FeatureCopies.empty(X, n_rooms)
+        return cls(X, none, none.double(), none.double(), rough, exact, none)
+
+    def joined(self, X, columns, offset, inverse):
+        """These features and (X[:, columns] - offset) * inverse."""
+        return RoughCopies(
+            X,
+            torch.cat([self.columns, columns]),
+            torch.cat([self.offset, offset]),
+            torch.cat([self.inverse, inverse]),
+            self.rough.joined(X, columns, offset, inverse),
+            self.exact,
+            torch.cat([self.places, torch.full_like(columns, -1)]),
+        )
+
+    def product(self, coef, columns=None):
+        """X[:, columns] @ coef, for coef of shape (n_columns,)."""
+        if columns is None:
+            columns = coef.nonzero().squeeze(1)
+            coef = coef[columns]
+        is_new = self.places[columns] < 0
+        if coef[is_new].any():
+            # All at once, since each copy reads much of X.
+            self._copy(columns[is_new])
+        elif is_new.any():
+            columns, coef = columns[~is_new], coef[~is_new]
+        return self.exact.product(coef, self.places[columns])
+
+    def _copy(self, new):
+        n_before, columns = self.exact.shape[1], self.columns[new]
+        self.exact = self.exact.joined(self.X, columns, self.offset[new], self.inverse[new])
+        self.places[new] = torch.arange(n_before, self.exact.shape[1], device=new.device)
+
+    def transposed_product(self, values):
+        """X.T @ values, for values of shape (n_samples,)."""
+        return self.rough.transposed_product(values)
+
+    def gram(self, rows, columns, weight, lead, slope):
+        """See `DenseDesign.gram`."""
+        return self.rough.gram(rows, columns, weight, lead, slope)

@@ -34,6 +34,8 @@ class Screen:
         First derivatives in all features, at the last point where they were computed.
     trail : tuple of Waypoint
         On a path, the last two solutions.
+    is_rough : bool, default=False
+        Whether derivatives on the copy may be in single precision.
     """
 
     columns: torch.Tensor
@@ -41,12 +43,13 @@ class Screen:
     curvature: OrthantCurvature | None = None
     slopes: Slopes | None = None
     trail: tuple = ()
+    is_rough: bool = False
 
     @classmethod
-    def empty(cls, problem):
+    def empty(cls, problem, **options):
         """A screen without features; it must grow before it is solved."""
         columns = torch.arange(0, device=problem.epsilon.device)
-        return cls(columns, None)
+        return cls(columns, None, **options)
 
     def grown(self, problem, wanted, share):
         """This screen with further features, where `wanted` is a mask over all.
@@ -64,8 +67,12 @@ class Screen:
         new = (wanted & ~inside).nonzero().squeeze(1)
         if not len(new) and self.rows is not None:
             return self
-        rows = problem.rows.copied(new, self.rows)
+        rows = problem.rows.copied(new, self.rows, self.is_rough)
         return replace(self, columns=torch.cat([self.columns, new]), rows=rows)
+
+    def precise(self, problem):
+        """The same features, with derivatives in double precision."""
+        return replace(self, rows=problem.rows.copied(self.columns), is_rough=False)
 
     def mask(self, problem):
         """Which of all features it holds."""
@@ -77,7 +84,8 @@ class Screen:
         if curvature is not None:
             curvature = replace(curvature, columns=self.columns[curvature.columns])
         columns = torch.arange(len(problem.epsilon), device=problem.epsilon.device)
-        return replace(self, columns=columns, rows=problem.rows, curvature=curvature)
+        rows = problem.rows
+        return replace(self, columns=columns, rows=rows, curvature=curvature, is_rough=False)
 
     def solve(self, problem, start, targets, **options):
         """Minimise over the weights of these features, from a `Start` in all features.
