@@ -38,6 +38,7 @@ _MODULES = {
     "linear_model",
     "metrics",
     "neural_network",
+    "pipeline",
     "preprocessing",
     "tree",
 }
