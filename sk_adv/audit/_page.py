@@ -125,13 +125,18 @@ def _columns(numbers):
         )
     else:
         low, high = found["baseline"]
+        is_proved = all(row["lower"] == row["upper"] for row in found["columns"])
+        ends = (
+            "All shares are proved."
+            if is_proved
+            else "What comes back in the worst case is proved to lie between the two ends in "
+            "brackets; the faint part of a bar leads to the upper one."
+        )
         text = (
             f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
-            "share of rows that the strongest attack breaks, and no longer breaks if this column "
-            "can't change. What comes back in the worst case is proved to lie between the two ends "
-            "in brackets; the faint part of a bar leads to the upper one. A row that two columns "
-            "can each break alone comes back for neither. The longest bar is the largest share, "
-            "whatever its size."
+            "share of rows that can be broken, but no longer if this column can't change. "
+            f"{ends} A row that two columns can each break alone comes back for neither. The "
+            "longest bar is the largest share, whatever its size."
         )
     shown = found["columns"][:_BARS]
     drawn = bars(
