@@ -16,7 +16,9 @@ _PRESSING, _NEAR = 0.85, 0.6
 _COPIED_SHARE = 1 / 2
 # In single precision, violations of standardised features are wrong by some 1e-7. From the first
 # tolerance on, screens are rough, and solved to the second share of it.
-_ROUGH_TOL, _SAFE = 5e-7, 0.7
+_ROUGH_TOL, _AIM = 5e-7, 0.7
+# At the end of a radius, no step gains more than this share of the tolerance.
+_GAIN = 1e-3
 
 
 @dataclass
@@ -54,8 +56,8 @@ def minimise_next(problem, start, *, tol, max_iter):
         is_whole = len(screen.columns) == len(problem.epsilon) and not screen.is_rough
         guess = start if n_iter else _extrapolated(problem, screen, start)
         # The last step of a radius is looked at by the gradient of all features only.
-        aim, left = _SAFE * tol if screen.is_rough else tol, max_iter - n_iter
-        targets = Targets(violation=aim, gain=tol, foresee=True, max_iter=left)
+        aim, left = _AIM * tol if screen.is_rough else tol, max_iter - n_iter
+        targets = Targets(violation=aim, gain=_GAIN * tol, foresee=True, max_iter=left)
         screen, solution = screen.solve(problem, guess, targets, on_path=not n_iter, refine=False)
         start, n_iter = solution, n_iter + solution.n_iter
         if is_whole and solution.status != "foreseen":
