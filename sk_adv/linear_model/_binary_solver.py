@@ -15,8 +15,9 @@ _ROUNDING = 1e-14
 # A step that gains this share of what its slope promises is long enough (in a quadratic: 1/2).
 _ENOUGH = 1 / 3
 
-# Share of the tolerance within which a step must be foreseen to end.
-_SAFE = 0.5
+# Shares of the targets, violation and gain, within which a step must be foreseen to end. The latter
+# costs little, as gains fall with the square of violations.
+_SAFE, _SAFE_GAIN = 0.5, 1e-3
 
 # `step` is None if the point needs no further step.
 _Iterate = namedtuple("_Iterate", "status n_iter point slopes step", defaults=[None])
@@ -37,8 +38,8 @@ class Targets:
         the status is "loose".
     foresee : bool, default=False
         Or the last step can be foreseen to have reached both, as it would if it did as well as the
-        one before. Then the status is "foreseen", and derivatives are those before that step: the
-        caller must compute them anyway.
+        one before; and where both are barely reached, one step more is taken. Then the status is
+        "foreseen", and derivatives are those before that step: the caller must compute them anyway.
     max_iter : int
         Or there were so many iterations.
     """
@@ -55,7 +56,8 @@ class Targets:
         `before` and `last` are the violation and the gain before the last two steps.
         """
         violation, gain = (now**2 / first for first, now in zip(before, last, strict=True))
-        return violation <= _SAFE * self.violation and gain <= self.gain * float(point.objective)
+        enough = _SAFE_GAIN * self.gain * float(point.objective)
+        return violation <= _SAFE * self.violation and gain <= enough
 
 
 def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, callback=no_report):
@@ -63,14 +65,15 @@ def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, 
 
     `refine` takes one more Newton step at the end, as Newton's method converges quadratically
     there. In the max-norm, `keep` saves Hessians where the last one will do; `on_path` says that
-    the start is the solution for another radius. After each iteration, `callback(n_iter,
-    objective, violation, n_working)` gets the values from before it.
+    the start is the solution for a larger radius, or better. After each iteration,
+    `callback(n_iter, objective, violation, n_working)` gets the values from before it.
     """
     if problem.norm == 2:
         steps = EuclideanSteps(problem, targets.violation)
     else:
         steps = MaxNormSteps(problem, targets.violation, start.curvature, keep, on_path)
-    last = _iterate(problem, steps, _first_point(problem, start), targets, callback)
+    first = _first_point(problem, start, on_path)
+    last = _iterate(problem, steps, first, targets, callback)
     can_move = last.step is not None and last.n_iter < targets.max_iter
     if refine and last.status == "optimal" and can_move:
         last = _refine(problem, last, targets.violation, callback)
@@ -87,10 +90,10 @@ def minimise(problem, start, targets, *, keep=True, on_path=False, refine=True, 
     )
 
 
-def _first_point(problem, start):
-    """The start, or a simpler point if that is better, as it can be for another radius."""
+def _first_point(problem, start, on_path):
+    """The start, or a simpler point if that is better, as it can be for a smaller radius."""
     point = problem.evaluate(start.coef, start.intercept, start.margin)
-    if not start.coef.any():
+    if on_path or not start.coef.any():
         return point
     candidates = [problem.without_weights(), point]
     if problem.norm == 2:
@@ -126,7 +129,9 @@ def _iterate(problem, steps, point, targets, callback):
         if is_hidden and not slopes.violation < hidden_violation / 2:
             return _Iterate("optimal", n_iter, point, slopes)
         is_still = -step.slope <= targets.gain * point.objective
-        if slopes.violation <= targets.violation and is_still:
+        is_last = slopes.violation <= targets.violation and is_still
+        is_safe = -step.slope <= _SAFE_GAIN * targets.gain * point.objective
+        if is_last and (is_safe or not targets.foresee):
             return _Iterate("optimal", n_iter, point, slopes, step)
         if n_iter == targets.max_iter:
             return _Iterate("max_iter", n_iter, point, slopes, step)
@@ -135,14 +140,16 @@ def _iterate(problem, steps, point, targets, callback):
         # 4. Line search.
         moved = _move(problem, point, step)
         now = None if moved is None else (slopes.violation, -step.slope)
+        if moved is None and is_last:
+            return _Iterate("optimal", n_iter, point, slopes, step)
         moved = moved or steps.recover(point)
         if moved is None:
             return _Iterate("stalled", n_iter, point, slopes, step)
         callback(n_iter, float(point.objective), slopes.violation, len(step.columns))
         n_iter, point, before, last = n_iter + 1, moved, last, now
-        is_foreseen = targets.foresee and before and last
-        is_foreseen = is_foreseen and targets.are_foreseen(before, last, point)
-        if is_foreseen and not problem.lacks_minimum(point):
+        can_foresee = targets.foresee and before and last
+        is_foreseen = can_foresee and targets.are_foreseen(before, last, point)
+        if (is_last or is_foreseen) and not problem.lacks_minimum(point):
             return _Iterate("foreseen", n_iter, point, slopes)
 
 

@@ -17,7 +17,7 @@ from sk_adv.linear_model._array_functions import (
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
 # Room for more features, as a share of those that there are.
-_SPARE = 1.0
+_SPARE = 0.25
 # Operations above which a Gram matrix is computed in single precision.
 _MANY_OPERATIONS = 2**22
 

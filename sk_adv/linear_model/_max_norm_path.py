@@ -16,7 +16,7 @@ _PRESSING, _NEAR = 0.85, 0.6
 _COPIED_SHARE = 1 / 2
 # In single precision, violations of standardised features are wrong by some 1e-7. From the first
 # tolerance on, screens are rough, and solved to the second share of it.
-_ROUGH_TOL, _SAFE = 5e-7, 0.7
+_ROUGH_TOL, _AIM = 5e-7, 0.7
 
 
 @dataclass
@@ -45,7 +45,7 @@ def minimise_next(problem, start, *, tol, max_iter):
     The screen grows until no feature outside violates its optimality condition; nothing is
     refined.
     """
-    screen, n_iter = start.screen, 0
+    screen, n_iter, n_missed = start.screen, 0, 0
     if screen is None:
         slopes = problem.first_derivatives(evaluate(problem, start))
         screen = Screen.empty(problem, slopes=slopes, is_rough=tol >= _ROUGH_TOL)
@@ -54,7 +54,7 @@ def minimise_next(problem, start, *, tol, max_iter):
         is_whole = len(screen.columns) == len(problem.epsilon) and not screen.is_rough
         guess = start if n_iter else _extrapolated(problem, screen, start)
         # The last step of a radius is looked at by the gradient of all features only.
-        aim, left = _SAFE * tol if screen.is_rough else tol, max_iter - n_iter
+        aim, left = _AIM * tol if screen.is_rough else tol, max_iter - n_iter
         targets = Targets(violation=aim, gain=tol, foresee=True, max_iter=left)
         screen, solution = screen.solve(problem, guess, targets, on_path=not n_iter, refine=False)
         start, n_iter = solution, n_iter + solution.n_iter
@@ -67,7 +67,11 @@ def minimise_next(problem, start, *, tol, max_iter):
         outside = slopes.violations.index_fill(0, screen.columns, 0).max()
         # A small loss has a small gradient, so the tolerance shrinks with it.
         is_solved = outside <= tol * min(1, slopes.mass)
-        if screen.is_rough and _is_blurred(solution, outside, tol):
+        # A step that was foreseen may miss once; else rounding may be the reason.
+        is_missed = bool(outside <= tol < slopes.violation)
+        n_missed += is_missed
+        is_blurred = is_missed and (solution.status == "optimal" or n_missed > 1)
+        if screen.is_rough and (is_blurred or solution.status == "stalled"):
             screen = screen.precise(problem)
             continue
         if solution.status != "foreseen" and (is_solved or solution.status != "optimal"):
@@ -75,12 +79,6 @@ def minimise_next(problem, start, *, tol, max_iter):
     here = Waypoint(_log_radius(problem), solution.coef, solution.intercept, solution.margin)
     screen = replace(screen, trail=(*screen.trail[-1:], here))
     return replace(solution, n_iter=n_iter, screen=screen)
-
-
-def _is_blurred(solution, outside, tol):
-    """Whether rounding may be why a rough screen was not solved better."""
-    is_missed = solution.status == "optimal" and outside <= tol < solution.violation
-    return is_missed or solution.status == "stalled"
 
 
 def _grown(problem, screen, start):
