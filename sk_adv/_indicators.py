@@ -71,7 +71,10 @@ def _rows(X, n_rows, columns):
     if len(range(X.shape[0])) > n_rows:
         X = X[np.linspace(0, X.shape[0] - 1, n_rows).astype(int)]
     X = X[:, columns]
-    return sparse.csc_array(X if sparse.issparse(X) else np.asarray(to_numpy(X)))
+    if not sparse.issparse(X):
+        # SciPy knows neither half precision nor a foreign byte order.
+        X = np.asarray(to_numpy(X)).astype(np.float32, copy=False)
+    return sparse.csc_array(X)
 
 
 def _groups(X, columns):

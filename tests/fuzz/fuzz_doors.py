@@ -31,10 +31,19 @@ DOORS, SHARES = {}, {}
 # One line each: the name, and why no call is made.
 NOT_FUZZED = {
     "metrics.RobustnessVerdict": "the result of metrics.verify_robustness",
-    "metrics.AdversarialContribution": "the result of metrics.adversarial_contribution",
-    "inspection.AdversarialContributionDisplay.from_estimator": (
-        "its numbers are those of metrics.adversarial_contribution"
-    ),
+    **{
+        f"metrics.AdversarialContribution{method}": (
+            "the result of metrics.adversarial_contribution, and what it holds"
+        )
+        for method in ("", ".order", ".to_frame")
+    },
+    **{
+        f"inspection.AdversarialContributionDisplay{method}": (
+            "its numbers are those of metrics.adversarial_contribution"
+        )
+        for method in ("", ".from_estimator")
+    },
+    "neural_network.AdversarialMaxoutClassifier.score": "that of scikit-learn, of predict",
     "audit.audit": "a report takes seconds, and its parts have doors of their own",
     **{
         f"audit.AuditReport{method}": "a report, of which audit.audit is the only maker"

@@ -370,7 +370,7 @@ def test_a_process_that_ends_leaves_an_error_to_the_others(pair):
 
 
 def test_the_script_of_the_user_guide_runs_on_two_processes(tmp_path):
-    page = (ROOT / "docs" / "user_guide" / "networks.rst").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "user_guide" / "networks_at_scale.rst").read_text(encoding="utf-8")
     section = page.split(".. _several-processes:")[1]
     block = re.search(r"code-block:: python\n\n(.*?)\n\S", section, re.DOTALL).group(1)
     (tmp_path / "train.py").write_text(textwrap.dedent(block), encoding="utf-8")
