@@ -136,11 +136,11 @@ def test_the_installation_page_names_each_extra_and_what_it_installs():
 def test_the_guide_names_each_layer_that_has_bounds():
     from torch import nn
 
-    from sk_adv.differentiable import enclose
+    from sk_adv.differentiable._intervals import _rule
 
     page = (DOCS / "user_guide" / "networks.rst").read_text(encoding="utf-8")
     section = page.partition(".. _provable-networks:")[2].partition(">>> ")[0]
-    layers = {kind.__name__ for kind in enclose.registry if kind.__module__.startswith("torch.")}
+    layers = {kind.__name__ for kind in _rule.registry if kind.__module__.startswith("torch.")}
     named = set(re.findall(r"``(\w+)``", section))
     assert layers - {"Sequential"} <= named
     assert {name for name in named if hasattr(nn, name)} <= layers | {"Linear", "Flatten"}
