@@ -61,10 +61,11 @@ lint: $(DONE)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/docstrings.py
 
+# Only pages that have changed are read, but all are written (-a): each shows the navigation.
 docs: $(DONE)/docs
 	@echo "The examples of the gallery are run: ten minutes on two cores, and less than one for those"
 	@echo "that have not changed since the last build."
-	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
+	$(BIN)/sphinx-build -a -W --keep-going -n -b html docs docs/_build/html
 	@echo "The documentation starts at docs/_build/html/index.html."
 
 # SK_ADV_REPORT=report.html looks at a report of `python -m sk_adv audit` too.

@@ -133,8 +133,11 @@ def to_onnx(
             raise
         raise TypeError(
             f"to_onnx writes what as_module makes of a model, and can't write this "
-            f"{name_of(estimator)}: {str(error).partition('. ')[0]}. Fit a model that has a rule, "
-            "such as AdversarialMaxoutClassifier(), to X and estimator.predict(X), and export that."
+            f"{name_of(estimator)}: {str(error).partition('. ')[0]}. Save the model itself by "
+            "skops.io.dump(estimator, path), and serve it with the packages that it was made with. "
+            "If only ONNX will do, fit another model that has a rule, such as "
+            "AdversarialMaxoutClassifier(), to X and estimator.predict(X), and export that: it "
+            "answers differently on some rows."
         ) from error
     module = Probabilities(logits, _nonlinearity(estimator)).eval()
     dtype = _input_dtype(estimator, logits)
@@ -379,9 +382,10 @@ def _check_graph(graph, estimator):
     if double:
         raise TypeError(
             f"This {name} computes in float64 by the operators {', '.join(sorted(double))}, which "
-            "ONNX Runtime has in float32 only. Convert a network to float32. For another model, "
-            "export one with other operators, such as an AdversarialMaxoutClassifier that is "
-            "fitted to its predictions."
+            "ONNX Runtime has in float32 only. Convert a network to float32. Save another model "
+            "itself by skops.io.dump(estimator, path), or, if only ONNX will do, export an "
+            "AdversarialMaxoutClassifier that is fitted to its predictions: it answers differently "
+            "on some rows."
         )
     n_samples = graph.inputs[0].shape[0]
     if isinstance(n_samples, int):

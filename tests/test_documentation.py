@@ -1,6 +1,7 @@
 """How the documentation is built: sessions as cells, links to other libraries, charts, methods."""
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -107,3 +108,39 @@ def test_every_example_has_its_place_in_the_gallery(extension):
     assert set(order.EXAMPLES) <= set(found)
     assert set(found.values()) == set(order.SECTIONS)
     assert not list((DOCS / "examples").glob("*.py"))
+
+
+def test_the_installation_page_names_each_extra_and_what_it_installs():
+    text = (DOCS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    page = (DOCS / "install.rst").read_text(encoding="utf-8")
+    rows = [row.split("\n     - ") for row in page.split("   * - ")[2:]]
+    installs = {name: cells[1] for cells in rows for name in re.findall("``(.+?)``", cells[0])}
+    assert installs.keys() == extras.keys()
+
+    def packages(extra):
+        for requirement in extras[extra]:
+            name, others = re.match(r"([\w-]+)(?:\[([\w,-]+)\])?", requirement).groups()
+            if name == "sk-adv":
+                for other in others.split(","):
+                    yield from packages(other)
+            elif name not in ("torch", "xgboost-cpu"):  # torch is installed in any case
+                yield name
+
+    for extra, named in installs.items():
+        if "make" not in named:
+            words = {word.lower().replace(" ", "") for word in re.split(", ", named)}
+            assert words == set(packages(extra)), extra
+
+
+def test_the_guide_names_each_layer_that_has_bounds():
+    from torch import nn
+
+    from sk_adv.differentiable._intervals import _rule
+
+    page = (DOCS / "user_guide" / "networks.rst").read_text(encoding="utf-8")
+    section = page.partition(".. _provable-networks:")[2].partition(">>> ")[0]
+    layers = {kind.__name__ for kind in _rule.registry if kind.__module__.startswith("torch.")}
+    named = set(re.findall(r"``(\w+)``", section))
+    assert layers - {"Sequential"} <= named
+    assert {name for name in named if hasattr(nn, name)} <= layers | {"Linear", "Flatten"}

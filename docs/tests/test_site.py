@@ -54,6 +54,18 @@ FAULTS = """async (isWide) => {
     const isCut = ['hidden', 'clip'].includes(getComputedStyle(block).overflowX);
     if (isWide || isCut) faults.push(`clipped code: ${block.innerText.slice(0, 60)}`);
   }
+  const names = document.querySelectorAll('article :is(td, th, dl.simple > dt > strong)');
+  for (const element of [...names].filter(isShown)) {
+    const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const text = texts.currentNode.data.trim();
+      if (!text || /[\\s\u200b/-]/.test(text)) continue;
+      const range = document.createRange();
+      range.selectNodeContents(texts.currentNode);
+      const lines = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+      if (lines.size > 1) faults.push(`a broken word: ${text}`);
+    }
+  }
   for (const signature of document.querySelectorAll('dt.sig')) {
     const text = signature.innerText;
     if (text.length > 800) faults.push(`signature of ${text.length} letters: ${text.slice(0, 60)}`);

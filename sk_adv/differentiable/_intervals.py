@@ -102,9 +102,20 @@ class NoBoundsError(TypeError):
 
 
 def _no_bounds(module):
-    name = type(module).__name__
+    kind = type(module)
+    name, family = kind.__name__, kind.__module__.partition(".")[0]
+    layers = (
+        "layers that have them (linear, convolution, pooling, batch norm, dropout, Flatten, ReLU "
+        "and other activations that never decrease)"
+    )
+    if family == "sk_adv":
+        way = ""  # Made by as_module: its user wrote no network.
+    elif family == "torch":
+        way = f"build the network of {layers}, or "
+    else:
+        way = f"write it as a torch.nn.Sequential of {layers}, without a forward of its own, or "
     return NoBoundsError(
-        f"There are no bounds on the outputs of the module {name}: register a rule by "
+        f"There are no bounds on the outputs of the module {name}: {way}register a rule by "
         f"`sk_adv.differentiable.enclose.register({name})`, or attack the model by attack='pgd' "
         "instead, which bounds its accuracy from above."
     )
