@@ -81,15 +81,18 @@ def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
     passes = [(None, limit)]
     rows = np.flatnonzero(status == "unknown")
     some = rows[:1]
-    if not len(rows) or not can_search(estimator, rows_of(X, some), y[some], **options):
+    # A search that is cut off lasts as long as the limit: in less time, none was.
+    is_over = not len(rows) or took < 0.9 * limit
+    if is_over or not can_search(estimator, rows_of(X, some), y[some], **options):
         return Verdicts(status, passes, False, took)
-    most = min(time_limit, (seconds - took) * n_workers / len(rows))
+    most, is_cut = min(time_limit, (seconds - took) * n_workers / len(rows)), True
     if most > 1.5 * limit:
+        start = time.monotonic()
         again = verify_robustness(estimator, rows_of(X, rows), y[rows], time_limit=most, **options)
-        status = status.copy()
+        is_cut = time.monotonic() - start >= 0.9 * most
         status[rows] = again.status
         passes.append((rows, most))
-    return Verdicts(status, passes, bool((status == "unknown").any()), took)
+    return Verdicts(status, passes, is_cut and bool((status == "unknown").any()), took)
 
 
 def can_search(estimator, X, y, *, epsilon, norm, bounds, **_):
