@@ -172,13 +172,12 @@ def audit(
     >>> print(report.verdict)
     Of 75 rows 72 (96.0 %) are right. If every measurement may be off by 0.2 sd, exactly 60 \
 (80.0 %) stay right.
-    >>> curve = report.curve.set_index("multiple")
-    >>> curve.loc[[1, 1.5, 2], ["lower", "upper"]].round(2)
-              lower  upper
-    multiple              
-    1.0        0.80   0.80
-    1.5        0.67   0.67
-    2.0        0.52   0.52
+    >>> curve = report.curve[report.curve["multiple"].isin([1, 1.5, 2])]
+    >>> print(curve[["multiple", "lower", "upper"]].round(2).to_string(index=False))
+     multiple  lower  upper
+          1.0   0.80   0.80
+          1.5   0.67   0.67
+          2.0   0.52   0.52
     """
     check_pandas_support("audit")
     start = time.monotonic()

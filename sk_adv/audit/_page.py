@@ -109,6 +109,7 @@ def _curve(numbers):
             ]
         )
     titles = ["radius", *("verified", "unknown", "falsified"), "at least right", "at most right"]
+    table = _table(titles, rows, "nnnnn")
     keys = "".join(
         f'<li><span class="key {status}"></span>{status}</li>'
         for status in ("falsified", "unknown", "verified")
@@ -121,7 +122,7 @@ def _curve(numbers):
         f'<figure><ul class="counts">{keys}</ul>{curve_chart(curve, labels, f"radius ({unit})")}'
         f"<figcaption>{len(curve)} radii were measured. Between two of them, what is proved at the "
         "larger one is verified, what is broken at the smaller one is falsified, and the rest is "
-        f"unknown.</figcaption></figure>\n{_folded('The numbers', _table(titles, rows, 'nnnnn'))}</section>\n"
+        f"unknown.</figcaption></figure>\n{_folded('The numbers', table)}</section>\n"
     )
 
 
@@ -146,8 +147,11 @@ def _columns(numbers):
             else "What comes back in the worst case is proved to lie between the two ends in "
             "brackets; the faint part of a bar leads to the upper one."
         )
+        where = "the rows"
+        if found["rows"] is not None:
+            where = f"{len(found['rows'])} rows, drawn at random,"
         text = (
-            f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
+            f"With all columns free, {_between(low, high)} of {where} stay right. Each bar is the "
             "share of rows that can be broken, but no longer if this column can't change. "
             f"{ends} A row that two columns can each break alone comes back for neither. The "
             "longest bar is the largest share, whatever its size."
