@@ -21,16 +21,21 @@ from sk_adv.attacks import perturb
 from sk_adv.attacks._estimators import check_classifier, is_attackable
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
-from sk_adv.audit._budget import Clock, verdicts_within
+from sk_adv.audit._budget import Clock, can_search, verdicts_within
 from sk_adv.audit._columns import taken_as_categories
 from sk_adv.audit._radii import column_radii, numbers_of_column, parse_radius
 from sk_adv.audit._report import AuditReport
-from sk_adv.metrics import adversarial_contribution, fragile_samples
+from sk_adv.metrics import adversarial_contribution, fragile_samples, verify_robustness
 from sk_adv.metrics._reports import error_and_confidence
 from sk_adv.metrics._verdicts import STATUSES
+from sk_adv.tree._as_trees import is_made_of_trees
 
 # The radii of the curve, as multiples of the audit's own.
 MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+# Radii between these are added, so many for each radius of the audit, where they take at most this
+# many seconds together.
+FINER, _SECONDS_OF_FINER = (20, 8), 5.0
 
 # The attacks that are compared, weak ones first, with their arguments.
 ATTACKS = {"uniform_noise": {}, "fgsm": {}, "pgd": {}, "square": {"n_queries": 200}}
@@ -77,10 +82,11 @@ def audit(
 
     epsilon : float, str, array-like, dict or Series, default="0.1sd"
         Radius of the perturbation of each column. A number is in the units of X. A text is a number
-        with a unit: "0.1sd" is 0.1 standard deviations of the column in X, "0.1iqr" is 0.1 of its
-        interquartile ranges, without missing values. A dict has a radius of either kind for each
-        column that may change, such as `{"age": 3, "fare": "0.1iqr"}`; an array has a number for
-        each.
+        with a unit: "0.1sd" is 0.1 standard deviations of the column in X, with the divisor n, as
+        in `numpy.std` and `sklearn.preprocessing.StandardScaler`; in pandas `X.std(ddof=0)`.
+        "0.1iqr" is 0.1 of its interquartile ranges. Missing values don't count. A dict has a radius
+        of either kind for each column that may change, such as `{"age": 3, "fare": "0.1iqr"}`; an
+        array has a number for each.
 
     columns : sequence or None, default=None
         The columns that may change. None takes all columns of numbers that have a radius. Texts,
@@ -106,7 +112,8 @@ def audit(
     max_seconds : float, default=90.0
         About as many seconds for the whole report. It shortens the searches for samples that are
         hard to decide, and may leave out parts; the report says so. Bounds and attacks at the
-        radius itself are never cut off.
+        radius itself are never cut off. Of trees, each of the samples that break first may take
+        `time_limit` besides.
 
     n_jobs : int or None, default=None
         Number of processes for the searches, as in scikit-learn.
@@ -145,9 +152,14 @@ def audit(
 
     Notes
     -----
-    Each number is that of a public function with the same `random_state`. A sample is *verified* if
-    a proof excludes that a perturbation makes the estimator misclassify it, *falsified* if its own
-    `predict` misclassifies a perturbed copy, and *unknown* otherwise.
+    Each number is that of a public function with the arguments in `settings` and, under its name,
+    in `settings["calls"]`; `epsilon`, or `scale`, is the radii in `columns`, times the multiple
+    where one is given. `rows` are the positions of the samples of X that the function got, all if
+    None. Where a time limit ended a search, a number can differ from run to run, and the notes say
+    where.
+
+    A sample is *verified* if a proof excludes that a perturbation makes the estimator misclassify
+    it, *falsified* if its own `predict` misclassifies a perturbed copy, and *unknown* otherwise.
 
     Examples
     --------
@@ -158,13 +170,14 @@ def audit(
     >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
     >>> report = audit(model, X[1::2], y[1::2], epsilon="0.2sd")
     >>> print(report.verdict)
-    Of 75 rows 72 (96 %) are right. If every measurement may be off by 0.2 sd, exactly 60 (80 %) \
-stay right.
-    >>> report.curve[["multiple", "lower", "upper"]].round(2).tail(3)
-       multiple  lower  upper
-    4       1.0   0.80   0.80
-    5       1.5   0.67   0.67
-    6       2.0   0.52   0.52
+    Of 75 rows 72 (96.0 %) are right. If every measurement may be off by 0.2 sd, exactly 60 \
+(80.0 %) stay right.
+    >>> curve = report.curve[report.curve["multiple"].isin([1, 1.5, 2])]
+    >>> print(curve[["multiple", "lower", "upper"]].round(2).to_string(index=False))
+     multiple  lower  upper
+          1.0   0.80   0.80
+          1.5   0.67   0.67
+          2.0   0.52   0.52
     """
     check_pandas_support("audit")
     start = time.monotonic()
@@ -207,6 +220,7 @@ stay right.
         "max_seconds": max_seconds,
         "n_jobs": n_jobs,
         "attacks": ATTACKS,
+        "calls": work.calls,
         "seconds": time.monotonic() - start,
         "estimator": name_of(estimator),
     }
@@ -229,7 +243,8 @@ class _Work:
     def __init__(self, estimator, X, y, names, radii, *, threat, search, clock):
         self.estimator, self.X, self.y, self.names = estimator, X, y, names
         self.threat, self.search, self.clock = threat, search, clock
-        self.notes = []
+        # The arguments of the public functions that differ from call to call.
+        self.notes, self.calls, self.cut = [], {"verify_robustness": []}, []
         radius = np.array([column.radius for column in radii])
         # By name, a column without an entry stays as it is, whatever it holds.
         self.named = column_names(X) is not None
@@ -278,6 +293,8 @@ class _Work:
         bar.set_description("curve")
         self._add_curve([m for m in MULTIPLES if m > 1], statuses, main, self.clock.left)
         bar.update()
+        self._refine_curve(statuses, main)
+        self._note_what_was_cut()
         missed = [multiple for multiple in MULTIPLES if multiple not in statuses]
         for multiple in missed:
             statuses[multiple] = _implied(statuses, multiple)
@@ -307,14 +324,33 @@ class _Work:
             **self.threat,
             **self.search,
         )
-        n_open = int((found.status == "unknown").sum())
-        if n_open and found.time_limit < self.search["time_limit"]:
-            self.notes.append(
-                f"At {multiple:g} times the radius the search for {n_open} rows ended after "
-                f"{found.time_limit:.2g} s each, as the time for the report was short; they count "
-                "as unknown. A larger --max-seconds (max_seconds) may decide them."
-            )
+        for rows, limit in found.passes:
+            call = {"multiple": multiple, "rows": rows, "time_limit": limit}
+            self.calls["verify_robustness"].append(call)
+        if found.is_cut:
+            n_open = int((found.status == "unknown").sum())
+            self.cut.append((multiple, n_open, found.time_limit))
         return found
+
+    def _note_what_was_cut(self):
+        """Say at which radii a time limit left samples unknown."""
+        if not self.cut:
+            return
+        where = [
+            f"{n_open} rows at {multiple:g} × the radius ({limit:.2g} s each)"
+            for multiple, n_open, limit in sorted(self.cut)
+        ]
+        longer = self._longer(min(limit for *_, limit in self.cut))
+        self.notes.append(
+            f"The time limit ended the search for {', '.join(where)}. They count as unknown; "
+            f"{longer} may decide more of them, and so may another run."
+        )
+
+    def _longer(self, limit):
+        """What to raise, where a search ended after so many seconds."""
+        if limit < self.search["time_limit"]:
+            return "a longer --max-seconds (max_seconds)"
+        return "a longer --time-limit (time_limit)"
 
     def _add_curve(self, multiples, statuses, main, seconds):
         """The verdicts at more radii, for as long as the seconds last."""
@@ -326,6 +362,20 @@ class _Work:
                 found = self._verdicts(multiple, clock.left / (len(multiples) - i))
                 statuses[multiple] = found.status
                 longest = max(longest, found.seconds)
+
+    def _refine_curve(self, statuses, main):
+        """More radii, where they take next to no time."""
+        start = time.monotonic()
+        most = min(_SECONDS_OF_FINER, 0.2 * self.clock.left)
+        for n in FINER:
+            radii = [k / n for k in range(1, int(n * max(MULTIPLES)))]
+            radii = [multiple for multiple in radii if multiple not in statuses]
+            if main.seconds * len(radii) < most:
+                for multiple in radii:
+                    # No more than twice the time, if passes take longer than was expected.
+                    if time.monotonic() - start < 2 * most:
+                        statuses[multiple] = self._verdicts(multiple, most).status
+                return
 
     def _contribution(self, main):
         """The columns that the adversary uses, on as many rows as there is time for."""
@@ -347,6 +397,7 @@ class _Work:
             )
         n_open = int((main.status[rows] == "unknown").sum())
         search = self._search_within(seconds, n_open + 0.2 * n_broken * len(self.at_work))
+        start = time.monotonic()
         found = adversarial_contribution(
             self.estimator,
             rows_of(self.X, rows),
@@ -355,6 +406,18 @@ class _Work:
             **self.threat,
             **search,
         )
+        took, limit = time.monotonic() - start, search["time_limit"]
+        self.calls["adversarial_contribution"] = {
+            "rows": rows if len(rows) < n else None,
+            "time_limit": limit,
+        }
+        # A search that is cut off lasts at least as long as the share of a sample and a column.
+        is_open = found.kind != "share" and (found.lower < found.upper).any()
+        if is_open and took >= 0.2 * limit / len(self.at_work):
+            self.notes.append(
+                f"The columns that matter were searched within {limit:.2g} s a row: "
+                f"{self._longer(limit)} can find closer ends, and another run other ends."
+            )
         import pandas as pd
 
         frame = pd.DataFrame(
@@ -384,19 +447,36 @@ class _Work:
             return _no_fragile()
         # A radius takes several searches.
         search = self._search_within(0.4 * self.clock.left, 5 * len(rows))
-        part = rows_of(self.X, rows)
-        if hasattr(part, "iloc"):
-            # An index need not be unique.
-            part = part.reset_index(drop=True)
-        found = fragile_samples(
-            self.estimator,
-            part,
-            self.y[rows],
-            n_samples=min(n_samples, len(rows)),
-            scale=self.epsilon(),
-            **self.threat,
-            **search,
-        )
+        start = time.monotonic()
+        found = self._fragile_among(rows, n_samples, search)
+        took = time.monotonic() - start
+        others = np.zeros(0, dtype=int)
+        if is_made_of_trees(self.estimator):
+            others = self._may_break_before(found, rows[found.index], rows, search)
+            is_short = search["time_limit"] < self.search["time_limit"]
+            if is_short and (_is_open(found) or 0 < len(others) <= n_samples):
+                # Radii of trees are exact if only there is time, so the few that matter have it.
+                some = others if len(others) <= n_samples else []
+                again = np.union1d(rows[found.index], some).astype(int)
+                search = self.search
+                found = self._fragile_among(again, n_samples, search)
+                others = self._may_break_before(found, again[found.index], rows, search)
+                rows = again
+            is_cut = _is_open(found) or len(others) > 0
+        else:
+            is_cut = _is_open(found) and self._may_be_cut(took, rows, search["time_limit"])
+        limit = search["time_limit"]
+        self.calls["fragile_samples"] = {
+            "rows": rows,
+            "n_samples": min(n_samples, len(rows)),
+            "time_limit": limit,
+        }
+        if is_cut:
+            self.notes.append(
+                f"The rows that break first were searched within {limit:.2g} s a row: "
+                f"{self._longer(limit)} can find smaller radii, and another run other ones."
+            )
+        is_proved = not _is_open(found) and not len(others)
         names = dict(zip(column_names(self.X) or range(len(self.names)), self.names, strict=True))
         found = found.copy()
         found["changes"] = [
@@ -406,8 +486,53 @@ class _Work:
         found.index = (
             self.X.index[found["position"]] if hasattr(self.X, "iloc") else found["position"]
         )
-        found.attrs = {"rows": rows.tolist(), "time_limit": search["time_limit"]}
+        found.attrs = {"rows": rows.tolist(), "time_limit": limit, "is_proved": is_proved}
         return found
+
+    def _fragile_among(self, rows, n_samples, search):
+        """The samples that break first, with their positions among the rows as the index."""
+        part = rows_of(self.X, rows)
+        if hasattr(part, "iloc"):
+            # An index need not be unique.
+            part = part.reset_index(drop=True)
+        return fragile_samples(
+            self.estimator,
+            part,
+            self.y[rows],
+            n_samples=min(n_samples, len(rows)),
+            scale=self.epsilon(),
+            **self.threat,
+            **search,
+        )
+
+    def _may_break_before(self, found, listed, rows, search):
+        """Those of the rows, not found, that may have a smaller radius than the last one found."""
+        rest = np.setdiff1d(rows, listed)
+        last = found["radius_upper"].max() if len(found) else np.nan
+        if not len(rest) or not np.isfinite(last):
+            return rest
+        # In the Euclidean norm, radii of trees are exact to a relative 1e-6.
+        multiple = float(last * (1 - 2e-6))
+        call = {"multiple": multiple, "rows": rest, "time_limit": search["time_limit"]}
+        self.calls["verify_robustness"].append(call)
+        verdict = verify_robustness(
+            self.estimator,
+            rows_of(self.X, rest),
+            self.y[rest],
+            epsilon=self.epsilon(multiple),
+            **self.threat,
+            **search,
+        )
+        return rest[verdict.status != "verified"]
+
+    def _may_be_cut(self, took, rows, limit):
+        """Whether time may have ended a search for radii, which takes such a limit in the mean."""
+        some, y = rows_of(self.X, rows[:1]), self.y[rows[:1]]
+        threat = {"epsilon": self.epsilon(), **self.threat}
+        # A search to the end gets a part of the time of its row; attacks have half of all time.
+        if can_search(self.estimator, some, y, **threat):
+            return took >= 0.2 * limit
+        return took >= 0.5 * limit * len(rows)
 
     def _attacks(self, right, status):
         """Errors and confidences under single attacks, and what the verdicts say."""
@@ -443,6 +568,11 @@ class _Work:
         """The arguments of a search, with a limit at which so many searches take the seconds."""
         limit = seconds / max(n_searches, 1)
         return self.search | {"time_limit": min(self.search["time_limit"], max(limit, 0.01))}
+
+
+def _is_open(found):
+    """Whether some radius of `fragile_samples` is not exact."""
+    return bool((found["radius_lower"] < found["radius_upper"]).any())
 
 
 def _curve(statuses):
@@ -547,7 +677,11 @@ def _notes_on_columns(X, radii):
             "Leave them out of `columns` (--columns) if they are categories."
         )
     if whole:
-        notes.append(f"Columns of whole numbers may change by a part of one: {', '.join(whole)}.")
+        notes.append(
+            f"Columns of whole numbers may change by a part of one: {', '.join(whole)}. Where only "
+            "whole steps make sense, give them a radius of at least 1 (--epsilon NAME=1), or leave "
+            "them out of `columns` (--columns)."
+        )
     return notes
 
 

@@ -37,15 +37,24 @@ class Verdicts:
     Attributes
     ----------
     status : ndarray of str of shape (n_samples,)
-    time_limit : float
-        Seconds that each sample had at most that is still unknown.
+    passes : list of tuple (rows, time_limit)
+        The calls of `verify_robustness`: the positions of the samples, or None for all, and the
+        seconds for each.
+    is_cut : bool
+        Whether more time may decide samples that are unknown.
     seconds : float
         What a pass over all samples takes without long searches.
     """
 
     status: np.ndarray
-    time_limit: float
+    passes: list
+    is_cut: bool
     seconds: float
+
+    @property
+    def time_limit(self):
+        """Seconds that each sample had at most that is still unknown."""
+        return self.passes[-1][1]
 
 
 def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
@@ -69,17 +78,21 @@ def verdicts_within(seconds, estimator, X, y, *, time_limit, n_jobs, **options):
     limit = min(time_limit, max(_FIRST_LIMIT, seconds * n_workers / len(y) / 2))
     status = verify_robustness(estimator, X, y, time_limit=limit, **options).status
     took = time.monotonic() - start
+    passes = [(None, limit)]
     rows = np.flatnonzero(status == "unknown")
+    some = rows[:1]
     # A search that is cut off lasts as long as the limit: in less time, none was.
-    is_over = not len(rows) or took * n_workers < 0.9 * limit * len(rows)
-    if is_over or not can_search(estimator, rows_of(X, rows[:1]), y[rows[:1]], **options):
-        return Verdicts(status, time_limit, took)
-    most = min(time_limit, (seconds - took) * n_workers / len(rows))
+    is_over = not len(rows) or took < 0.9 * limit
+    if is_over or not can_search(estimator, rows_of(X, some), y[some], **options):
+        return Verdicts(status, passes, False, took)
+    most, is_cut = min(time_limit, (seconds - took) * n_workers / len(rows)), True
     if most > 1.5 * limit:
-        limit = most
-        again = verify_robustness(estimator, rows_of(X, rows), y[rows], time_limit=limit, **options)
+        start = time.monotonic()
+        again = verify_robustness(estimator, rows_of(X, rows), y[rows], time_limit=most, **options)
+        is_cut = time.monotonic() - start >= 0.9 * most
         status[rows] = again.status
-    return Verdicts(status, limit, took)
+        passes.append((rows, most))
+    return Verdicts(status, passes, is_cut and bool((status == "unknown").any()), took)
 
 
 def can_search(estimator, X, y, *, epsilon, norm, bounds, **_):

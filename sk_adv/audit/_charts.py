@@ -14,14 +14,17 @@ _ORDER = ("verified", "unknown", "falsified")
 
 
 def curve_chart(curve, labels, axis, marked=1.0):
-    """Verified, unknown and falsified samples, stacked, against the radius.
+    """Verified, unknown and falsified samples, stacked, against the radius, in steps.
+
+    Between two radii, a proof at the larger one holds, and so does a fault at the smaller one. What
+    neither tells is drawn as unknown.
 
     Parameters
     ----------
     curve : list of dict
         For each radius, growing, the `multiple` and the number of samples of each status.
     labels : list of str
-        The radii as texts.
+        The radii as texts, empty where none is to be shown.
     axis : str
         What the radii are.
     marked : float, default=1.0
@@ -34,17 +37,15 @@ def curve_chart(curve, labels, axis, marked=1.0):
     largest = curve[-1]["multiple"]
     across = [100 * point["multiple"] / largest for point in curve]
     total = sum(curve[0][status] for status in STATUSES)
-    shapes, base = [], [0] * len(curve)
-    for status in _ORDER:
-        top = [low + point[status] for low, point in zip(base, curve, strict=True)]
-        upper, lower = (
-            [f"{x:.2f},{_HEIGHT * (1 - n / total):.2f}" for x, n in zip(across, edge, strict=True)]
-            for edge in (top, base)
-        )
-        if top != base:
-            shapes.append(f'<polygon class="{status}" points="{" ".join(upper + lower[::-1])}"/>')
-            shapes.append(f'<polyline class="edge" points="{" ".join(upper)}"/>')
-        base = top
+    verified = _steps(across, [point["verified"] for point in curve], is_from_right=True)
+    broken = _steps(across, [total - point["falsified"] for point in curve], is_from_right=False)
+    edges = [[(0, 0), (100, 0)], verified, broken, [(0, total), (100, total)]]
+    edges = [" ".join(f"{x:.2f},{_HEIGHT * (1 - n / total):.2f}" for x, n in e) for e in edges]
+    shapes = []
+    for status, lower, upper in zip(_ORDER, edges, edges[1:], strict=False):
+        back = " ".join(reversed(lower.split()))
+        shapes.append(f'<polygon class="{status}" points="{upper} {back}"/>')
+    shapes += [f'<polyline class="edge" points="{edge}"/>' for edge in edges[1:3]]
     shapes += [f'<line class="grid" x2="100" y1="{y}" y2="{y}"/>' for y in (25, 50, 75)]
     x = 100 * marked / largest
     shapes.append(f'<line class="mark" x1="{x:.2f}" x2="{x:.2f}" y2="{_HEIGHT}"/>')
@@ -55,7 +56,8 @@ def curve_chart(curve, labels, axis, marked=1.0):
     names = ""
     for point, left, label in zip(curve, across, labels, strict=True):
         kind = "here" if point["multiple"] == marked else "minor" if _is_minor(point) else ""
-        names += f'<span class="{kind}" style="left:{left:.2f}%">{escape(label)}</span>'
+        if label:
+            names += f'<span class="{kind}" style="left:{left:.2f}%">{escape(label)}</span>'
     return (
         f'<div class="plot"><div class="ticks" aria-hidden="true">{ticks}</div>'
         f'<svg viewBox="0 0 100 {_HEIGHT}" preserveAspectRatio="none" role="img" '
@@ -63,6 +65,18 @@ def curve_chart(curve, labels, axis, marked=1.0):
         f'<div class="radii" aria-hidden="true">{names}</div></div>'
         f'<p class="axis">{escape(axis)}</p>'
     )
+
+
+def _steps(across, values, *, is_from_right):
+    """The corners of steps that hold the value of the point on their right, or on their left."""
+    corners = [(across[0], values[0])]
+    for i in range(1, len(across)):
+        corners += (
+            [(across[i - 1], values[i]), (across[i], values[i])]
+            if is_from_right
+            else [(across[i], values[i - 1]), (across[i], values[i])]
+        )
+    return corners
 
 
 def _is_minor(point):

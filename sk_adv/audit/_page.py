@@ -20,8 +20,8 @@ _ATTACKS = {
     "verdict": "All that was found: the falsified rows",
 }
 _UNITS = {
-    "sd": "sd: standard deviations of each column in these data",
-    "iqr": "iqr: interquartile ranges of each column in these data",
+    "sd": "sd: standard deviation of each column in these data, divisor n",
+    "iqr": "iqr: interquartile range of each column in these data",
     "units": "in the units of the data",
     None: "multiples of the radius of each column",
 }
@@ -65,9 +65,13 @@ def _head(numbers):
         "unknown": "neither proved nor broken",
         "falsified": "wrong, or made wrong by a change within the radius",
     }
+    # At least so many are verified and falsified, and at most so many unknown.
+    ends = {"verified": "lower", "unknown": "upper", "falsified": "lower"}
+    if not counts["unknown"]:
+        ends = dict.fromkeys(ends)
     items = "".join(
         f'<li><span class="key {status}"></span><span><b>{_number(counts[status])}</b> '
-        f"({percent(counts[status], n, up=status != 'verified')}) {status}: {meaning}</span></li>"
+        f"({percent(counts[status], n, ends[status])}) {status}: {meaning}</span></li>"
         for status, meaning in meanings.items()
     )
     proofless = ""
@@ -85,21 +89,27 @@ def _head(numbers):
 
 def _curve(numbers):
     radius, curve = numbers["radius"], numbers["curve"]
-    labels = [f"{point['multiple'] * radius['factor']:.3g}" for point in curve]
     n = numbers["verdict"]["n_samples"]
     unit = _UNITS[radius["unit"]]
-    multiples = [point["multiple"] for point in curve]
-    texts = [radius_text(radius["factor"], radius["unit"], multiple) for multiple in multiples]
-    rows = [
-        [
-            _data(point["multiple"], text),
-            *(_number(point[status]) for status in ("verified", "unknown", "falsified")),
-            _data(point["lower"], percent(point["verified"], n)),
-            _data(point["upper"], percent(n - point["falsified"], n, up=True)),
-        ]
-        for point, text in zip(curve, texts, strict=True)
-    ]
+    labels, rows = [], []
+    for point in curve:
+        # Not all points of a fine curve have a text.
+        if not (4 * point["multiple"]).is_integer():
+            labels.append("")
+            continue
+        labels.append(f"{point['multiple'] * radius['factor']:.3g}")
+        text = radius_text(radius["factor"], radius["unit"], point["multiple"])
+        low, high = ("lower", "upper") if point["unknown"] else (None, None)
+        rows.append(
+            [
+                _data(point["multiple"], text),
+                *(_number(point[status]) for status in ("verified", "unknown", "falsified")),
+                _data(point["lower"], percent(point["verified"], n, low)),
+                _data(point["upper"], percent(n - point["falsified"], n, high)),
+            ]
+        )
     titles = ["radius", *("verified", "unknown", "falsified"), "at least right", "at most right"]
+    table = _table(titles, rows, "nnnnn")
     keys = "".join(
         f'<li><span class="key {status}"></span>{status}</li>'
         for status in ("falsified", "unknown", "verified")
@@ -110,7 +120,9 @@ def _curve(numbers):
         "itself gets wrong, or neither. The accuracy in the worst case runs between the two. The "
         "dashed line is the radius of this audit.</p>\n"
         f'<figure><ul class="counts">{keys}</ul>{curve_chart(curve, labels, f"radius ({unit})")}'
-        f"</figure>\n{_folded('The numbers', _table(titles, rows, 'nnnnn'))}</section>\n"
+        f"<figcaption>{len(curve)} radii were measured. Between two of them, what is proved at the "
+        "larger one is verified, what is broken at the smaller one is falsified, and the rest is "
+        f"unknown.</figcaption></figure>\n{_folded('The numbers', table)}</section>\n"
     )
 
 
@@ -118,6 +130,7 @@ def _columns(numbers):
     found = numbers["contribution"]
     if found is None:
         return ""
+    is_open = found["kind"] != "share" and not numbers["verdict"]["verified"]
     if found["kind"] == "share":
         text = (
             "The model is linear, so each column has an exact share of the worst change: its "
@@ -129,11 +142,16 @@ def _columns(numbers):
         ends = (
             "All shares are proved."
             if is_proved
+            else "Nothing is proved of these shares: they are what the attacks found."
+            if is_open
             else "What comes back in the worst case is proved to lie between the two ends in "
             "brackets; the faint part of a bar leads to the upper one."
         )
+        where = "the rows"
+        if found["rows"] is not None:
+            where = f"{len(found['rows'])} rows, drawn at random,"
         text = (
-            f"With all columns free, {_between(low, high)} of the rows stay right. Each bar is the "
+            f"With all columns free, {_between(low, high)} of {where} stay right. Each bar is the "
             "share of rows that can be broken, but no longer if this column can't change. "
             f"{ends} A row that two columns can each break alone comes back for neither. The "
             "longest bar is the largest share, whatever its size."
@@ -144,8 +162,8 @@ def _columns(numbers):
             (
                 str(row["column"]),
                 row["contribution"],
-                row["upper"],
-                _contribution_of(row),
+                row["contribution"] if is_open else row["upper"],
+                _share_of(row, "contribution") if is_open else _contribution_of(row),
             )
             for row in shown
         ]
@@ -175,7 +193,8 @@ def _contribution_of(row):
 
 
 def _share_of(row, end):
-    return _data(row[end], share(row[end], up=end == "upper"))
+    is_exact = row["upper"] - row["lower"] < 1e-9
+    return _data(row[end], share(row[end], None if is_exact else end))
 
 
 def _fragile(numbers):
@@ -199,12 +218,11 @@ def _fragile(numbers):
     titles = ["", "is", "becomes", "smallest radius", "what changes"]
     like = radius_text(radius["factor"], radius["unit"])
     unit = "" if radius["unit"] is None else f", {like}"
-    is_exact = all(
-        row["radius_upper"] is not None and row["radius_upper"] - row["radius_lower"] < 1e-6
-        for row in samples
-    )
-    besides = "" if is_exact else " It is not proved that no other row needs less."
-    counted = " The rows of the file are counted from 0." if "data" in numbers["settings"] else ""
+    is_proved = numbers["fragile"]["is_proved"]
+    besides = "" if is_proved else " It is not proved that no other row needs less."
+    counted = ""
+    if "data" in numbers["settings"]:
+        counted = " Row 0 is the first row of the file below its header."
     return (
         f"{title}<p>Among the rows that are right, these need the least change to be wrong. The "
         f"radius is measured like that of the audit{unit}.{besides}{counted}</p>\n"
@@ -220,17 +238,25 @@ def _radius(sample, radius):
         return f"above {_rounded(low * factor)}{suffix}"
     ends = [_rounded(low * factor), _rounded(high * factor, up=True)]
     if high - low <= 1e-6 * high:
-        return f"{high * factor:.3g}{suffix}"
+        return f"{_digits(high * factor)}{suffix}"
     return f"{ends[0]} to {ends[1]}{suffix}"
 
 
-def _rounded(value, *, up=False, digits=3):
-    """A number with so many digits, rounded down or up."""
+def _rounded(value, *, up=False):
+    """A number with three digits, rounded down or up."""
     if not value:
         return "0"
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) + 1 - digits)
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
     whole = math.ceil(value / unit - 1e-9) if up else math.floor(value / unit + 1e-9)
-    return f"{whole * unit:.{digits}g}"
+    return _digits(whole * unit)
+
+
+def _digits(value):
+    """A number with three digits, zeros at the end included."""
+    if not value:
+        return "0"
+    value = float(f"{value:.2e}")
+    return f"{value:.{max(2 - math.floor(math.log10(abs(value))), 0)}f}"
 
 
 def _changes(changes):
@@ -264,7 +290,7 @@ def _attacks(numbers):
     rows = [
         [
             escape(_ATTACKS.get(row["attack"], row["attack"])),
-            _data(row["error"], percent(round(row["error"] * n), n, up=True)),
+            _data(row["error"], percent(round(row["error"] * n), n, _end_of(row, numbers))),
             _data(row["confidence"], _confidence(row["confidence"])),
         ]
         for row in numbers["attacks"]
@@ -282,6 +308,12 @@ def _attacks(numbers):
         + _table(["attack", "wrong rows", "mean confidence when wrong"], rows, "nn")
         + "</section>\n"
     )
+
+
+def _end_of(row, numbers):
+    """The falsified rows are a lower end where others are unknown."""
+    is_lower = row["attack"] == "verdict" and numbers["verdict"]["unknown"]
+    return "lower" if is_lower else None
 
 
 def _confidence(value):
@@ -325,14 +357,16 @@ def _settings(numbers):
     rows = [
         [escape(name), _setting(value)]
         for name, value in numbers["settings"].items()
-        if value is not None
+        if value is not None and name != "calls"
     ]
     rows += [[escape(name), escape(version)] for name, version in numbers["versions"].items()]
     return (
         '<section id="settings"><h2>Settings and versions</h2>\n'
         f"{_folded('Show', _table(['', ''], rows, ''))}</section>\n"
-        "<footer>Made by sk_adv. Shares that are at least reached are rounded down, those that are "
-        "at most reached up. The same numbers are in the JSON file.</footer>\n"
+        "<footer>Made by sk_adv. Exact shares are rounded to the nearest; where a share is known "
+        "to lie between two ends, the lower one is rounded down and the upper one up. The JSON "
+        "file has the same numbers, and the arguments of the functions that gave them."
+        "</footer>\n"
     )
 
 
@@ -345,7 +379,7 @@ def _setting(value):
 def _between(low, high):
     if abs(high - low) < 1e-9:
         return share(low)
-    return f"{share(low)} to {share(high, up=True)}"
+    return f"{share(low, 'lower')} to {share(high, 'upper')}"
 
 
 def _number(count):

@@ -40,7 +40,8 @@ class AuditReport:
         it; else None: radii are then multiples of each column's own.
     curve : pandas.DataFrame
         For each `multiple` of the radius the number of samples of each status, and the ends `lower`
-        and `upper` of the accuracy under the worst case.
+        and `upper` of the accuracy under the worst case. Where they take next to no time, there are
+        more radii.
     contribution : pandas.DataFrame or None
         For each column that may change what it gives to the adversary, the largest first:
         `contribution`, `lower` and `upper` of `sk_adv.metrics.adversarial_contribution`. Its
@@ -48,14 +49,17 @@ class AuditReport:
         were taken. None if there was no time for it.
     fragile : pandas.DataFrame
         The samples that break first, as `sk_adv.metrics.fragile_samples` tells, by multiples of the
-        radius, with their `position` in X. Its index is that of X.
+        radius, with their `position` in X. Its index is that of X. Its `attrs` hold the positions
+        of the `rows` that were searched, the `time_limit`, and whether it `is_proved` that no other
+        sample needs less.
     attacks : pandas.DataFrame
         `error` and `confidence` under each `attack` at the radius. "none" is the clean error, and
         "verdict" the share of the falsified samples.
     notes : list of str
         What a reader has to know besides, such as columns that could not change.
     settings, versions : dict
-        The arguments and the seconds of the audit; the versions of the packages and the platform.
+        The arguments and the seconds of the audit, and the `calls` of public functions, as `audit`
+        describes them; the versions of the packages and the platform.
 
     See Also
     --------
@@ -71,8 +75,8 @@ class AuditReport:
     >>> report = audit(tree, X[1::2], y[1::2], epsilon={"petal length (cm)": 0.3})
     >>> report.verified, report.unknown, report.falsified
     (71, 0, 4)
-    >>> report.to_dict()["curve"][1]["multiple"]
-    0.25
+    >>> report.to_dict()["curve"][-1]["multiple"]
+    2.0
     """
 
     name: str

@@ -1,24 +1,30 @@
 """The verdict in words, and numbers as text."""
 
 import math
+from fractions import Fraction
 
 
-def percent(count, total, *, up=False):
-    """A share in percent, rounded down or up, so that it never says more than is known.
+def percent(count, total, end=None):
+    """A ratio of counts in percent, rounded as `share` does."""
+    return share(Fraction(int(count), int(total)), end)
 
-    One digit after the point is shown where a row is less than half a percent.
+
+def share(value, end=None):
+    """A share in percent with one digit.
+
+    Rounded to the nearest, but to 0 or 100 only if it is just that; or, as the `end` "lower" or
+    "upper" of what is known, down or up, so that it never says more than is known.
     """
-    scale = 10 if total >= 200 else 1
-    share = 100 * scale * count
-    whole = -(-share // total) if up else share // total
-    return f"{whole / scale:.1f} %" if scale == 10 else f"{whole} %"
-
-
-def share(value, *, up=False):
-    """A share that is no ratio of counts, in percent with one digit, rounded down or up."""
-    # Sums of shares carry a rounding error of their own.
     scaled = 1000 * value
-    whole = math.ceil(scaled - 1e-9) if up else math.floor(scaled + 1e-9)
+    # Sums of shares carry a rounding error of their own.
+    if end == "lower":
+        whole = math.floor(scaled + 1e-9)
+    elif end == "upper":
+        whole = math.ceil(scaled - 1e-9)
+    else:
+        whole = round(scaled)
+        if whole in (0, 1000) and abs(scaled - whole) > 1e-9:
+            whole += 1 if whole == 0 else -1
     return f"{whole / 10:.1f} %"
 
 
@@ -43,10 +49,10 @@ def _how_many(report):
     n, lower, upper = report.n_samples, report.verified, report.n_samples - report.falsified
     if not report.unknown:
         return f"exactly {lower} ({percent(lower, n)})"
-    at_most = f"at most {upper} ({percent(upper, n, up=True)})"
+    at_most = f"at most {upper} ({percent(upper, n, 'upper')})"
     if not lower:
         return at_most
-    return f"at least {lower} ({percent(lower, n)}) and {at_most}"
+    return f"at least {lower} ({percent(lower, n, 'lower')}) and {at_most}"
 
 
 def _what_may_change(report):

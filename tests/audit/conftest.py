@@ -34,6 +34,7 @@ def short_reports():
         patch.setitem(_audit.ATTACKS, "square", {"n_queries": 20})
         patch.setitem(auto.__kwdefaults__, "n_queries", 50)
         patch.setattr(_audit, "MULTIPLES", (0.0, 0.5, 1.0, 2.0))
+        patch.setattr(_audit, "FINER", ())
         yield
 
 

@@ -6,8 +6,8 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
+from sk_adv.audit import _audit, audit
 from sk_adv.audit import _budget as budget
-from sk_adv.audit import audit
 from sk_adv.audit._audit import _candidates, _implied
 from sk_adv.audit._words import percent, radius_text, share
 from sk_adv.metrics import (
@@ -30,8 +30,11 @@ def test_every_number_is_that_of_a_public_function(kind, request):
     else:
         X, y = request.getfixturevalue("numbers")
         asked = {0: "0.3sd", 1: 2}
-    n_fragile = 1 if kind == "rule" else 3
-    found = audit(model, X, y, epsilon=asked, n_fragile=n_fragile)
+        X, y = X[:8], y[:8]
+    n_fragile = 1 if kind in ("rule", "network") else 3
+    # With time enough, all searches have the same limit, that of the functions.
+    found = audit(model, X, y, epsilon=asked, n_fragile=n_fragile, max_seconds=1e6)
+    calls = found.settings["calls"]
     same = {"random_state": 0}
     epsilon = found.columns["radius"].to_numpy()
     if hasattr(X, "columns"):
@@ -64,7 +67,8 @@ def test_every_number_is_that_of_a_public_function(kind, request):
         np.testing.assert_array_equal(ours[name], frame.loc[ours.index, name])
     assert ours["contribution"].is_monotonic_decreasing
 
-    rows = np.array(found.fragile.attrs["rows"])
+    rows = calls["fragile_samples"]["rows"]
+    assert found.fragile.attrs["rows"] == rows.tolist()
     part = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
     fragile = fragile_samples(model, part, y[rows], n_samples=n_fragile, scale=epsilon, **same)
     pd.testing.assert_frame_equal(
@@ -100,6 +104,76 @@ def test_the_rows_that_break_first_are_those_of_all_rows(pipeline, passengers):
             assert before == copy[column].iloc[0]
             copy[column] = after
         assert pipeline.predict(copy)[0] == row.prediction_after != y[row.position]
+
+
+@pytest.mark.parametrize("kind", ["verify_robustness", "adversarial_contribution"])
+def test_the_arguments_of_each_call_are_told(report, pipeline, passengers, kind, monkeypatch):
+    X, y = passengers
+    seen = []
+    module = budget if kind == "verify_robustness" else _audit
+    function = getattr(module, kind)
+
+    def recorded(estimator, X, y, *args, time_limit, **options):
+        seen.append((len(y), time_limit))
+        return function(estimator, X, y, *args, time_limit=time_limit, **options)
+
+    monkeypatch.setattr(module, kind, recorded)
+    calls = audit(pipeline, X, y).settings["calls"][kind]
+    calls = calls if isinstance(calls, list) else [calls]
+    told = [(len(y) if c["rows"] is None else len(c["rows"]), c["time_limit"]) for c in calls]
+    assert told == seen
+    if kind == "verify_robustness":
+        assert sorted(call["multiple"] for call in calls) == [0.5, 1.0, 2.0]
+
+
+def test_radii_that_the_clock_left_open_are_told(rule, numbers):
+    X, y = numbers
+    short = audit(rule, X, y, epsilon="0.2sd", n_fragile=2, max_seconds=0.5)
+    assert any(
+        "rows that break first were searched within" in note and "--max-seconds" in note
+        for note in short.notes
+    )
+    assert not short.fragile.attrs["is_proved"]
+    found = audit(rule, X, y, epsilon="0.2sd", n_fragile=2, time_limit=1e-4)
+    assert any("--time-limit" in note for note in found.notes)
+
+
+def test_radii_of_trees_have_the_time_that_was_asked_for(
+    forest_of_passengers, passengers, monkeypatch
+):
+    X, y = passengers
+    epsilon, limits = {"age": 3.0, "fare": 4.0}, []
+
+    def slow(estimator, X, y, *, time_limit, **options):
+        limits.append(time_limit)
+        found = fragile_samples(estimator, X, y, time_limit=10.0, **options)
+        if time_limit < 10:
+            # As if the machine were busy.
+            found["radius_lower"] /= 2
+        return found
+
+    monkeypatch.setattr(_audit, "fragile_samples", slow)
+    found = audit(forest_of_passengers, X, y, epsilon=epsilon, n_fragile=4)
+    assert limits[0] < 10
+    assert limits[1:] == [10.0]
+    radii = robustness_radius(forest_of_passengers, X, y, scale=epsilon)
+    expected = np.sort(radii[forest_of_passengers.predict(X) == y])[:4]
+    np.testing.assert_allclose(found.fragile["radius_upper"], expected)
+    np.testing.assert_array_equal(found.fragile["radius_lower"], found.fragile["radius_upper"])
+    assert found.fragile.attrs["is_proved"]
+    assert len(found.fragile.attrs["rows"]) == 4
+    assert not any("rows that break first" in note for note in found.notes)
+
+
+def test_more_radii_where_they_take_no_time(pipeline, passengers, monkeypatch):
+    monkeypatch.setattr(_audit, "FINER", (1000000, 4))
+    X, y = passengers
+    curve = audit(pipeline, X, y, epsilon={"age": 3, "fare": 4}).curve
+    assert curve["multiple"].tolist() == [k / 4 for k in range(9)]
+    radii = robustness_radius(pipeline, X, y, scale={"age": 3, "fare": 4})
+    right = pipeline.predict(X) == y
+    expected = [(right & (radii > multiple)).sum() for multiple in curve["multiple"]]
+    assert curve["verified"].tolist() == expected
 
 
 def test_candidates_hold_the_most_fragile_samples():
@@ -163,11 +237,12 @@ def test_a_search_that_was_cut_off_goes_on_for_open_rows_only(monkeypatch):
     found = budget.verdicts_within(4.0, None, X, y, time_limit=10.0, n_jobs=1)
     assert calls == [(2, 1.0), (1, 3.0)]
     assert found.status.tolist() == ["verified", "falsified"]
+    assert [limit for _, limit in found.passes] == [1.0, 3.0]
+    assert found.passes[1][0].tolist() == [1]
+    assert not found.is_cut
 
 
 def test_fewer_rows_serve_for_the_columns_where_time_is_short(pipeline, passengers, monkeypatch):
-    from sk_adv.audit import _audit
-
     monkeypatch.setattr(_audit, "_FEWEST_SAMPLES", 5)
     seen = []
 
@@ -240,7 +315,7 @@ def test_arrays_frames_and_names_give_the_same(numbers):
     frame = pd.DataFrame(X, columns=names)
     two = audit(LogisticRegression().fit(frame, y), frame, y, epsilon={"b": "0.2sd"}).to_dict()
     for found in (one, two):
-        # A share of the seconds that are left.
+        # Shares of the seconds that are left.
         del found["contribution"]["time_limit"], found["fragile"]["time_limit"]
     for part in ("verdict", "radius", "curve", "contribution", "fragile"):
         assert one[part] == two[part]
@@ -285,29 +360,36 @@ def test_what_is_no_classifier_of_rows_is_refused(numbers):
 def test_percentages_never_say_more_than_is_known():
     for n in (7, 143, 199, 200, 999):
         for count in range(n + 1):
-            low, high = (float(percent(count, n, up=up)[:-2]) for up in (False, True))
-            step = 0.1 if n >= 200 else 1
+            low, near, high = (
+                float(percent(count, n, end)[:-2]) for end in ("lower", None, "upper")
+            )
             exact = 100 * count / n
             assert low <= exact + 1e-9
             assert high >= exact - 1e-9
-            assert high - low < step + 1e-9
-    assert percent(142, 143) == "99 %"
-    assert percent(1, 143, up=True) == "1 %"
-    assert (share(0.3), share(0.1 + 0.2, up=True)) == ("30.0 %", "30.0 %")
+            assert high - low < 0.1 + 1e-9
+            assert abs(near - exact) <= 0.05 + 1e-9
+            # Two exact shares, and the ends that they are, make up a whole.
+            assert np.isclose(near + float(percent(n - count, n)[:-2]), 100)
+            assert np.isclose(low + float(percent(n - count, n, "upper")[:-2]), 100)
+    assert (share(0.3), share(0.1 + 0.2, "upper")) == ("30.0 %", "30.0 %")
+    assert (share(0.5101), share(0.4899)) == ("51.0 %", "49.0 %")
+    # All and none are said of all and none only.
+    assert (percent(9999, 10000), percent(1, 10000)) == ("99.9 %", "0.1 %")
+    assert (percent(9, 9), percent(0, 9)) == ("100.0 %", "0.0 %")
 
 
 def test_the_verdict_says_exactly_only_where_nothing_is_unknown(report, open_report):
     n, verified = report.n_samples, report.verified
     assert report.unknown == 0
     assert report.verdict == (
-        f"Of {n} rows {report.n_right} ({100 * report.n_right // n} %) are right. If age may be "
-        f"off by 3 and fare by 0.1 iqr, exactly {verified} ({100 * verified // n} %) stay right."
+        f"Of {n} rows {report.n_right} ({100 * report.n_right / n:.1f} %) are right. If age may be "
+        f"off by 3 and fare by 0.1 iqr, exactly {verified} ({100 * verified / n:.1f} %) stay right."
     )
     n, upper = open_report.n_samples, open_report.n_samples - open_report.falsified
     assert open_report.verified == 0
     assert open_report.verdict.endswith(
-        f"If every measurement may be off by 0.2 sd, at most {upper} ({-(-100 * upper // n)} %) "
-        "stay right."
+        f"If every measurement may be off by 0.2 sd, at most {upper} "
+        f"({-(-1000 * upper // n) / 10} %) stay right."
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from sk_adv.audit import audit
+from sk_adv.audit._charts import curve_chart
 from sk_adv.audit._page import _radius, _rounded, _value, page
 
 
@@ -87,6 +89,57 @@ def test_the_page_needs_nothing_else_and_fits_all_screens(report):
     assert all(tags[i - 1] == "scroll" for i, tag in enumerate(tags) if tag == "table")
 
 
+def polygons(curve):
+    """For each status, a function that gives the lower and the upper edge of its area, in rows."""
+    svg = curve_chart(curve, [""] * len(curve), "radius")
+    total = curve[0]["verified"] + curve[0]["unknown"] + curve[0]["falsified"]
+    found = {}
+    for status, points in re.findall(r'<polygon class="(\w+)" points="([^"]*)"', svg):
+        corners = [tuple(map(float, point.split(","))) for point in points.split()]
+
+        def edges(x, corners=corners):
+            crossed = [
+                total * (1 - one[1] / 100)
+                for one, two in pairwise(corners)
+                if one[1] == two[1] and min(one[0], two[0]) < x < max(one[0], two[0])
+            ]
+            return min(crossed), max(crossed)
+
+        found[status] = edges
+    return found
+
+
+def test_the_chart_draws_no_more_than_is_known():
+    # Rows with a radius each: the verdicts at four multiples know some of them.
+    rng = np.random.default_rng(0)
+    radii, is_open = rng.uniform(0, 2.5, 50), rng.random(50) < 0.3
+    curve = [
+        {
+            "multiple": multiple,
+            "verified": int((~is_open & (radii > multiple)).sum()),
+            "unknown": int((is_open & (radii > multiple)).sum()),
+            "falsified": int((radii <= multiple).sum()),
+        }
+        for multiple in (0.0, 0.25, 1.0, 2.0)
+    ]
+    areas = polygons(curve)
+    for multiple in rng.uniform(0, 2, 40):
+        x = 50 * multiple
+        low, high = areas["verified"](x)
+        assert low == pytest.approx(0)
+        # At the point on the right at least as many are verified, on the left at least as many
+        # falsified: and just that is drawn.
+        right = min(p["multiple"] for p in curve if p["multiple"] > multiple)
+        left = max(p["multiple"] for p in curve if p["multiple"] < multiple)
+        assert high == pytest.approx((~is_open & (radii > right)).sum(), abs=0.01)
+        assert high <= (radii > multiple).sum() + 0.01
+        low, high = areas["falsified"](x)
+        assert high == pytest.approx(50)
+        assert 50 - low == pytest.approx((radii <= left).sum(), abs=0.01)
+        assert areas["unknown"](x)[1] == pytest.approx(low)
+        assert areas["unknown"](x)[0] == pytest.approx(areas["verified"](x)[1])
+
+
 def test_names_and_labels_are_no_html(tmp_path):
     rng = np.random.default_rng(0)
     evil = "<script>alert('a')</script>"
@@ -125,13 +178,15 @@ def test_json_has_no_number_that_json_lacks(report, tmp_path):
 
 def test_ends_of_radii_are_rounded_outwards():
     assert (_rounded(0.12345), _rounded(0.12345, up=True)) == ("0.123", "0.124")
-    assert (_rounded(1234.5), _rounded(0.0)) == ("1.23e+03", "0")
+    assert (_rounded(1234.5), _rounded(0.0)) == ("1230", "0")
     sample = {"radius_lower": 0.5, "radius_upper": 0.6}
-    assert _radius(sample, {"factor": 0.1, "unit": "sd"}) == "0.05 to 0.06 sd"
-    assert _radius(sample, {"factor": 1.0, "unit": None}) == "0.5 to 0.6 × its radius"
+    assert _radius(sample, {"factor": 0.1, "unit": "sd"}) == "0.0500 to 0.0600 sd"
+    assert _radius(sample, {"factor": 1.0, "unit": None}) == "0.500 to 0.600 × its radius"
     exact = {"radius_lower": 0.5, "radius_upper": 0.5}
-    assert _radius(exact, {"factor": 3.0, "unit": "units"}) == "1.5"
-    assert _radius(sample | {"radius_upper": None}, {"factor": 1.0, "unit": "units"}) == "above 0.5"
+    assert _radius(exact, {"factor": 3.0, "unit": "units"}) == "1.50"
+    assert (
+        _radius(sample | {"radius_upper": None}, {"factor": 1.0, "unit": "units"}) == "above 0.500"
+    )
 
 
 def test_values_have_as_many_digits_as_show_the_change():
