@@ -3,10 +3,13 @@
 import functools
 import sys
 import warnings
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 _HERE = str(Path(__file__).parent)
+# The start of scikit-learn's warning.
+_NAMES = "X does not have valid feature names"
 _TOLD = ContextVar("messages of the call that runs", default=None)
 
 
@@ -37,3 +40,21 @@ def tells_once(function):
             _TOLD.reset(token)
 
     return called
+
+
+@contextmanager
+def about_names_once(estimator, X):
+    """Let scikit-learn warn of missing feature names at the first prediction of a call alone.
+
+    An attack asks an estimator for hundreds of predictions.
+    """
+    told = _TOLD.get()
+    lacks = hasattr(estimator, "feature_names_in_") and not hasattr(X, "columns")
+    if told is None or not lacks or _NAMES not in told:
+        if told is not None and lacks:
+            told.add(_NAMES)
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _NAMES)
+        yield

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sk_adv._collections import is_collection
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit
 from sk_adv.metrics._deciding import STATUSES, decide, numbers_in_container_of, tally
@@ -78,6 +79,7 @@ class RobustnessVerdict:
         )
 
 
+@tells_once
 def verify_robustness(
     estimator: object,
     X: ArrayLike,
