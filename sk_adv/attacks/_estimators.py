@@ -50,9 +50,9 @@ def perturb(
     X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
             (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
-        Columns that hold no numbers, or reach the classifier only through steps for which
-        `as_module`, or for trees `as_trees`, has no rule, stay unperturbed, and a warning names
-        them.
+        Columns that hold no numbers stay unperturbed, and a warning names them. So do columns that
+        reach the classifier only through steps for which `as_module`, or for trees `as_trees`, has
+        no rule; "auto" and "square" change them all the same, by random search.
 
     y : array-like or dask collection of shape (n_samples,)
         Labels, whose loss the attack increases. Samples with a label that the estimator has never

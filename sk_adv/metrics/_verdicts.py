@@ -61,6 +61,21 @@ class RobustnessVerdict:
     shares: dict = field(repr=False, default_factory=dict)
     counts: dict = field(repr=False, default_factory=dict)
 
+    @property
+    def verified(self) -> int:
+        """The number of samples that are proved robust."""
+        return self.counts["verified"]
+
+    @property
+    def falsified(self) -> int:
+        """The number of samples with a counterexample."""
+        return self.counts["falsified"]
+
+    @property
+    def unknown(self) -> int:
+        """The number of the other samples."""
+        return self.counts["unknown"]
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={self.counts[name]}" for name in STATUSES)
         return f"RobustnessVerdict({counts}, lower={self.lower:.4g}, upper={self.upper:.4g})"
@@ -144,15 +159,18 @@ def verify_robustness(
     Returns
     -------
     RobustnessVerdict
-        With `status`, `counterexamples`, `lower` and `upper`.
+        With `status`, `counterexamples`, `lower` and `upper`, and the numbers of samples `verified`,
+        `falsified` and `unknown`. `counts` holds these by name, and `shares` the shares of the
+        samples, by weight if there are sample weights.
 
     Raises
     ------
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, or numbers that may change reach a tree model or the classifier through
-        steps of which nothing is known.
+        If X is sparse, or numbers that may change reach a tree model through steps of which nothing
+        is known. For other models such numbers are attacked by random search, and nothing is
+        verified.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
