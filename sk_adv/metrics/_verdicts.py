@@ -159,8 +159,8 @@ def verify_robustness(
     Returns
     -------
     RobustnessVerdict
-        With `status`, `counterexamples`, `lower` and `upper`, and the numbers of samples `verified`,
-        `falsified` and `unknown`. `counts` holds these by name, and `shares` the shares of the
+        With `status`, `counterexamples`, `lower` and `upper`; the numbers of samples `verified`,
+        `falsified` and `unknown`, which `counts` holds by name; and in `shares` the shares of the
         samples, by weight if there are sample weights.
 
     Raises
