@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_features
 
 from sk_adv._collections import check_in_memory
+from sk_adv._warnings import about_names_once
 
 # Entries of a block of rows; 8 MiB in float64.
 _BLOCK_ENTRIES = 2**20
@@ -72,7 +73,8 @@ def readable(estimator, X):
 
 def predicted_by(estimator, X):
     """The predictions of any estimator as an array."""
-    return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
+    with about_names_once(estimator, X):
+        return np.asarray(to_numpy(estimator.predict(readable(estimator, X))))
 
 
 def check_unmasked(**arguments):
@@ -211,6 +213,10 @@ def _with_columns(X, copies, free):
 
 def column_as_numbers(column):
     """A column as floating point numbers, or None if it is of another kind."""
+    kind = getattr(getattr(column, "dtype", None), "kind", None)
+    if isinstance(kind, str) and kind in "fiub" and hasattr(column.dtype, "na_value"):
+        # A type of pandas that knows missing values, such as Int64.
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
     array = np.asarray(column)
     if array.dtype.kind in "fiub":
         return array.astype(np.float64)

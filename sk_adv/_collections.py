@@ -35,13 +35,23 @@ def kind_of(X):
     return "other" if dask.is_dask_collection(X) else None
 
 
-def check_in_memory(*values):
-    """Raise `TypeError` for a dask collection, which would be gathered in memory in silence."""
+_OF_ANY = "call this on each partition (map_partitions or map_blocks)"
+_OF_TRAINING = (
+    "store it in a file and pass a numpy.memmap, or call partial_fit with one part after another"
+)
+
+
+def check_in_memory(*values, for_training=False):
+    """Raise `TypeError` for a dask collection, which would be gathered in memory in silence.
+
+    The message for the training of a network says what such data can be instead.
+    """
+    way = _OF_TRAINING if for_training else _OF_ANY
     for value in filter(is_collection, values):
         raise TypeError(
             f"This takes data in memory, and got a {_name(value)}: pass the result of compute() if "
-            "it fits in memory, or call this on each partition (map_partitions or map_blocks). The "
-            "page 'Large data' of the user guide lists what takes dask collections."
+            f"it fits in memory, or {way}. The page 'Large data and clusters' of the "
+            "user guide lists what takes dask collections."
         )
 
 

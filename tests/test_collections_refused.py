@@ -170,6 +170,14 @@ def test_scores_of_networks_refuse_lazy_labels(make):
         make().score(X.astype(np.float32), da.from_array(Y, chunks=10))
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("make", [AdversarialMaxoutClassifier, lambda: NET])
+def test_training_of_networks_says_what_data_can_be_instead(make, method):
+    parts = da.from_array(X.astype(np.float32), chunks=10)
+    with pytest.raises(TypeError, match=r"compute\(\).*memmap, or call partial_fit.*and clusters'"):
+        getattr(make(), method)(parts, da.from_array(Y, chunks=10))
+
+
 def test_every_public_door_works_by_partition_or_refuses():
     known = WORK | set(REFUSE)
     # A class whose name begins like another's has doors of its own.

@@ -58,7 +58,9 @@ def auto(
     never broken, the copy with the largest log-odds is returned.
 
     Through `sk_adv.attacks.perturb` and the scores it attacks any classifier: tree models by the
-    search of `exact`, models that `as_module` takes as above, and all others by `square`.
+    search of `exact`, models that `as_module` takes as above, and all others by `square`. In a
+    `ColumnTransformer` some columns may pass a step for which `as_module` has no rule. Then
+    gradients change the other columns only, and `square` asks the model itself about all columns.
 
     Parameters
     ----------

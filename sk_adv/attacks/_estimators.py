@@ -14,6 +14,7 @@ from sk_adv._collections import check_collection, is_collection
 from sk_adv._devices import check_device
 from sk_adv._perturbations import as_perturbation_set, sample_shape
 from sk_adv._validation import check_dense, check_labels_present, name_of
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._forms import form_of
 from sk_adv.attacks._partitions import check_surrogate, perturb_by_partition
 from sk_adv.attacks._table import resolve_attack
@@ -22,6 +23,7 @@ from sk_adv.differentiable._linear import NotLinearError
 from sk_adv.tree._as_trees import is_made_of_trees
 
 
+@tells_once
 def perturb(
     estimator: object,
     X: ArrayLike,
@@ -48,9 +50,9 @@ def perturb(
     X : array-like, frame, torch.Tensor or dask collection of shape (n_samples, n_features) or \
             (n_samples, ...)
         Clean samples, in the estimator's raw units. NaN is passed to the estimator and stays NaN.
-        Columns that hold no numbers, or reach the classifier only through steps for which
-        `as_module`, or for trees `as_trees`, has no rule, stay unperturbed, and a warning names
-        them.
+        Columns that hold no numbers stay unperturbed, and a warning names them. So do columns that
+        reach the classifier only through steps for which `as_module`, or for trees `as_trees`, has
+        no rule; "auto" and "square" change them all the same, by random search.
 
     y : array-like or dask collection of shape (n_samples,)
         Labels, whose loss the attack increases. Samples with a label that the estimator has never

@@ -1,9 +1,8 @@
 """The form in which an attack sees an estimator: a module, its predictions, or trees."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from sk_adv._arrays import numeric_columns, to_numpy
 from sk_adv._perturbations import PerturbationSet, column_names, sample_shape
+from sk_adv._warnings import warn
 from sk_adv.attacks._predictions import Predictions
 from sk_adv.attacks._trees import (
     TreeView,
@@ -21,9 +21,14 @@ from sk_adv.attacks._trees import (
     search_trees,
     view_of_trees,
 )
+from sk_adv.attacks._unseen import Together, refused_columns
 from sk_adv.differentiable import as_module
-from sk_adv.differentiable._as_module import error_of
-from sk_adv.differentiable._column_transformer import columns_without_numbers, split_columns
+from sk_adv.differentiable._as_module import NoRuleError, error_of
+from sk_adv.differentiable._column_transformer import (
+    SplitColumns,
+    columns_without_numbers,
+    split_columns,
+)
 from sk_adv.differentiable._intervals import NoBoundsError
 from sk_adv.tree._as_trees import is_made_of_trees
 
@@ -69,29 +74,113 @@ def _strongest(estimator, X, attack, perturbations, classes, device, targeted):
             with suppress(NoBoundsError):
                 return _trees(estimator, X, attack, perturbations, classes)
     elif error_of(estimator, exempt=ColumnTransformer) is None:
-        # Columns behind a ColumnTransformer that have no rule stay unperturbed.
-        return _module(estimator, X, attack, perturbations, device)
+        # Behind a ColumnTransformer there may be steps without a rule.
+        try:
+            module = _AsModule.of(estimator, X, device)
+        except NoRuleError:
+            return _predictions(estimator, X, attack, perturbations, classes)
+        if module.split is not None and _unseen(module.split, perturbations).any():
+            return _together(estimator, X, attack, perturbations, classes, module)
+        return module.form(attack, perturbations)
     return _predictions(estimator, X, attack, perturbations, classes)
 
 
 def _module(estimator, X, attack, perturbations, device):
-    asks_model = attack.attack.needs != "nothing"
-    split = split_columns(estimator, X, needs_rules=asks_model)
-    if split is None:
+    module = _AsModule.of(estimator, X, device, asks_model=attack.attack.needs != "nothing")
+    return module.form(attack, perturbations)
+
+
+@dataclass(frozen=True)
+class _AsModule:
+    """An estimator as a module, and X as numbers; `split` as in `split_columns`."""
+
+    module: nn.Module
+    values: np.ndarray | torch.Tensor
+    split: SplitColumns | None
+
+    @classmethod
+    def of(cls, estimator, X, device, *, asks_model=True):
+        """The module of an estimator, or none where the attack does not ask the model."""
+        split = split_columns(estimator, X, needs_rules=asks_model)
+        if split is not None:
+            return cls(split.module.to(device=device), split.values, split)
         # A missing rule is reported before columns without numbers: encoding them would not help.
         module = as_module(estimator, device=device) if asks_model else nn.Identity()
-        free, values = None, numeric(X)
-    else:
-        free, values, module = split.free, split.values, split.module.to(device=device)
-        if attack.attack.is_exact:
-            check_fixed_columns(split, perturbations)
-        warn_of_fixed_columns(split, perturbations)
-        perturbations = perturbations.restricted_to(free)
+        return cls(module, numeric(X), None)
 
-    def attacked(rows, labels, **context):
-        return attack(module, values[rows], labels, perturbations, **context)
+    def form(self, attack, perturbations, *, warn=True):
+        """The form for an attack on the columns that the module sees."""
+        free = None
+        if self.split is not None:
+            free = self.split.free
+            if attack.attack.is_exact:
+                check_fixed_columns(self.split, perturbations)
+            if warn:
+                warn_of_fixed_columns(self.split, perturbations)
+            perturbations = perturbations.restricted_to(free)
 
-    return Form(values, free, perturbations, attacked)
+        def attacked(rows, labels, **context):
+            return attack(self.module, self.values[rows], labels, perturbations, **context)
+
+        return Form(self.values, free, perturbations, attacked)
+
+
+def _unseen(split, perturbations):
+    """Which columns are numbers that may change, but not by the module's gradient."""
+    radii = perturbations.largest_radii((len(split.free),)).numpy()
+    return ~split.free & split.is_number & (radii > 0)
+
+
+def _together(estimator, X, attack, perturbations, classes, module):
+    """The form of an estimator whose module does not see all columns that may change."""
+    split = module.split
+    unseen = np.flatnonzero(_unseen(split, perturbations))
+    X = np.asarray(X, dtype=object) if isinstance(X, list) else X
+    numbers = numeric_columns(X)
+
+    def asked(may_change):
+        values = np.where(may_change, numbers, np.arange(len(numbers))[:, None])
+        return Predictions(estimator, classes, X, may_change), values
+
+    refused = refused_columns(*asked(split.is_number), perturbations, unseen)
+    may_change = split.is_number.copy()
+    may_change[refused] = False
+    _warn_of_unseen(split, [j for j in unseen if j not in refused], refused)
+    warn_of_fixed_columns(replace(split, free=split.is_number), perturbations)
+    is_seen = split.free & (perturbations.largest_radii(split.free.shape).numpy() > 0)
+    by_gradient = module.form(attack, perturbations, warn=False).attacked
+    predictions, values = asked(may_change)
+    allowed = perturbations.restricted_to(may_change)
+    attacked = Together(
+        attack, split.free, by_gradient if is_seen.any() else None, predictions, values, allowed
+    )
+    return Form(values, may_change, allowed, attacked)
+
+
+def _warn_of_unseen(split, searched, refused):
+    """Say which columns were attacked without a gradient, and which could not be."""
+    if searched:
+        warn(
+            f"as_module has no rule for {_steps(split, searched)}, so that gradients do not see "
+            f"the columns {_names(split, searched)}. They were changed by random search, as in "
+            "attack='square', which may miss more than gradients do."
+        )
+    if refused:
+        warn(
+            f"The columns {_names(split, refused)} stay unperturbed: "
+            f"{_steps(split, refused)} refuses numbers that it was not fitted to. Give them a "
+            "radius of 0 to silence this warning."
+        )
+
+
+def _steps(split, columns):
+    """The types of the steps that hold some columns, in words."""
+    names = (split.transformers[j] for j in columns if j in split.transformers)
+    return ", ".join(dict.fromkeys(names))
+
+
+def _names(split, columns):
+    return [split.names[j] for j in columns]
 
 
 @dataclass(frozen=True)
@@ -100,7 +189,7 @@ class _Columns:
 
     free: np.ndarray
     names: list
-    transformers: tuple = ()
+    transformers: dict = field(default_factory=dict)
 
 
 def _predictions(estimator, X, attack, perturbations, classes):
@@ -151,12 +240,10 @@ def _trees(estimator, X, attack, perturbations, classes):
         )
         n_unknown = int((found.status == "unknown").sum())
         if n_unknown:
-            warnings.warn(
+            warn(
                 f"{n_unknown} of {len(labels)} samples were not decided within "
                 f"{params['time_limit']:g} s each: no misclassified copy was found, and none "
-                "excluded. Raise time_limit, or take verify_robustness, which counts them.",
-                UserWarning,
-                stacklevel=4,
+                "excluded. Raise time_limit, or take verify_robustness, which counts them."
             )
         return found.copies
 
@@ -204,31 +291,29 @@ def check_fixed_columns(split, perturbations):
         if isinstance(split, TreeView):
             rules, way = "it is not known how trees see them in raw units", ""
         raise NoBoundsError(
-            f"The columns {fixed} reach the classifier through {', '.join(split.transformers)}, "
-            f"for which {rules}, so that nothing is known of the worst case of a perturbation of "
-            f"them. Set their radius to 0 if they can't change, {way}"
+            f"The columns {_names(split, fixed)} reach the classifier through "
+            f"{_steps(split, fixed)}, for which {rules}, so that nothing is known of the worst "
+            f"case of a perturbation of them. Set their radius to 0 if they can't change, {way}"
             "adversarial_accuracy_score with attack='square' perturbs all numbers."
         )
 
 
 def _fixed_columns(split, perturbations, among):
-    """Names of columns that a perturbation of this radius should change, but can't."""
+    """Positions of columns that a perturbation of this radius should change, but can't."""
     radii = perturbations.largest_radii((len(split.free),)).numpy()
-    fixed = ~split.free & (radii > 0) & among
-    return [name for name, is_fixed in zip(split.names, fixed, strict=True) if is_fixed]
+    return np.flatnonzero(~split.free & (radii > 0) & among).tolist()
 
 
 def warn_of_fixed_columns(split, perturbations):
     """Warn about columns with a positive radius that can't be perturbed."""
-    names = _fixed_columns(split, perturbations, among=True)
-    if names:
-        through = f" ({', '.join(split.transformers)})" if split.transformers else ""
-        warnings.warn(
-            f"The columns {names} stay unperturbed: they are not numeric, or reach the classifier "
-            f"through steps without a gradient{through}. Give them a radius of 0 to silence this "
-            "warning.",
-            UserWarning,
-            stacklevel=4,
+    fixed = _fixed_columns(split, perturbations, among=True)
+    if fixed:
+        steps = _steps(split, fixed)
+        through = f" ({steps})" if steps else ""
+        warn(
+            f"The columns {_names(split, fixed)} stay unperturbed: they are not numeric, or reach "
+            f"the classifier through steps without a gradient{through}. Give them a radius of 0 "
+            "to silence this warning."
         )
 
 

@@ -6,6 +6,7 @@ from sklearn.utils import _safe_indexing
 from torch import nn
 
 from sk_adv._arrays import in_container_of, predicted_by
+from sk_adv._warnings import about_names_once
 
 
 class Predictions(nn.Module):
@@ -32,6 +33,10 @@ class Predictions(nn.Module):
     def forward(self, values):
         """Logits of shape (n_samples, n_classes) for rows of numbers."""
         samples = self._samples(values)
+        with about_names_once(self.estimator, samples):
+            return self._logits(samples)
+
+    def _logits(self, samples):
         if hasattr(self.estimator, "decision_function"):
             scores = np.asarray(self.estimator.decision_function(samples), dtype=np.float64)
             if scores.ndim == 1:

@@ -40,8 +40,8 @@ class TreeView:
         The columns that hold numbers.
     names : list
         Names, or indices, of all columns.
-    transformers : list of str
-        Types of the transformers of the columns that are not free.
+    transformers : dict of int to str
+        For the columns that are not free: the type of the transformer.
     """
 
     trees: TreeSum
@@ -50,7 +50,7 @@ class TreeView:
     free: np.ndarray
     is_number: np.ndarray
     names: list
-    transformers: list = field(default_factory=list)
+    transformers: dict = field(default_factory=dict)
 
     @property
     def values(self):
@@ -80,7 +80,7 @@ def view_of_trees(estimator, X) -> TreeView:
         free,
         is_number,
         names,
-        sorted(set(held.values())),
+        dict(held),
     )
 
 

@@ -17,8 +17,10 @@ import sk_adv
 from sk_adv._arrays import check_samples_kind, predicted_by
 from sk_adv._perturbations import check_norm, column_names, sample_shape
 from sk_adv._validation import check_dense, name_of
+from sk_adv._warnings import tells_once
 from sk_adv.attacks import perturb
 from sk_adv.attacks._estimators import check_classifier, is_attackable
+from sk_adv.attacks._objective import NoGradientError
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
 from sk_adv.audit._budget import Clock, can_search, verdicts_within
@@ -44,6 +46,7 @@ ATTACKS = {"uniform_noise": {}, "fgsm": {}, "pgd": {}, "square": {"n_queries": 2
 _FEWEST_SAMPLES = 30
 
 
+@tells_once
 def audit(
     estimator: object,
     X: ArrayLike,
@@ -540,7 +543,7 @@ class _Work:
 
         n = len(self.y)
         rows = []
-        skipped = []
+        skipped, blind = [], []
         for name, params in ATTACKS.items():
             attack = resolve_attack(name, params)
             if attack.attack.needs == "module" and not is_attackable(self.estimator, attack):
@@ -548,15 +551,24 @@ class _Work:
             if not self.clock.left:
                 skipped.append(name)
                 continue
-            copies = perturb(
-                self.estimator,
-                self.X,
-                self.y,
-                epsilon=self.epsilon(),
-                attack=attack,
-                **self.threat,
-            )
+            try:
+                copies = perturb(
+                    self.estimator,
+                    self.X,
+                    self.y,
+                    epsilon=self.epsilon(),
+                    attack=attack,
+                    **self.threat,
+                )
+            except NoGradientError:
+                blind.append(name)
+                continue
             rows.append((name, *error_and_confidence(self.estimator, copies, self.y)))
+        if blind:
+            self.notes.append(
+                f"The attacks {', '.join(blind)} were left out: they need a gradient, and none "
+                "reaches the columns that may change."
+            )
         if skipped:
             self.notes.append(f"There was no time for the attacks {', '.join(skipped)}.")
         confidence = error_and_confidence(self.estimator, self.X, self.y)[1]

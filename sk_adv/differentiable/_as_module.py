@@ -167,13 +167,17 @@ def _rule(estimator):
     raise _no_rule(estimator)
 
 
+class NoRuleError(TypeError):
+    """An estimator that `as_module` has no rule for."""
+
+
 def _no_rule(estimator):
     if isinstance(estimator, type):
         return TypeError(
             f"as_module takes a fitted estimator; got the class {estimator.__name__} itself."
         )
     name = type(estimator).__name__
-    return TypeError(
+    return NoRuleError(
         f"as_module has no rule for {name}. Either register one with "
         f"`as_module.register({name})`, or use attack='square', which needs predictions alone (or "
         "attack='exact' on tree models), or attack a differentiable surrogate trained on the "

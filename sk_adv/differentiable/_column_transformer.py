@@ -25,6 +25,7 @@ from sk_adv.differentiable._pipeline import (
     as_transformer,
     has_transformer_rule,
     refuse_classifiers,
+    step_without_rule,
     transformers_with_rules,
 )
 from sk_adv.differentiable._transformers import Affine
@@ -109,8 +110,8 @@ class SplitColumns:
         The columns that hold numbers.
     names : list
         Names, or indices, of all columns.
-    transformers : list of str
-        Types of the transformers of the other columns.
+    transformers : dict of int to str
+        For the other columns: the type of the step that has no rule.
     """
 
     values: np.ndarray
@@ -118,7 +119,7 @@ class SplitColumns:
     free: np.ndarray
     is_number: np.ndarray
     names: list
-    transformers: list
+    transformers: dict
 
 
 @torch.inference_mode(False)
@@ -153,7 +154,7 @@ def split_columns(estimator, X, *, needs_rules=True):
     numbers = np.stack([missing if column is None else column for column in numbers], axis=1)
     values = np.where(columns.free, numbers, np.arange(len(X))[:, None])
     module = Chain(Recall(numbers[:, fixed], fixed), module).eval()
-    return SplitColumns(values, module, columns.free, is_number, names, list(columns.transformers))
+    return SplitColumns(values, module, columns.free, is_number, names, columns.transformers)
 
 
 def _transforms_columns(estimator):
@@ -227,7 +228,7 @@ def _module_or_table(part, indices, is_single, columns):
     """A transformer's module if it has a rule and its columns hold numbers, else its outputs."""
     if columns.are_numbers(indices) and has_transformer_rule(part):
         return Chain(Select(columns.positions[indices]), as_transformer(part))
-    columns.hold(indices, part)
+    columns.hold(indices, step_without_rule(part))
     rows = part.transform(_safe_indexing(columns.X, indices[0] if is_single else indices, axis=1))
     rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
     return Table(rows.astype(np.float64), columns.row_column)

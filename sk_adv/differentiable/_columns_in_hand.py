@@ -34,8 +34,8 @@ class ColumnsInHand:
         For the columns of the whole: which hold numbers, and which of these no estimator has taken
         for a table so far. All estimators write to the same `free`.
 
-    transformers : dict
-        Types of the transformers that became tables, as keys, in their order.
+    transformers : dict of int to str
+        For the columns of the whole that are held fixed: the type of the step that has no rule.
 
     needs_rules : bool
         Whether the module will be called. If not, a part without a rule may be left out.
@@ -57,10 +57,11 @@ class ColumnsInHand:
         """Whether columns of this X hold numbers."""
         return self.is_number[self.positions[indices]].all()
 
-    def hold(self, indices, transformer):
-        """Note that columns of this X are held fixed, because of a transformer."""
+    def hold(self, indices, step):
+        """Note that columns of this X are held fixed, because of a step without a rule."""
         self.free[self.positions[indices]] = False
-        self.transformers[type(transformer).__name__] = None
+        for position in self.positions[indices].tolist():
+            self.transformers.setdefault(position, type(step).__name__)
 
     def of_features(self, features):
         """The columns for an estimator that sees some of them, as an array like scikit-learn's."""

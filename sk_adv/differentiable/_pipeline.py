@@ -13,7 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sk_adv._pipelines import active_steps
-from sk_adv.differentiable._as_module import as_module, as_part, has_rule, parts_of
+from sk_adv.differentiable._as_module import (
+    NoRuleError,
+    as_module,
+    as_part,
+    has_rule,
+    parts_of,
+    refused_part,
+)
 from sk_adv.differentiable._columns_in_hand import holding, numbers_for
 from sk_adv.differentiable._composition import Chain, Select
 from sk_adv.differentiable._transformers import Projection
@@ -52,7 +59,7 @@ def _has_own_transform(step):
 
 
 def _no_transformer(classifier):
-    return TypeError(
+    return NoRuleError(
         f"as_module has no rule for {type(classifier).__name__} as a transformer, before the last "
         "step. Pass a differentiable surrogate of the whole (the parameter `surrogate`)."
     )
@@ -82,6 +89,16 @@ def has_transformer_rule(step):
     """Whether `as_transformer` takes a step once it is fitted."""
     is_refused = refuse_classifiers([step]) is not None
     return not is_refused and all(map(has_rule, transformers_with_rules([step])))
+
+
+def step_without_rule(step):
+    """The part of a step that `as_transformer` does not take; the last one if it takes all."""
+    steps = list(_unnested([step]))
+    for part in steps:
+        found = None if _has_own_transform(part) else refused_part(part)
+        if found is not None or (is_classifier(part) and not _has_own_transform(part)):
+            return part if found is None else found
+    return steps[-1] if steps else step
 
 
 def refuse_classifiers_before_the_last(pipeline):

@@ -15,6 +15,7 @@ from sk_adv._collections import (
 )
 from sk_adv._perturbations import PerturbationSet, as_perturbation_set, check_scale
 from sk_adv._validation import joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import (
     check_certifiable,
     check_classifier,
@@ -27,6 +28,7 @@ from sk_adv.metrics._proofs import certified_samples
 from sk_adv.tree._as_trees import is_made_of_trees
 
 
+@tells_once
 def certified_accuracy_score(
     estimator: object,
     X: ArrayLike,

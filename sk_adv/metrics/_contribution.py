@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from sk_adv._perturbations import as_perturbation_set, column_names, sample_shape
 from sk_adv._validation import check_dense, joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import check_classifier, is_attackable
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
 from sk_adv.differentiable import Enclosure
@@ -156,6 +157,7 @@ class AdversarialContribution:
         )
 
 
+@tells_once
 def adversarial_contribution(
     estimator: object,
     X: ArrayLike,
@@ -424,6 +426,7 @@ class _Fixing:
         with warnings.catch_warnings():
             # The first search has told of it.
             warnings.filterwarnings("ignore", "The columns .* stay unperturbed")
+            warnings.filterwarnings("ignore", "as_module has no rule for")
             allowed = self.perturbations.with_radius(radii)
             return self._decided(rows, allowed, time_limit=time_limit)[0]
 

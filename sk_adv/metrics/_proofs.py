@@ -11,6 +11,7 @@ from sk_adv.attacks._estimators import perturb
 from sk_adv.attacks._forms import check_fixed_columns, numeric
 from sk_adv.attacks._trees import predicts_wrongly, rows_of
 from sk_adv.differentiable import as_module
+from sk_adv.differentiable._as_module import NoRuleError
 from sk_adv.differentiable._column_transformer import split_columns
 from sk_adv.differentiable._decisions import decided
 from sk_adv.differentiable._intervals import NoBoundsError
@@ -158,12 +159,17 @@ def _numbers(estimator, X, perturbations):
 
     With a `ColumnTransformer`, only columns with a gradient may change.
     """
-    split = split_columns(estimator, X)
+    try:
+        split = split_columns(estimator, X)
+        module = as_module(estimator, device="cpu") if split is None else split.module.cpu()
+    except NoRuleError as error:
+        # A step behind the first one, that no column goes around.
+        raise NoBoundsError(str(error)) from error
     if split is None:
-        module, values = as_module(estimator, device="cpu"), numeric(X)
+        values = numeric(X)
     else:
         check_fixed_columns(split, perturbations)
-        module, values = split.module.cpu(), split.values
+        values = split.values
         perturbations = perturbations.restricted_to(split.free)
     return to_tensor(to_numpy(values)), module, perturbations
 

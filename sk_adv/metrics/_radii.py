@@ -19,6 +19,7 @@ from sk_adv._collections import (
 )
 from sk_adv._perturbations import check_scale, column_names, sample_shape
 from sk_adv._validation import check_dense, name_of
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import check_classifier, check_has_classes, check_takes
 from sk_adv.attacks._partitions import seeds_of
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit, rows_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@tells_once
 def robustness_radius(
     estimator: object,
     X: ArrayLike,
@@ -252,6 +254,7 @@ def _check_search(max_radius, tol):
             raise ValueError(f"{name} must be a positive number; got {value!r}.")
 
 
+@tells_once
 def fragile_samples(
     estimator: object,
     X: ArrayLike,

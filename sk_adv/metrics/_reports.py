@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from sk_adv._arrays import readable
 from sk_adv._perturbations import as_perturbation_set, check_radius
 from sk_adv._validation import joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import (
     check_classifier,
     fit_surrogate,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@tells_once
 def adversarial_report(
     estimator: object,
     X: ArrayLike,
@@ -185,6 +187,7 @@ def adversarial_report(
     )
 
 
+@tells_once
 def transfer_error_matrix(
     estimators: Sequence[object] | Mapping[str, object],
     X: ArrayLike,

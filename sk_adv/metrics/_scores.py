@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from sk_adv._arrays import readable
 from sk_adv._collections import is_collection, mean_of
 from sk_adv._validation import joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._table import resolve_attack
 from sk_adv.differentiable._as_module import classes_of
@@ -19,6 +20,7 @@ from sk_adv.metrics._attacked import attack_all, can_be_sparse
 from sk_adv.metrics._partitions import AttackOnPartitions
 
 
+@tells_once
 def adversarial_accuracy_score(
     estimator: object,
     X: ArrayLike,
@@ -164,6 +166,7 @@ def hits(X, y, sample_weight, estimator, options):
     return float(right), float(len(labels) if weight is None else weight.sum())
 
 
+@tells_once
 def adversarial_confidence(
     estimator: object,
     X: ArrayLike,

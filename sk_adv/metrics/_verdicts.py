@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sk_adv._collections import is_collection
 from sk_adv._perturbations import as_perturbation_set
 from sk_adv._validation import joint_weight
+from sk_adv._warnings import tells_once
 from sk_adv.attacks._estimators import check_classifier
 from sk_adv.attacks._trees import check_n_jobs, check_time_limit
 from sk_adv.metrics._deciding import STATUSES, decide, numbers_in_container_of, tally
@@ -60,6 +61,21 @@ class RobustnessVerdict:
     shares: dict = field(repr=False, default_factory=dict)
     counts: dict = field(repr=False, default_factory=dict)
 
+    @property
+    def verified(self) -> int:
+        """The number of samples that are proved robust."""
+        return self.counts["verified"]
+
+    @property
+    def falsified(self) -> int:
+        """The number of samples with a counterexample."""
+        return self.counts["falsified"]
+
+    @property
+    def unknown(self) -> int:
+        """The number of the other samples."""
+        return self.counts["unknown"]
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={self.counts[name]}" for name in STATUSES)
         return f"RobustnessVerdict({counts}, lower={self.lower:.4g}, upper={self.upper:.4g})"
@@ -78,6 +94,7 @@ class RobustnessVerdict:
         )
 
 
+@tells_once
 def verify_robustness(
     estimator: object,
     X: ArrayLike,
@@ -142,15 +159,18 @@ def verify_robustness(
     Returns
     -------
     RobustnessVerdict
-        With `status`, `counterexamples`, `lower` and `upper`.
+        With `status`, `counterexamples`, `lower` and `upper`; the numbers of samples `verified`,
+        `falsified` and `unknown`, which `counts` holds by name; and in `shares` the shares of the
+        samples, by weight if there are sample weights.
 
     Raises
     ------
     ValueError
         If a parameter, X or y is invalid.
     TypeError
-        If X is sparse, or numbers that may change reach a tree model or the classifier through
-        steps of which nothing is known.
+        If X is sparse, or numbers that may change reach a tree model through steps of which nothing
+        is known. For other models such numbers are attacked by random search, and nothing is
+        verified.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 

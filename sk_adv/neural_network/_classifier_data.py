@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from sk_adv._arrays import to_numpy, to_tensor
+from sk_adv._collections import check_in_memory
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.neural_network._batches import WeightedData, check_finite
 
@@ -86,6 +87,7 @@ def check_training_data(model, X, y, sample_weight, classes=None, reset=True):
     ValueError
         If the data is invalid, has fewer than two classes, or labels that are not in `classes`.
     """
+    check_in_memory(X, y, for_training=True)
     if isinstance(X, np.memmap):
         X, y = _check_memory_map(model, X, y, reset)
     else:

@@ -38,7 +38,7 @@ def check_kind(net, X, y=None, *, prefix="iterator_train"):
     prefix : {"iterator_train", "iterator_valid"}
         The iterator that is to read it.
     """
-    check_in_memory(X, y)
+    check_in_memory(X, y, for_training=y is not None)
     if (
         y is not None
         and np.ndim(y) == 0

@@ -261,6 +261,12 @@ def test_numbers_that_an_unknown_step_reads_are_not_held_in_silence():
         certified_accuracy_score(model, X[:9], Y[:9], epsilon=0.1)
 
 
+def test_a_verdict_counts_its_samples():
+    verdict = verify_robustness(of("forest"), X[TEST], Y[TEST], epsilon=0.1 * SCALE)
+    for name in ("verified", "falsified", "unknown"):
+        assert getattr(verdict, name) == (verdict.status == name).sum()
+
+
 def test_a_progress_bar_counts_the_samples(capsys):
     verify_robustness(of("forest"), X[TEST], Y[TEST], epsilon=0.1 * SCALE, verbose=True)
     shown = capsys.readouterr().err
