@@ -72,8 +72,9 @@ def _rows(X, n_rows, columns):
         X = X[np.linspace(0, X.shape[0] - 1, n_rows).astype(int)]
     X = X[:, columns]
     if not sparse.issparse(X):
-        # SciPy knows neither half precision nor a foreign byte order.
-        X = np.asarray(to_numpy(X)).astype(np.float32, copy=False)
+        # Only 0 and 1 count, and SciPy knows neither half precision nor a foreign byte order.
+        X = np.asarray(to_numpy(X))
+        X = (X != 0).astype(np.int8) + ((X != 0) & (X != 1))
     return sparse.csc_array(X)
 
 
