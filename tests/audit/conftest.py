@@ -29,10 +29,11 @@ class Rule(ClassifierMixin, BaseEstimator):
 
 @pytest.fixture(autouse=True, scope="module")
 def short_reports():
-    """Short random searches and few radii, as most tests make a whole report."""
+    """Short attacks and few radii, as most tests make a whole report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_audit.ATTACKS, "square", {"n_queries": 20})
         patch.setitem(auto.__kwdefaults__, "n_queries", 50)
+        patch.setitem(auto.__kwdefaults__, "n_steps", 20)
         patch.setattr(_audit, "MULTIPLES", (0.0, 0.5, 1.0, 2.0))
         patch.setattr(_audit, "FINER", ())
         yield
