@@ -62,8 +62,9 @@ def _add_audit(commands):
         default=["0.1sd"],
         metavar="RADIUS",
         help="how far each measurement may be off: a number in the units of the data (0.1), in "
-        "units of each column's spread (0.1sd: standard deviations; 0.1iqr: interquartile ranges), "
-        "or by column (age=3,fare=0.1iqr; other columns stay as they are). Default: 0.1sd",
+        "units of each column's spread (0.1sd: standard deviations, divisor n; 0.1iqr: "
+        "interquartile ranges), or by column (age=3,fare=0.1iqr; other columns stay as they are). "
+        "Default: 0.1sd",
     )
     audit.add_argument(
         "--columns",

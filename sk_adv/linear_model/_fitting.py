@@ -186,8 +186,8 @@ def start_from(data, coef, intercept):
     return Start(coef=coef, intercept=intercept)
 
 
-# The threads of torch and those of NumPy's BLAS would wait for one another on the same cores: two of
-# each made small fits four to eight times as slow.
+# The threads of torch and those of NumPy's BLAS would wait for one another on the same cores: two
+# of each made small fits four to eight times as slow.
 @ThreadpoolController().wrap(limits=1, user_api="blas")
 def solve(
     data,
