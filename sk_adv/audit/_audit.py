@@ -173,8 +173,8 @@ def audit(
     >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
     >>> report = audit(model, X[1::2], y[1::2], epsilon="0.2sd")
     >>> print(report.verdict)
-    Of 75 rows 72 (96.0 %) are right. If every measurement may be off by 0.2 sd, exactly 60 \
-(80.0 %) stay right.
+    Of 75 rows 72 (96.0 %) are right. If every measurement may be off by 0.2 sd,
+    exactly 60 (80.0 %) stay right.
     >>> curve = report.curve[report.curve["multiple"].isin([1, 1.5, 2])]
     >>> print(curve[["multiple", "lower", "upper"]].round(2).to_string(index=False))
      multiple  lower  upper

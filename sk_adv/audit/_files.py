@@ -12,6 +12,8 @@ _SAFE_TYPES = {
     "sk_adv.linear_model._cv.AdversarialLogisticRegressionCV",
     "sk_adv.linear_model._logistic.AdversarialLogisticRegression",
     "sk_adv.neural_network._maxout.AdversarialMaxoutClassifier",
+    # A list, in column transformers of scikit-learn 1.6 and 1.7.
+    "sklearn.compose._column_transformer._RemainderColsList",
 }
 
 
