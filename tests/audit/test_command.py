@@ -112,7 +112,9 @@ def test_types_that_skops_does_not_know_have_to_be_named(files, passengers):
     X = X[["fare", "deck"]]
     skops.io.dump(DecisionTreeClassifier(max_depth=2).fit(X, y), "tree.skops")
     line = ["tree.skops", "data.csv", "--target", "lived", "--epsilon", "fare=1"]
-    (needed,) = skops.io.get_untrusted_types(file="tree.skops")
+    if not (types := skops.io.get_untrusted_types(file="tree.skops")):
+        pytest.skip("early versions of skops trust trees")
+    (needed,) = types
     message = stopped(*line)
     assert message.endswith(f"pass --trust {needed}")
     main(["audit", *line, "--trust", needed])
