@@ -1,4 +1,4 @@
-"""Functions of tensors that NumPy computes faster than torch on the CPU."""
+"""Functions of tensors; most of them NumPy computes faster than torch on the CPU."""
 
 import numpy as np
 import torch
@@ -76,6 +76,17 @@ def gram(matrix):
     if matrix.device.type == "cpu":
         return torch.from_numpy(matrix.numpy() @ matrix.numpy().T)
     return matrix @ matrix.T
+
+
+def subtract_multiple(moments, multiples, index):
+    """Second moments of u, turned in place into those of u_j - multiples_j u_index.
+
+    The multiples belong to the first entries of u, to which the one at `index` does not belong.
+    """
+    changed = len(multiples)
+    moments[:changed] -= torch.outer(multiples, moments[index])
+    moments[:, :changed] -= torch.outer(moments[:, index], multiples)
+    return moments
 
 
 def sort(values):

@@ -15,6 +15,7 @@ from sk_adv._arrays import to_tensor
 from sk_adv.linear_model._array_functions import (
     gram,
     product_with_thin,
+    subtract_multiple,
     sum_of_squares,
     take_columns,
     take_rows,
@@ -23,7 +24,6 @@ from sk_adv.linear_model._array_functions import (
 )
 from sk_adv.linear_model._blocks import DenseBlock, SparseBlock
 from sk_adv.linear_model._feature_copies import FeatureCopies, RoughCopies
-from sk_adv.linear_model._newton import append
 
 # Entries of X in a block: 4 MiB in float64, which fits in a processor's cache.
 _BLOCK_ENTRIES = 2**19
@@ -102,18 +102,21 @@ class DenseDesign:
 
         Rows must be sorted, and weights at least 0. Offset and slope belong to the columns.
         """
-        size = len(columns) + 1
-        result = weight.new_zeros(size, size)
-        width = size if self._are_few(columns) else self.shape[1]
-        n_held = _rows_of(_BLOCK_ENTRIES, width)
-        for part in torch.arange(len(rows), device=rows.device).split(n_held):
-            block = weight.new_ones(len(part), size)
-            change = block[:, :-1]
-            torch.sub(self._gather(rows[part], columns), offset, out=change)
-            change.addr_(lead[part], slope, alpha=-1)
-            block *= weight[part].sqrt().unsqueeze(1)
-            result += gram(block.T)
-        return result
+        n_features, root = len(columns), weight.sqrt()
+        # Of (x_i - offset, 1, lead_i).
+        moments = weight.new_zeros(n_features + 2, n_features + 2)
+        width = n_features + 2 if self._are_few(columns) else self.shape[1]
+        # Memory that is new costs more time than what is done there.
+        room = weight.new_empty(min(_rows_of(_BLOCK_ENTRIES, width), len(rows)), n_features + 2)
+        for part in torch.arange(len(rows), device=rows.device).split(max(len(room), 1)):
+            block = room[: len(part)]
+            block[:, :-2] = self._gather(rows[part], columns)
+            block[:, :-2] -= offset
+            block[:, -2] = 1
+            block[:, -1] = lead[part]
+            block *= root[part].unsqueeze(1)
+            moments += gram(block.T)
+        return subtract_multiple(moments, slope, -1)[:-1, :-1]
 
     def sums(self, weight):
         """Σ_i weight_i x_ij and Σ_i weight_i x_ij² for each feature j, in one pass over X."""
@@ -163,11 +166,14 @@ class DenseDesign:
         if not len(rows):
             return self.X.new_empty(0, len(columns))
         first, last = int(rows[0]), int(rows[-1]) + 1
+        is_whole = len(columns) == self.shape[1] and bool((columns.diff() > 0).all())
         if last - first == len(rows):
-            return take_columns(self.X[first:last], columns)
+            X = self.X[first:last]
+            return X if is_whole else take_columns(X, columns)
         if 2 * len(columns) * (last - first) < self.shape[1] * len(rows):
             return take_columns(self.X[first:last], columns)[rows - first]
-        return take_columns(self.X[rows], columns)
+        X = take_rows(self.X, rows)
+        return X if is_whole else take_columns(X, columns)
 
 
 class SparseDesign:
@@ -200,25 +206,19 @@ class SparseDesign:
     def gram(self, rows, columns, weight, lead, slope, offset):
         """See `DenseDesign.gram`."""
         rows, columns = rows.numpy(), columns.numpy()
-        size = len(columns) + 1
         # Columns are taken before rows: that leaves a small matrix.
         picked = sparse.csr_array(self.X[:, columns], dtype=float)
         picked = picked if len(rows) == self.shape[0] else picked[rows]
         weighted = sparse.dia_array((weight.numpy(), 0), shape=(len(weight),) * 2) @ picked
-        result, cross = weight.new_zeros(size, size), weight.new_zeros(size)
-        result[:-1, :-1] = torch.from_numpy((picked.T @ weighted).toarray())
-        result[:-1, -1] = result[-1, :-1] = torch.from_numpy(picked.T @ weight.numpy())
-        result[-1, -1] = weight.sum()
-        # Offsets and slopes would fill the matrix, so they are subtracted from the products.
-        result[:-1] -= torch.outer(offset, result[-1])
-        result[:, :-1] -= torch.outer(result[:, -1], offset)
-        leading = weight * lead
-        cross[-1] = leading.sum()
-        cross[:-1] = torch.from_numpy(picked.T @ leading.numpy()) - offset * cross[-1]
-        slope = append(slope, 0)
-        result -= torch.outer(slope, cross) + torch.outer(cross, slope)
-        result += (leading @ lead) * torch.outer(slope, slope)
-        return result
+        others = torch.stack([torch.ones_like(lead), lead], dim=1)
+        # Of (x_i, 1, lead_i): offsets and slopes would fill the matrix.
+        moments = weight.new_zeros(len(columns) + 2, len(columns) + 2)
+        moments[:-2, :-2] = torch.from_numpy((picked.T @ weighted).toarray())
+        moments[:-2, -2:] = torch.from_numpy(weighted.T @ others.numpy())
+        moments[-2:, :-2] = moments[:-2, -2:].T
+        moments[-2:, -2:] = others.T @ (weight[:, None] * others)
+        moments = subtract_multiple(moments, offset, -2)
+        return subtract_multiple(moments, slope, -1)[:-1, :-1]
 
     def sums(self, weight):
         """See `DenseDesign.sums`."""

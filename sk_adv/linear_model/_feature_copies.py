@@ -9,6 +9,7 @@ import torch
 from sk_adv.linear_model._array_functions import (
     empty,
     gram,
+    subtract_multiple,
     take_columns,
     take_transposed,
     thin_product,
@@ -79,11 +80,13 @@ class FeatureCopies:
     def gram(self, rows, columns, weight, lead, slope):
         """See `DenseDesign.gram`; of much data, it comes in single precision."""
         n_samples, n_features = self.shape
-        size = len(columns) + 1
+        size = len(columns) + 2
         is_large = len(rows) * size**2 > _MANY_OPERATIONS
         dtype = torch.float32 if is_large else weight.dtype
-        result = torch.zeros(size, size, dtype=dtype, device=weight.device)
-        root, lead, slope = weight.sqrt().to(dtype), lead.to(dtype), slope.to(dtype)
+        # Of (x_i, 1, lead_i).
+        moments = torch.zeros(size, size, dtype=dtype, device=weight.device)
+        root = weight.sqrt().to(dtype)
+        others = torch.stack([root, root * lead.to(dtype)])
         starts = torch.arange(0, n_samples + _CHUNK, _CHUNK, device=rows.device)
         cuts = torch.searchsorted(rows, starts).tolist()
         for k, chunk in enumerate(self.chunks):
@@ -92,12 +95,12 @@ class FeatureCopies:
             if not len(own):
                 continue
             picked = chunk.index_select(0, columns) if len(columns) < n_features else chunk
-            change = root.new_ones(size, len(own))
-            change[:-1] = picked if len(own) == _CHUNK else take_columns(picked, own)
-            change[:-1].addr_(slope, lead[part], alpha=-1)
-            change *= root[part]
-            result += gram(change)
-        return result.to(weight.dtype)
+            picked = picked if len(own) == _CHUNK else take_columns(picked, own)
+            block = root.new_empty(size, len(own))
+            torch.mul(picked, root[part], out=block[:-2])
+            block[-2:] = others[:, part]
+            moments += gram(block)
+        return subtract_multiple(moments.to(weight.dtype), slope, -1)[:-1, :-1]
 
 
 class RoughCopies:

@@ -11,13 +11,13 @@ from threadpoolctl import ThreadpoolController
 from sk_adv._validation import check_labels_present, joint_weight
 from sk_adv.linear_model._binary_problem import BinaryProblem
 from sk_adv.linear_model._binary_rows import BinaryRows
-from sk_adv.linear_model._binary_solver import Targets, minimise
 from sk_adv.linear_model._class_facts import ClassFacts
 from sk_adv.linear_model._class_path import minimise_classes_on_path
 from sk_adv.linear_model._class_problem import ClassProblem
 from sk_adv.linear_model._class_rows import ClassRows
 from sk_adv.linear_model._class_solver import minimise_classes
 from sk_adv.linear_model._designs import StandardisedDesign, as_design
+from sk_adv.linear_model._euclidean_solver import minimise_in_euclidean_norm
 from sk_adv.linear_model._losses import WorstCaseLogisticLoss
 from sk_adv.linear_model._max_norm_path import minimise_next
 from sk_adv.linear_model._max_norm_solver import minimise_in_max_norm
@@ -236,8 +236,8 @@ def solve(
     coef, intercept = X.from_raw(start.coef, start.intercept)
     start = replace(start, coef=coef, intercept=intercept)
     if problem.norm == 2:
-        targets = Targets(violation=tol, gain=tol, max_iter=max_iter)
-        solution = minimise(problem, start, targets, refine=not on_path, callback=callback)
+        options |= {"refine": not on_path, "callback": callback}
+        solution = minimise_in_euclidean_norm(problem, start, **options)
     elif on_path:
         solution = minimise_next(problem, start, **options)
     else:
