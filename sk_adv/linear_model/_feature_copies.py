@@ -10,15 +10,15 @@ from sk_adv.linear_model._array_functions import (
     empty,
     gram,
     subtract_multiple,
-    take_columns,
     take_transposed,
     thin_product,
 )
 
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
-# Room for more features, as a share of those that there are.
-_SPARE = 0.25
+# Room for more features, in multiples of those that there are: a copy that has to move to a larger
+# place costs more than room, which is not in memory until it is filled.
+_SPARE = 2
 # Operations above which a Gram matrix is computed in single precision.
 _MANY_OPERATIONS = 2**22
 
@@ -50,14 +50,15 @@ class FeatureCopies:
         n_after = n_before + len(columns)
         store = self.store
         if n_after > store.shape[1]:
-            rooms = (len(store), int((1 + _SPARE) * n_after), _CHUNK)
-            store = empty(rooms, store, store.dtype)
+            n_rooms = min((1 + _SPARE) * n_after, X.shape[1])
+            store = empty((len(store), n_rooms, _CHUNK), store, store.dtype)
             store[:, :n_before] = self.chunks
+        offset, inverse = offset[:, None], inverse[:, None]
         for chunk, part in zip(store[:, n_before:n_after], X.split(_CHUNK), strict=True):
             # Offsets are subtracted before the rounding: they can be far larger than deviations.
-            deviation = take_transposed(part, columns) - offset[:, None]
-            torch.mul(deviation, inverse[:, None], out=chunk[:, : len(part)])
-            chunk[:, len(part) :] = 0
+            deviation = take_transposed(part, columns).to(offset.dtype).sub_(offset)
+            torch.mul(deviation, inverse, out=chunk[:, : len(part)])
+        store[-1, n_before:n_after, n_samples - (len(store) - 1) * _CHUNK :] = 0
         return FeatureCopies(store, n_samples, n_after)
 
     def product(self, coef, columns=None):
@@ -95,7 +96,8 @@ class FeatureCopies:
             if not len(own):
                 continue
             picked = chunk.index_select(0, columns) if len(columns) < n_features else chunk
-            picked = picked if len(own) == _CHUNK else take_columns(picked, own)
+            if len(own) < _CHUNK:
+                picked = picked.to(dtype).index_select(1, own)
             block = root.new_empty(size, len(own))
             torch.mul(picked, root[part], out=block[:-2])
             block[-2:] = others[:, part]

@@ -26,6 +26,8 @@ _REACH = 0.1
 class OrthantCurvature:
     """The Hessian of the loss in one orthant, where it is smooth, on a working set of features.
 
+    Its variables are u = sign ∘ w, so that the orthant is u ≥ 0, and the intercept.
+
     Attributes
     ----------
     columns : torch.Tensor of shape (n_working,)
@@ -50,20 +52,19 @@ class OrthantCurvature:
         return bool((known == orthant)[moving].all())
 
     def scaled(self, total):
-        """The Hessian scaled to another sum of curvatures."""
+        """A copy of the Hessian, scaled to another sum of curvatures."""
         return replace(self, hessian=total / self.total * self.hessian, total=total)
 
-    def updated(self, step, change):
-        """The Hessian after a step that changed the slope by `change`: it maps one to the other.
+    def update(self, step, change):
+        """Correct it after a step that changed the slope by `change`: it maps one to the other.
 
         Source: the update of Broyden, Fletcher, Goldfarb and Shanno (1970).
         """
-        energy = step @ change
-        along = self.hessian @ step
-        if not energy > 0 or not step @ along > 0:
-            return self
-        gain = torch.outer(change, change) / energy - torch.outer(along, along) / (step @ along)
-        return replace(self, hessian=self.hessian + gain)
+        energy, along = float(step @ change), self.hessian @ step
+        expected = float(step @ along)
+        if energy > 0 and expected > 0:
+            self.hessian.addr_(change, change, alpha=1 / energy)
+            self.hessian.addr_(along, along, alpha=-1 / expected)
 
 
 class MaxNormSteps:
@@ -103,17 +104,14 @@ class MaxNormSteps:
             self.curvature = self._measured(point, slopes, orthant)
         self.last = position, slope = self._within(point, slopes)
         known = self.curvature
-        constrained = append(self.problem.epsilon[known.columns] > 0, False)
-        # In u = sign ∘ w the orthant is u ≥ 0; an unconstrained variable keeps its own sign.
-        flip = torch.where(constrained, append(known.sign, 1), 1)
-        step = flip * nonnegative_quadratic_step(
-            flip[:, None] * known.hessian * flip,
-            flip * slope,
-            flip * position,
-            constrained,
+        step = nonnegative_quadratic_step(
+            known.hessian,
+            slope,
+            position,
+            constrained=append(self.problem.epsilon[known.columns] > 0, False),
             accuracy=self._accuracy(slopes.violation),
         )
-        return Step(known.columns, step[:-1], step[-1], float(slope @ step))
+        return Step(known.columns, known.sign * step[:-1], step[-1], float(slope @ step))
 
     def recover(self, point):
         """The same point, if a new Hessian may lead to a better step; else None."""
@@ -143,30 +141,34 @@ class MaxNormSteps:
         return min(_LOOSEST, max(_TIGHTEST, violation / self.first_violation))
 
     def _within(self, point, slopes):
-        """A point and the slope of the objective there, in the working set and the intercept."""
-        columns = self.curvature.columns
-        penalty_slope = self.problem.epsilon[columns] * self.curvature.sign
-        slope = slopes.coef[columns] + slopes.mass * penalty_slope
-        return append(point.coef[columns], point.intercept), append(slope, slopes.intercept)
+        """A point and the slope of the objective there, in the variables of the curvature."""
+        columns, sign = self.curvature.columns, self.curvature.sign
+        position = sign * point.coef[columns]
+        slope = sign * slopes.coef[columns] + slopes.mass * self.problem.epsilon[columns]
+        return append(position, point.intercept), append(slope, slopes.intercept)
 
     def _corrected(self, point, slopes):
         """The kept Hessian, scaled to the curvature here and corrected by the last step."""
         scaled = self.curvature.scaled(self.problem.total_curvature(point))
-        if self.last is None:
-            return scaled
-        before, now = self.last, self._within(point, slopes)
-        return scaled.updated(now[0] - before[0], now[1] - before[1])
+        if self.last is not None:
+            before, now = self.last, self._within(point, slopes)
+            scaled.update(now[0] - before[0], now[1] - before[1])
+        return scaled
 
     def _measured(self, point, slopes, orthant):
         """The Hessian on a new working set; far from the solution, some samples are left out."""
         columns = self._working_set(point, slopes)
-        sign = orthant[columns]
+        # A weight without a penalty keeps its own sign.
+        bounded = self.problem.epsilon[columns] > 0
+        sign = torch.where(bounded, orthant[columns], 1)
         hessian = self.problem.hessian(
             columns,
             point,
             self.problem.epsilon[columns] * sign,
             neglect=min(0.03, max(0.01 * self.keep, 4 * slopes.violation)),
         )
+        flip = append(sign, 1)
+        hessian *= torch.outer(flip, flip)
         return OrthantCurvature(columns, sign, hessian, self.problem.total_curvature(point))
 
     def _working_set(self, point, slopes):

@@ -109,15 +109,14 @@ def conjugate_gradients(multiply, target, precondition, *, accuracy, max_iter=20
 def cholesky(hessian, damping=1e-13):
     """Cholesky factor of H + δ diag(H), for the first definite of δ = damping, 10 damping, ...
 
-    Diagonal entries that vanish are raised a little.
+    Diagonal entries that vanish are raised a little. The diagonal of `hessian` is overwritten.
     """
-    diagonal = hessian.diagonal()
-    floor = diagonal.max().clamp(min=torch.finfo(hessian.dtype).tiny)
-    diagonal = diagonal.clamp(min=1e-13 * floor)
+    original = hessian.diagonal().clone()
+    floor = original.max().clamp(min=torch.finfo(hessian.dtype).tiny)
+    diagonal = original.clamp(min=1e-13 * floor)
     while True:
-        damped = hessian.clone()
-        damped.diagonal().add_(damping * diagonal)
-        factor, failed = torch.linalg.cholesky_ex(damped)
+        hessian.diagonal().copy_(original + damping * diagonal)
+        factor, failed = torch.linalg.cholesky_ex(hessian)
         if not failed or damping > 1e3:
             return factor
         damping *= 10
