@@ -20,7 +20,8 @@ __all__ = [
     "as_module",
 ]
 
-# What `sk_adv.NAME` imports when it is first asked for: torch takes seconds, and `--help` none.
+# The modules that `sk_adv.NAME` imports when it is first asked for: torch takes seconds, and
+# `--help` none.
 _HOMES = {
     "AdversarialLogisticRegression": "linear_model",
     "AdversarialMaxoutClassifier": "neural_network",

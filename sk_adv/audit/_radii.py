@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing
 from sk_adv._arrays import column_as_numbers
 from sk_adv._perturbations import check_radius
 
-# What a radius can be a multiple of: the words for it.
+# The units of a radius besides that of the data, and the words for them.
 UNITS = {"sd": "standard deviations", "iqr": "interquartile ranges"}
 _RADIUS = re.compile(r"\s*([-+.\w]*?)\s*(sd|iqr)?\s*")
 _EXAMPLES = "such as 0.1, 0.1sd or 0.1iqr"

@@ -65,7 +65,7 @@ def proved(
     is_proved = values.is_led_by(labels)
     if method == "interval" or values.is_exact or is_proved.all():
         return is_proved
-    # What is wrong without a perturbation needs no bounds.
+    # Samples that are wrong without a perturbation need no bounds.
     allowed = perturbations.to(X.device, X.dtype)
     is_right = run(decision, allowed.clip(X)).argmax(1) == labels
     is_open = (is_right & ~is_proved).nonzero().squeeze(1)

@@ -307,7 +307,7 @@ def relaxed(
         `limits()` bounds the outputs, `bounds` and `least` linear functions of them.
     """
     layers = list(layers_of(decision_module(module)))
-    # What is affine at the beginning, or a clamp of the features, makes a set that is exact.
+    # An affine beginning, or a clamp of the features, makes a set that is exact.
     while layers:
         following = enclose(layers[0], region)
         if not (following.is_exact or (isinstance(layers[0], Affine) and region.is_exact)):

@@ -97,7 +97,7 @@ def largest_of(weight: Tensor, bias: Tensor, source: Source) -> Largest:
     if len(first) and source.steps and source.is_affordable(len(gaps)):
         ends = source.bounds(gaps)
         low, high = torch.maximum(low, ends[0]), torch.minimum(high, ends[1])
-    # Of z_k - z_j, at [..., j, k].
+    # Bounds of z_k - z_j, at [..., j, k].
     lows = low.new_zeros(len(low), n_units, n_pieces, n_pieces)
     highs = lows.clone()
     low, high = (ends.unflatten(1, shift.shape) + shift for ends in (low, high))

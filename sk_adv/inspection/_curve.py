@@ -350,7 +350,7 @@ class RobustnessCurveDisplay:
         names, models = named_estimators(named_by_class(estimators))
         attacks = params.get("attacks", "auto")
         if params.get("name") is None and (isinstance(attacks, str) or callable(attacks)):
-            # Of one attack, which all curves share, the legend need not say the name.
+            # The legend need not name an attack that all curves share.
             params["name"] = names
         named = list(zip(names, models, strict=True))
         return cls.from_estimator(named, X, y, epsilons=epsilons, **params)

@@ -11,6 +11,8 @@ from sk_adv.linear_model._array_functions import take_columns, thin_product
 
 # Entries of X that are copied at once: 4 MiB in float64, which fits in a processor's cache.
 _COPIED_ENTRIES = 2**19
+# So many samples are summed in single precision.
+_SUMMED_SAMPLES = 2**13
 
 
 class DenseBlock:
@@ -20,10 +22,19 @@ class DenseBlock:
     ----------
     Z : torch.Tensor of shape (n_samples, n_columns), float64
         Standardised.
+    constant : bool
+        Whether the first column is 1 everywhere.
+    rough : torch.Tensor of shape (n_samples, n_columns), float32, default=None
+        A copy in single precision, for gradients.
     """
 
-    def __init__(self, Z):
-        self.Z = Z
+    def __init__(self, Z, constant, rough=None):
+        self.Z, self.constant, self.rough = Z, constant, rough
+
+    @property
+    def is_rough(self):
+        """Whether gradients are in single precision."""
+        return self.rough is not None
 
     @classmethod
     def take(cls, X, rows, columns, offset, inverse, constant):
@@ -36,7 +47,15 @@ class DenseBlock:
             target = Z[first : first + size, int(constant) :]
             torch.sub(part, offset, out=target)
             target *= inverse
-        return cls(Z)
+        return cls(Z, constant)
+
+    def roughened(self):
+        """The same columns, of which gradients are in single precision, in half the time."""
+        return DenseBlock(self.Z, self.constant, self.Z.float())
+
+    def precise(self):
+        """The same columns, with all products in double precision."""
+        return DenseBlock(self.Z, self.constant)
 
     def product(self, coef):
         """The logits, (n_classes, n_samples), of weights (n_classes, n_columns)."""
@@ -44,15 +63,29 @@ class DenseBlock:
 
     def transposed_product(self, values):
         """The gradient, (n_classes, n_columns), of residuals (n_classes, n_samples)."""
-        return thin_product(values, self.Z)
+        if not self.is_rough:
+            return thin_product(values, self.Z)
+        result = values.new_zeros(len(values), self.Z.shape[1])
+        rough = values.float().split(_SUMMED_SAMPLES, dim=1)
+        for part, rows in zip(rough, self.rough.split(_SUMMED_SAMPLES), strict=True):
+            result += thin_product(part, rows)
+        if self.constant:
+            # Residuals have no signs that cancel errors.
+            result[:, 0] = values.sum(1)
+        return result
 
     def dense(self, rows, dtype):
         """A copy of some rows."""
+        if self.is_rough and dtype == torch.float32:
+            return self.rough[rows]
         return self.Z[rows].to(dtype)
 
     def joined(self, other):
         """These columns and those of another block."""
-        return DenseBlock(torch.cat([self.Z, other.Z], dim=1))
+        rough = None
+        if self.is_rough:
+            rough = torch.cat([self.rough, other.Z.float()], dim=1)
+        return DenseBlock(torch.cat([self.Z, other.Z], dim=1), self.constant, rough)
 
 
 class SparseBlock:
@@ -64,6 +97,8 @@ class SparseBlock:
     offset, inverse : torch.Tensor of shape (n_columns,)
         The standardised columns are (x_j - offset_j) * inverse_j.
     """
+
+    is_rough = False
 
     def __init__(self, X, offset, inverse):
         self.X, self.offset, self.inverse = X, offset, inverse
@@ -79,6 +114,10 @@ class SparseBlock:
                 for first, value in ((offset, 0.0), (inverse, 1.0))
             )
         return cls(X, offset, inverse)
+
+    def roughened(self):
+        """See `DenseBlock.roughened`; sparse products stay in double precision."""
+        return self
 
     def product(self, coef):
         """The logits, (n_classes, n_samples), of weights (n_classes, n_columns)."""

@@ -33,7 +33,7 @@ class DrawnRows:
 
 def chances(importance, n_drawn):
     """Probabilities in proportion to importance, but for those that would exceed 1."""
-    # What is cut off goes to the others.
+    # The rest of a share that is cut off goes to the others.
     factor = n_drawn / importance.sum()
     for _ in range(10):
         chance = (factor * importance).clamp(max=1)

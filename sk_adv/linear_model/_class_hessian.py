@@ -8,9 +8,9 @@ from sk_adv.linear_model._array_functions import gram, take_columns
 
 # Operations above which the Hessian comes from a part of the samples, in single precision.
 _MANY_OPERATIONS = 2**30
-# Of large data, as many samples are drawn: so many an atom, and so many more.
+# The samples that are drawn of large data: so many an atom, and so many more.
 _ROWS_PER_ATOM, _MORE_ROWS = 10, 3000
-# Of large data, a sample does not count for a class of a smaller probability.
+# In large data, a sample does not count for a class of a smaller probability.
 _LEAST_PROBABILITY = 3e-3
 # With fewer samples of a class, all other classes are handled at once.
 _MANY_SAMPLES = 64

@@ -74,6 +74,10 @@ class Block:
         """The block of some features."""
         return cls(problem, features, problem.rows.columns(features, problem.fit_intercept))
 
+    def roughened(self):
+        """This block with gradients in single precision, where X is dense."""
+        return replace(self, columns=self.columns.roughened())
+
     def joined(self, features):
         """This block with further features."""
         columns = self.columns.joined(self.problem.rows.columns(features, False))
@@ -155,6 +159,16 @@ class ClassPoint:
         coef, _ = self.block.scatter(self._centred)
         gradient += self.problem.ridge * coef
         return gradient - gradient.mean(0)
+
+    def precise(self, full_gradient):
+        """The same point in double precision, with the gradient that is known for all features."""
+        if not self.block.columns.is_rough:
+            return self
+        block = replace(self.block, columns=self.block.columns.precise())
+        point = ClassPoint(block, self.coef, self.samples)
+        intercept = self.samples.residual.sum(1)
+        point.gradient = block.gather(full_gradient, intercept - intercept.mean())
+        return point
 
     def joined(self, features):
         """The same point on a block with further features."""

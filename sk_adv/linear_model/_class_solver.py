@@ -249,7 +249,7 @@ class ClassSolver:
             state.n_iter, state.point = state.n_iter + 1, trial.point
             if _is_drawn(state.curvature):
                 state.curvature.add(atoms, trial.size * move, point, trial.point)
-            # What a quadratic still promises, if the gradient falls as the violation does.
+            # The gain that a quadratic still promises, if the gradient falls as the violation does.
             after = trial.point.violation_by_levels(self._atoms(trial.point))
             state.gain = -slope * min(1, after / violation if violation else 0) ** 2
 

@@ -103,7 +103,7 @@ class DenseDesign:
         Rows must be sorted, and weights at least 0. Offset and slope belong to the columns.
         """
         n_features, root = len(columns), weight.sqrt()
-        # Of (x_i - offset, 1, lead_i).
+        # The moments of (x_i - offset, 1, lead_i).
         moments = weight.new_zeros(n_features + 2, n_features + 2)
         width = n_features + 2 if self._are_few(columns) else self.shape[1]
         # Memory that is new costs more time than what is done there.
@@ -211,7 +211,7 @@ class SparseDesign:
         picked = picked if len(rows) == self.shape[0] else picked[rows]
         weighted = sparse.dia_array((weight.numpy(), 0), shape=(len(weight),) * 2) @ picked
         others = torch.stack([torch.ones_like(lead), lead], dim=1)
-        # Of (x_i, 1, lead_i): offsets and slopes would fill the matrix.
+        # The moments of (x_i, 1, lead_i): offsets and slopes would fill the matrix.
         moments = weight.new_zeros(len(columns) + 2, len(columns) + 2)
         moments[:-2, :-2] = torch.from_numpy((picked.T @ weighted).toarray())
         moments[:-2, -2:] = torch.from_numpy(weighted.T @ others.numpy())

@@ -16,9 +16,9 @@ from sk_adv.linear_model._array_functions import (
 
 # Samples of a chunk: some hundred features of them stay in a processor's cache.
 _CHUNK = 1024
-# Room for more features, in multiples of those that there are: a copy that has to move to a larger
-# place costs more than room, which is not in memory until it is filled.
-_SPARE = 2
+# Room for more features, as a share of those that there are. On a path more of them come at every
+# few radii, and a copy that has to move to a larger place costs more than room.
+_SPARE, _SPARE_ON_PATH = 0.25, 2.0
 # Operations above which a Gram matrix is computed in single precision.
 _MANY_OPERATIONS = 2**22
 
@@ -33,16 +33,18 @@ class FeatureCopies:
     store : torch.Tensor of shape (n_chunks, n_rooms, chunk)
         The features, followed by empty rooms, in the precision of all products.
     n_samples, n_features : int
+    spare : float
+        Room to add for more features where it runs out, as a share of those that there are.
     """
 
-    def __init__(self, store, n_samples, n_features):
-        self.store, self.shape = store, (n_samples, n_features)
+    def __init__(self, store, n_samples, n_features, spare):
+        self.store, self.shape, self.spare = store, (n_samples, n_features), spare
         self.chunks = store[:, :n_features]
 
     @classmethod
-    def empty(cls, X, n_rooms, dtype=torch.float64):
+    def empty(cls, X, n_rooms, dtype=torch.float64, spare=_SPARE):
         """A copy without features, and with room for some."""
-        return cls(empty((-(-len(X) // _CHUNK), n_rooms, _CHUNK), X, dtype), len(X), 0)
+        return cls(empty((-(-len(X) // _CHUNK), n_rooms, _CHUNK), X, dtype), len(X), 0, spare)
 
     def joined(self, X, columns, offset, inverse):
         """These features and (X[:, columns] - offset) * inverse, in the empty rooms if they fit."""
@@ -50,7 +52,7 @@ class FeatureCopies:
         n_after = n_before + len(columns)
         store = self.store
         if n_after > store.shape[1]:
-            n_rooms = min((1 + _SPARE) * n_after, X.shape[1])
+            n_rooms = min(int((1 + self.spare) * n_after), X.shape[1])
             store = empty((len(store), n_rooms, _CHUNK), store, store.dtype)
             store[:, :n_before] = self.chunks
         offset, inverse = offset[:, None], inverse[:, None]
@@ -59,7 +61,7 @@ class FeatureCopies:
             deviation = take_transposed(part, columns).to(offset.dtype).sub_(offset)
             torch.mul(deviation, inverse, out=chunk[:, : len(part)])
         store[-1, n_before:n_after, n_samples - (len(store) - 1) * _CHUNK :] = 0
-        return FeatureCopies(store, n_samples, n_after)
+        return FeatureCopies(store, n_samples, n_after, self.spare)
 
     def product(self, coef, columns=None):
         """X[:, columns] @ coef, for coef of shape (n_columns,)."""
@@ -84,7 +86,7 @@ class FeatureCopies:
         size = len(columns) + 2
         is_large = len(rows) * size**2 > _MANY_OPERATIONS
         dtype = torch.float32 if is_large else weight.dtype
-        # Of (x_i, 1, lead_i).
+        # The moments of (x_i, 1, lead_i).
         moments = torch.zeros(size, size, dtype=dtype, device=weight.device)
         root = weight.sqrt().to(dtype)
         others = torch.stack([root, root * lead.to(dtype)])
@@ -108,8 +110,8 @@ class FeatureCopies:
 class RoughCopies:
     """Standardised features for sums over samples in single precision; it has the same methods.
 
-    They take half the memory and half the time. Products with weights are in double precision: a
-    feature is copied once more, the first time that it has a weight.
+    Paths are solved on them. They take half the memory and half the time. Products with weights are
+    in double precision: a feature is copied once more, the first time that it has a weight.
 
     Parameters
     ----------
@@ -133,8 +135,8 @@ class RoughCopies:
     def empty(cls, X, n_rooms):
         """A copy without features, and with room for some."""
         none = torch.empty(0, dtype=torch.long, device=X.device)
-        rough = FeatureCopies.empty(X, n_rooms, torch.float32)
-        exact = FeatureCopies.empty(X, n_rooms)
+        rough = FeatureCopies.empty(X, n_rooms, torch.float32, _SPARE_ON_PATH)
+        exact = FeatureCopies.empty(X, n_rooms, spare=_SPARE_ON_PATH)
         return cls(X, none, none.double(), none.double(), rough, exact, none)
 
     def joined(self, X, columns, offset, inverse):

@@ -148,7 +148,7 @@ def _iterate(state, sketch, goal, share, max_iter, callback):
         callback(state.n_iter, float(point.objective), violation, point.coef.shape[1])
         sketch.add(point, moved)
         state.n_iter, state.point = state.n_iter + 1, moved
-        # What a quadratic still promises, if the gradient falls as the violation does.
+        # The gain that a quadratic still promises, if the gradient falls as the violation does.
         state.gain = -slope * min(1, moved.violation / violation) ** 2
 
 

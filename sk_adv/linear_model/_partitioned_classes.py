@@ -100,6 +100,12 @@ class FeatureNames:
     features: torch.Tensor
     constant: bool
 
+    is_rough = False
+
+    def roughened(self):
+        """See `DenseBlock.roughened`; sums over partitions stay in double precision."""
+        return self
+
     def joined(self, other):
         """These features and others."""
         return FeatureNames(torch.cat([self.features, other.features]), self.constant)

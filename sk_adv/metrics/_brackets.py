@@ -445,7 +445,7 @@ class _Search:
             at_end = np.where(is_known, ends / (1 + self.tol), ends)[rows]
             radii = self._between(failed[rows], ends[rows])
             radii = np.where(is_first[rows] | ~is_known[rows], at_end, radii)
-            # What withstands the attack here is not among the smallest.
+            # A radius at which a sample withstands the attack is not among the smallest.
             limit = self._limit()
             radii = np.where(ends[rows] > limit, np.minimum(at_end, limit), radii)
             self.bar.update(len(rows))

@@ -183,7 +183,7 @@ class AcceleratedTraining:
     def _craft(self, X, y, attack=None, perturbations=None, random_state=None, **fit_params):
         used = self.attack_ if attack is None else attack
         if self.processes_ is not None and random_state is None and used.attack.is_random:
-            # What is measured on held-out samples must be the same in all processes.
+            # Measures on held-out samples must be the same in all processes.
             random_state = len(self.history)
             if self.is_in_step_:
                 # Their parts of a batch must not get equal random starts by equal generators.

@@ -51,7 +51,7 @@ def check_callbacks(callbacks):
             )
 
 
-# What else than a class or an instance is no part of a net, with an example of each.
+# The parts that must be a class or an instance, with an example of each.
 _EXAMPLES = {
     "module": "torch.nn.Linear(4, 3)",
     "criterion": "torch.nn.CrossEntropyLoss",

@@ -36,7 +36,7 @@ def _(model, dtype):
         for index, member in enumerate(stage)
     ]
     trees = join(parts, base=_base(start, n_classes))
-    # Of two classes the second is predicted from a score of 0 on.
+    # The second of two classes is predicted from a score of 0 on.
     return preferring_the_last(trees) if n_classes == 2 else trees
 
 

@@ -207,7 +207,7 @@ def _(model, dtype):
         )
     value = trees.value.copy()
     if _sums_probabilities(calibrated.estimator):
-        # Of the probabilities, that of the second class is calibrated.
+        # Only the probability of the second class is calibrated.
         value[:, 0] = 0
         base = np.array([limit, trees.base[1]])
     else:

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sk_adv.attacks import auto
-from sk_adv.audit import _audit, audit
+from sk_adv.audit import _measurements, audit
 
 
 class Rule(ClassifierMixin, BaseEstimator):
@@ -31,11 +31,11 @@ class Rule(ClassifierMixin, BaseEstimator):
 def short_reports():
     """Short attacks and few radii, as most tests make a whole report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_audit.ATTACKS, "square", {"n_queries": 20})
+        patch.setitem(_measurements.ATTACKS, "square", {"n_queries": 20})
         patch.setitem(auto.__kwdefaults__, "n_queries", 50)
         patch.setitem(auto.__kwdefaults__, "n_steps", 20)
-        patch.setattr(_audit, "MULTIPLES", (0.0, 0.5, 1.0, 2.0))
-        patch.setattr(_audit, "FINER", ())
+        patch.setattr(_measurements, "MULTIPLES", (0.0, 0.5, 1.0, 2.0))
+        patch.setattr(_measurements, "FINER", ())
         yield
 
 

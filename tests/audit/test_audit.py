@@ -6,9 +6,10 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from sk_adv.audit import _audit, audit
 from sk_adv.audit import _budget as budget
-from sk_adv.audit._audit import _candidates, _implied
+from sk_adv.audit import _fragile_rows, _measurements, audit
+from sk_adv.audit._fragile_rows import _candidates
+from sk_adv.audit._measurements import Measurements, _implied
 from sk_adv.audit._words import percent, radius_text, share
 from sk_adv.metrics import (
     adversarial_contribution,
@@ -110,7 +111,7 @@ def test_the_rows_that_break_first_are_those_of_all_rows(pipeline, passengers):
 def test_the_arguments_of_each_call_are_told(report, pipeline, passengers, kind, monkeypatch):
     X, y = passengers
     seen = []
-    module = budget if kind == "verify_robustness" else _audit
+    module = budget if kind == "verify_robustness" else _measurements
     function = getattr(module, kind)
 
     def recorded(estimator, X, y, *args, time_limit, **options):
@@ -152,7 +153,7 @@ def test_radii_of_trees_have_the_time_that_was_asked_for(
             found["radius_lower"] /= 2
         return found
 
-    monkeypatch.setattr(_audit, "fragile_samples", slow)
+    monkeypatch.setattr(_fragile_rows, "fragile_samples", slow)
     found = audit(forest_of_passengers, X, y, epsilon=epsilon, n_fragile=4)
     assert limits[0] < 10
     assert limits[1:] == [10.0]
@@ -166,7 +167,7 @@ def test_radii_of_trees_have_the_time_that_was_asked_for(
 
 
 def test_more_radii_where_they_take_no_time(pipeline, passengers, monkeypatch):
-    monkeypatch.setattr(_audit, "FINER", (1000000, 4))
+    monkeypatch.setattr(_measurements, "FINER", (1000000, 4))
     X, y = passengers
     curve = audit(pipeline, X, y, epsilon={"age": 3, "fare": 4}).curve
     assert curve["multiple"].tolist() == [k / 4 for k in range(9)]
@@ -243,10 +244,10 @@ def test_a_search_that_was_cut_off_goes_on_for_open_rows_only(monkeypatch):
 
 
 def test_fewer_rows_serve_for_the_columns_where_time_is_short(pipeline, passengers, monkeypatch):
-    monkeypatch.setattr(_audit, "_FEWEST_SAMPLES", 5)
+    monkeypatch.setattr(_measurements, "_FEWEST_SAMPLES", 5)
     seen = []
 
-    def slow(self, multiple, seconds, verdicts=_audit._Work._verdicts):
+    def slow(self, multiple, seconds, verdicts=Measurements._verdicts):
         found = verdicts(self, multiple, seconds)
         if multiple == 1:
             # As if a pass took most of the time.
@@ -257,8 +258,8 @@ def test_fewer_rows_serve_for_the_columns_where_time_is_short(pipeline, passenge
         seen.append(len(y))
         return adversarial_contribution(estimator, X, y, *args, **options)
 
-    monkeypatch.setattr(_audit._Work, "_verdicts", slow)
-    monkeypatch.setattr(_audit, "adversarial_contribution", recorded)
+    monkeypatch.setattr(Measurements, "_verdicts", slow)
+    monkeypatch.setattr(_measurements, "adversarial_contribution", recorded)
     X, y = passengers
     found = audit(pipeline, X, y, epsilon="0.1sd", max_seconds=100)
     rows = found.contribution.attrs["rows"]
