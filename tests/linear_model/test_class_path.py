@@ -15,6 +15,7 @@ from sk_adv.linear_model import (
     _class_hessian,
     adversarial_logistic_path,
 )
+from sk_adv.linear_model._blocks import DenseBlock
 from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_hessian import Sample
 from sk_adv.linear_model._class_problem import Block, ClassPoint, ClassProblem
@@ -146,3 +147,30 @@ def test_a_corrected_hessian_maps_the_step_to_the_change_of_the_slopes(points):
     found = curvature.on(second, atoms)
     torch.testing.assert_close(found @ move, second.slopes(atoms) - first.slopes(atoms))
     assert torch.linalg.eigvalsh(found).min() > -1e-12
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_gradients_in_single_precision_do_not_show_in_a_path(monkeypatch, noise):
+    # With so much noise, they are no use, and the path must notice it.
+    generator, switched = torch.Generator().manual_seed(0), []
+
+    def noisy(block, values, product=DenseBlock.transposed_product):
+        found = product(block, values)
+        if block.is_rough:
+            found += noise * torch.randn(found.shape, generator=generator)
+        return found
+
+    def observed(point, full_gradient, precise=ClassPoint.precise):
+        found = precise(point, full_gradient)
+        switched.append(found is not point)
+        return found
+
+    monkeypatch.setattr(DenseBlock, "transposed_product", noisy)
+    monkeypatch.setattr(ClassPoint, "precise", observed)
+    X, y = draw_classes(0, 4, n_samples=300)
+    path = adversarial_logistic_path(X, y, n_epsilons=12, epsilon_min_ratio=0.05)
+    assert switched[0] and switched[-1] == (noise == 0)
+    assert path.violations.max() <= 1e-6
+    for epsilon, objective in zip(path.epsilons, path.objectives, strict=True):
+        single = AdversarialLogisticRegression(epsilon=epsilon, tol=1e-9).fit(X, y)
+        assert objective == pytest.approx(single.objective_, rel=1e-8)

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 from sk_adv import AdversarialLogisticRegression
 from sk_adv.linear_model import (
     _designs,
+    _euclidean_solver,
     _feature_copies,
     _max_norm_solver,
     _screening,
@@ -139,6 +142,37 @@ def test_the_rough_start_does_not_change_the_solution(everything_is_large, monke
     none = AdversarialLogisticRegression(**parameters, tol=1e-9).fit(X, y, weight)
     assert rough.n_iter_ != none.n_iter_
     assert rough.objective_ == pytest.approx(none.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_clean_fits_that_start_on_a_part_are_those_of_scikit_learn(monkeypatch, container, scale):
+    monkeypatch.setattr(_euclidean_solver, "_PART_ENTRIES", 0)
+    rng = np.random.default_rng(0)
+    X = rng.normal(loc=2, size=(3000, 8))
+    y = X[:, :4].sum(1) - 8 + 2 * rng.logistic(size=3000) > 0
+    weight = rng.choice([0.0, 1.0, 50.0], p=[0.5, 0.49, 0.01], size=3000)
+    options = {"C": 0.1 / scale**2, "tol": 1e-10}
+    ours = AdversarialLogisticRegression(alpha=1, **options)
+    ours.fit(container(scale * X), y, sample_weight=weight)
+    theirs = LogisticRegression(solver="newton-cholesky", **options)
+    theirs.fit(scale * X, y, sample_weight=weight)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-6)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.2, 2.0])
+def test_a_part_of_large_data_is_only_a_start_in_the_euclidean_norm(monkeypatch, epsilon):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 8))
+    y = X[:, :4].sum(1) + 2 * rng.logistic(size=3000) > 0
+    model = AdversarialLogisticRegression(epsilon=epsilon, norm=2, tol=1e-9)
+    whole = clone(model).fit(X, y)
+    monkeypatch.setattr(_euclidean_solver, "_PART_ENTRIES", 0)
+    parted = model.fit(X, y)
+    assert parted.n_iter_ != whole.n_iter_ or epsilon == 2
+    assert parted.violation_ <= 1e-9
+    assert parted.objective_ == pytest.approx(whole.objective_, rel=1e-9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
