@@ -142,7 +142,8 @@ def _together(estimator, X, attack, perturbations, classes, module):
         values = np.where(may_change, numbers, np.arange(len(numbers))[:, None])
         return Predictions(estimator, classes, X, may_change), values
 
-    refused = refused_columns(*asked(split.is_number), perturbations, unseen)
+    predictions, values = asked(split.is_number)
+    refused = refused_columns(predictions.predicted, values, perturbations, unseen)
     may_change = split.is_number.copy()
     may_change[refused] = False
     _warn_of_unseen(split, [j for j in unseen if j not in refused], refused)
@@ -207,11 +208,29 @@ def _predictions(estimator, X, attack, perturbations, classes):
     else:
         values = numeric(X)
     module = Predictions(estimator, classes, X, free)
+    if len(sample_shape(X)) == 1 and isinstance(values, np.ndarray):
+        perturbations = _without_refused(module, values, perturbations, column_names(X))
 
     def attacked(rows, labels, **context):
         return attack(module, values[rows], labels, perturbations, **context)
 
     return Form(values, free, perturbations, attacked)
+
+
+def _without_refused(predictions, values, perturbations, names):
+    """The perturbations of the columns in which `predict` takes other numbers."""
+    radii = perturbations.largest_radii(values.shape[1:]).numpy()
+    refused = refused_columns(
+        predictions.predicted, values, perturbations, np.flatnonzero(radii > 0)
+    )
+    if not refused:
+        return perturbations
+    shown = refused if names is None else [names[j] for j in refused]
+    warn(
+        f"The columns {shown} stay unperturbed: `predict` refuses numbers that the model was not "
+        "fitted to. Give them a radius of 0 to silence this warning."
+    )
+    return perturbations.restricted_to(~np.isin(np.arange(len(radii)), refused))
 
 
 def _trees(estimator, X, attack, perturbations, classes):

@@ -63,12 +63,13 @@ class Together:
         return (predicted == labels) == targeted
 
 
-def refused_columns(predictions, values, perturbations, columns):
+def refused_columns(predicted, values, perturbations, columns):
     """Those of some columns in which `predict` takes no other numbers, as encoders of categories.
 
     Parameters
     ----------
-    predictions : Predictions
+    predicted : callable
+        Predictions for rows of numbers, a tensor: ten, which are the first five twice.
     values : ndarray of shape (n_samples, n_features)
     perturbations : PerturbationSet
     columns : ndarray of int
@@ -79,14 +80,19 @@ def refused_columns(predictions, values, perturbations, columns):
     """
     few = np.concatenate([values[:5], values[:5]])
     radii = perturbations.largest_radii(few.shape[1:]).numpy()
-    refused = []
-    for j in columns:
-        # A number that is unlikely to be one of a few known ones.
+
+    def are_refused(some):
+        # Numbers that are unlikely to be among a few known ones.
         changed = few.copy()
-        changed[:5, j] += radii[j] / np.e
-        changed[5:, j] -= radii[j] / np.e
+        changed[:, some] += np.repeat([1, -1], len(few) // 2)[:, None] * radii[some] / np.e
         try:
-            predictions.predicted(torch.from_numpy(changed))
+            predicted(torch.from_numpy(changed))
         except (TypeError, ValueError):
-            refused.append(int(j))
-    return refused
+            return True
+        return False
+
+    if not len(columns) or not are_refused(columns):
+        return []
+    # What `predict` says of the samples themselves is no matter of columns.
+    predicted(torch.from_numpy(few))
+    return [int(j) for j in columns if are_refused([j])]

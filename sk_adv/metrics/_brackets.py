@@ -13,6 +13,7 @@ from sk_adv._validation import check_dense, name_of
 from sk_adv.attacks._estimators import is_attackable
 from sk_adv.attacks._forms import searched, trees_within
 from sk_adv.attacks._trees import predicts_wrongly, radii_of_trees, rows_of
+from sk_adv.attacks._unseen import refused_columns
 from sk_adv.differentiable import Enclosure
 from sk_adv.differentiable._intervals import NoBoundsError, enclose_linear
 from sk_adv.differentiable._linear import NotLinearError
@@ -336,6 +337,7 @@ class _Neighbors:
         scale = self.unit.epsilon.expand(shape).numpy().ravel()
         flat = self.clean.reshape(n, -1).astype(np.float64)
         moves = (scale > 0) & ~np.isnan(flat).all(axis=0)
+        moves[self._refused(flat, np.flatnonzero(moves))] = False
         if not moves.any():
             return self
         places = np.nan_to_num(flat[:, moves] / scale[moves])
@@ -354,6 +356,19 @@ class _Neighbors:
                 copies = np.where(can_move, new, copies).reshape(len(own), *shape)
                 self.note(own, copies)
         return self
+
+    def _refused(self, flat, columns):
+        """Columns in which `predict` takes no other numbers, so that attacks leave them too."""
+        if self.clean.ndim != 2:
+            return []
+        rows = np.tile(np.arange(len(self.y))[:5], 2)
+        part = rows_of(self.X, rows)
+
+        def predicted(numbers):
+            copies = numbers_in_container_of(part, numbers.numpy().astype(self.clean.dtype))
+            return predicted_labels(self.estimator, copies)
+
+        return refused_columns(predicted, flat, self.unit, columns)
 
     def note(self, rows, copies):
         """Keep copies that `predict` gets wrong, as short as it allows."""

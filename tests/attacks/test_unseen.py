@@ -18,6 +18,7 @@ from sklearn.preprocessing import (
     QuantileTransformer,
     StandardScaler,
 )
+from sklearn.tree import DecisionTreeClassifier
 
 from sk_adv.attacks import perturb
 from sk_adv.audit import audit
@@ -26,6 +27,7 @@ from sk_adv.metrics import (
     adversarial_accuracy_score,
     certified_accuracy_score,
     fragile_samples,
+    robustness_radius,
     verify_robustness,
 )
 
@@ -154,6 +156,47 @@ def test_encoders_that_refuse_new_numbers_stay_and_are_named(samples):
     with pytest.warns(UserWarning, match=r"\['c'\] stay unperturbed: OneHotEncoder refuses"):
         found = perturb(model, X, y, epsilon=RADII | {"c": 1.0}, attack="auto", attack_params=FEW)
     assert found["c"].equals(X["c"]) and model.score(found, y) < model.score(X, y)
+
+
+def encoded(samples, classifier):
+    """Samples with a column of whole numbers that an encoder takes for categories; a model."""
+    X, y = samples[0].assign(c=samples[0]["c"].round()).iloc[:8], samples[1][:8]
+    columns = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["c"]))
+    return make_pipeline(columns, classifier).fit(X, y), X, y
+
+
+@pytest.mark.filterwarnings("ignore:.*radii are lower bounds")
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(robustness_radius, time_limit=0.01),
+        partial(fragile_samples, n_samples=1, time_limit=0.01),
+    ],
+)
+def test_radii_leave_numbers_that_encoders_refuse(samples, call):
+    model, X, y = encoded(samples, LogisticRegression())
+    with pytest.warns(UserWarning, match=r"\['c'\] stay unperturbed: OneHotEncoder refuses"):
+        call(model, X, y, scale=RADII | {"c": 1.0})
+
+
+def test_searches_leave_numbers_that_encoders_refuse(samples):
+    model, X, y = encoded(samples, DecisionTreeClassifier(max_depth=3))
+    with pytest.warns(UserWarning, match=r"\['c'\] stay unperturbed: `predict` refuses"):
+        found = perturb(model, X, y, epsilon=RADII | {"c": 1.0}, **SQUARE)
+    assert found["c"].equals(X["c"]) and not found["a"].equals(X["a"])
+
+
+def test_errors_that_are_no_matter_of_columns_are_not_hidden(samples):
+    class Broken(DecisionTreeClassifier):
+        def predict_proba(self, X):
+            raise ValueError("the model is broken")
+
+        predict = predict_proba
+
+    X, y = samples[0][["a", "b"]], samples[1]
+    model = Broken().fit(X, y)
+    with pytest.raises(ValueError, match="the model is broken"):
+        perturb(model, X, y, epsilon=0.1, **SQUARE)
 
 
 def test_whole_numbers_with_gaps_are_never_proved_to_stay(samples):
