@@ -1,6 +1,7 @@
 """The report as one page of HTML, made from the numbers as JSON holds them."""
 
 import math
+import re
 from html import escape
 
 from sk_adv.audit._charts import bars, curve_chart, share_bar
@@ -134,7 +135,7 @@ def _columns(numbers):
     if found["kind"] == "share":
         text = (
             "The model is linear, so each column has an exact share of the worst change: its "
-            "weight times its radius."
+            "weight times its radius. The longest bar is the largest share, whatever its size."
         )
     else:
         low, high = found["baseline"]
@@ -215,7 +216,7 @@ def _fragile(numbers):
         ]
         for sample in samples
     ]
-    titles = ["", "is", "becomes", "smallest radius", "what changes"]
+    titles = ["", "label", "taken for", "smallest radius", "what changes"]
     like = radius_text(radius["factor"], radius["unit"])
     unit = "" if radius["unit"] is None else f", {like}"
     is_proved = numbers["fragile"]["is_proved"]
@@ -349,8 +350,13 @@ def _allowed(numbers):
 def _notes(numbers):
     if not numbers["notes"]:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in numbers["notes"])
+    items = "".join(f"<li>{_with_options(note)}</li>" for note in numbers["notes"])
     return f'<section id="notes"><h2>Notes</h2>\n<ul class="notes">{items}</ul></section>\n'
+
+
+def _with_options(text):
+    """Escaped text in which no line breaks inside of an option of the command line."""
+    return re.sub(r"--[\w-]+", r'<span class="option">\g<0></span>', escape(text))
 
 
 def _settings(numbers):

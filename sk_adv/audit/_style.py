@@ -11,7 +11,7 @@ STYLE = """
   :root {
     --paper: #16191d; --card: #1f2329; --ink: #e7e5df; --soft: #a2a9b3; --line: #343a42;
     --verified: #4d9fd9; --unknown: #5d646e; --falsified: #eab04b; --solid: #b4c3d6;
-    --faint: #56616f; --track: #262b32; --on-edge: #16191d;
+    --faint: #6d7a8a; --track: #262b32; --on-edge: #16191d;
   }
 }
 * { box-sizing: border-box; }
@@ -81,6 +81,8 @@ td.n:last-child, th.n:last-child { padding-right: 0; }
 tbody tr:last-child > * { border-bottom: 0; }
 tbody th { white-space: nowrap; }
 .change { display: block; }
+.option { white-space: nowrap; }
+#settings td { overflow-wrap: anywhere; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--soft); font-size: .92rem; }
 .notes { background: var(--card); border-radius: .5rem; padding: .9rem 1.2rem; margin: 1rem 0;
@@ -94,6 +96,7 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
   .bars li { row-gap: .15rem; }
   .bars .track { grid-row: 2; grid-column: 1 / -1; }
   .radii .minor { display: none; }
+  th, td { padding-right: .45rem; font-size: .84rem; }
   tbody th { white-space: normal; }
   .cards thead { display: none; }
   .cards tr { display: block; padding: .7rem 0; border-bottom: 1px solid var(--line); }
