@@ -78,7 +78,7 @@ bench: $(DONE)/bench
 	for script; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:
-	rm -rf docs/_build docs/api/generated docs/benchmarks/charts docs/gallery docs/sg_execution_times.rst
+	rm -rf docs/_build docs/api/generated docs/benchmarks/charts docs/gallery
 	rm -rf sk_adv_demo build dist .pytest_cache .ruff_cache
 	find . -path './$(VENV)*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 

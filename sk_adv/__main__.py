@@ -55,6 +55,17 @@ def _add_audit(commands):
         metavar="DATA",
         help="CSV or Parquet file of rows that the model has not been fitted on",
     )
+    plain_error = audit.error
+
+    def error(message):
+        if "required: MODEL" in message or "required: DATA" in message:
+            message += (
+                ". Options with several values, such as --epsilon and --columns, take all that "
+                "follows: put MODEL and DATA before them"
+            )
+        plain_error(message)
+
+    audit.error = error
     audit.add_argument("--target", required=True, metavar="COLUMN", help="column of the labels")
     audit.add_argument(
         "--epsilon",

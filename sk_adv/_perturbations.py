@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, Options
 
-from sk_adv._arrays import to_numpy, to_tensor
+from sk_adv._arrays import numeric_columns, to_numpy, to_tensor
+from sk_adv._warnings import warn
 
 PERTURBATION_CONSTRAINTS = {
     "epsilon": [Interval(Real, 0, None, closed="left"), "array-like", dict],
@@ -275,7 +276,30 @@ def as_perturbation_set(epsilon, norm, bounds, X):
     """Return `epsilon` if it is a `PerturbationSet`, else make one for the data X."""
     if isinstance(epsilon, PerturbationSet):
         return epsilon
-    return PerturbationSet(epsilon, norm, bounds, like=X)
+    perturbations = PerturbationSet(epsilon, norm, bounds, like=X)
+    _warn_of_samples_outside(perturbations, X)
+    return perturbations
+
+
+def _warn_of_samples_outside(perturbations, X):
+    """Warn of samples outside of the bounds, where other samples than X are attacked."""
+    if perturbations.bounds is None:
+        return
+    values = numeric_columns(X) if hasattr(X, "iloc") else X
+    values = to_numpy(values) if isinstance(values, torch.Tensor) else values
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        return
+    low, high = (np.asarray(bound, dtype=np.float64) for bound in perturbations.bounds)
+    # The rounding of a scaler or of an image is no reason to warn.
+    slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 0)
+    is_outside = (values < low - slack) | (values > high + slack)
+    n_outside = int(is_outside.reshape(len(values), -1).any(axis=1).sum())
+    if n_outside:
+        warn(
+            f"{n_outside} of {len(values)} samples lie outside `bounds`. They are brought inside "
+            "first, so that what is said of them is said of other samples than those of X. Give "
+            "`bounds` in the units of X."
+        )
 
 
 def euclidean_norm(tensor):

@@ -1,6 +1,7 @@
 """The perturbation set: its geometry by brute force, and radii and bounds by column name."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ from sk_adv.metrics import (
     make_adversarial_scorer,
     robustness_radius,
     transfer_error_matrix,
+    verify_robustness,
 )
 
 RADII = [0.5, 0.0, 2.0]
@@ -273,3 +275,17 @@ def test_names_for_data_without_names_are_refused(frame, model):
         for given in (numbered, numbered.to_numpy())
     ]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, torch.as_tensor])
+def test_samples_outside_of_the_bounds_are_told_of(container):
+    X, y = load_breast_cancer(return_X_y=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    few = container(X[:5].copy())
+    for call in (perturb, verify_robustness):
+        with pytest.warns(UserWarning, match="5 of 5 samples lie outside `bounds`"):
+            call(model, few, y[:5], epsilon=0.1, bounds=(0, 1))
+    low, high = X.min(0), X.max(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        perturb(model, few, y[:5], epsilon=0.1, bounds=(low, high * (1 - 1e-9)))
