@@ -172,3 +172,11 @@ def test_the_guide_names_each_layer_that_has_bounds():
     named = set(re.findall(r"``(\w+)``", section))
     assert layers - {"Sequential"} <= named
     assert {name for name in named if hasattr(nn, name)} <= layers | {"Linear", "Flatten"}
+
+
+def test_figures_of_reports_are_plain_numbers_and_a_single_thing_is_singular(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks" / "speed")
+    report = import_module("_harness.report")
+    figures = {0.03214: "0.0321", 45.06: "45.1", 999.4: "999", 999.7: "1,000", 2137.2: "2,140"}
+    assert {value: report.three_digits(value) for value in figures} == figures
+    assert [report.counted(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]
