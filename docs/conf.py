@@ -29,6 +29,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "tables",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "examples", "tests", "gallery/**/*.md5", "**/GALLERY_HEADER.rst"]

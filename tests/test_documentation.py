@@ -93,6 +93,34 @@ def test_every_number_of_a_chart_stands_in_its_table(extension):
     assert widths == [int(row[word]) for word in words for row in rows]
 
 
+def test_the_chart_of_linear_models_has_a_point_for_each_radius_and_no_empty_curve(extension):
+    charts = extension("benchmark_charts")
+    page = charts.BENCHMARKS / "speed" / "results" / "linear.md"
+    rows = charts.tables(page)["MNIST 3 versus 7, against L1"]
+    figure = import_module("matplotlib.figure").Figure()
+    charts.linear(figure)
+    (ax,) = figure.axes
+    radii = list(dict.fromkeys(float(row["ε"]) for row in rows))
+    labels = {"sk_adv": "ours", "liblinear (L1)": "liblinear", "celer (L1)": "celer"}
+    measured = {name for name, side in labels.items() if any(row[side] != "-" for row in rows)}
+    assert {curve.get_label() for curve in ax.lines} == measured
+    for curve in ax.lines:
+        side = labels[curve.get_label()]
+        assert list(curve.get_xdata()) == radii
+        assert list(curve.get_ydata()) == [float(r[side]) for r in rows if r["threads"] == "2"]
+
+
+def test_long_cells_of_a_table_are_marked(extension):
+    nodes = pytest.importorskip("docutils.nodes")
+    marker = extension("tables").MarkLongCells
+    texts = ["1.48 x (missed: ≥ 10)", "agrees: the classes change", ""]
+    cells = [nodes.entry("", nodes.paragraph(text=text)) for text in texts]
+    document = import_module("docutils.utils").new_document("")
+    document += nodes.table("", *cells)
+    marker(document).apply()
+    assert [cell["classes"] for cell in cells] == [[], ["long"], []]
+
+
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("26,941.2", 26941.2), ("1.24 (met: ≤ 5)", 1.24), ("98.4% (98.3% to 98.5%)", 98.4)],
@@ -144,3 +172,11 @@ def test_the_guide_names_each_layer_that_has_bounds():
     named = set(re.findall(r"``(\w+)``", section))
     assert layers - {"Sequential"} <= named
     assert {name for name in named if hasattr(nn, name)} <= layers | {"Linear", "Flatten"}
+
+
+def test_figures_of_reports_are_plain_numbers_and_a_single_thing_is_singular(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks" / "speed")
+    report = import_module("_harness.report")
+    figures = {0.03214: "0.0321", 45.06: "45.1", 999.4: "999", 999.7: "1,000", 2137.2: "2,140"}
+    assert {value: report.three_digits(value) for value in figures} == figures
+    assert [report.counted(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]

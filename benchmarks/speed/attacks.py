@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from _harness import attack_peers as peers
 from _harness.command import Section, parse_arguments, run_sections
-from _harness.report import table
+from _harness.report import table, three_digits
 from _harness.timing import alternate, median
 
 from sk_adv.datasets import fetch_mnist, load_mnist_sample
@@ -137,7 +137,7 @@ def comparison(problem, options, targets):
             least = targets[target]
             verdict = f" ({'met' if ratio >= least else 'missed'}: ≥ {least:g})"
         rate = f"{len(problem.X) / seconds:,.0f}"
-        rows.append([name, f"{seconds:.3g}", rate, f"{ratio:.2f} x{verdict}"])
+        rows.append([name, three_digits(seconds), rate, f"{ratio:.2f} x{verdict}"])
     return (
         f"{table(['side', 's', 'copies / s', 'sk_adv / side'], rows)}\n\n"
         f"At most {share:.1g} of the pixels differ from ours."

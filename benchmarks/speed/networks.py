@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from _harness import network_peers as peers
 from _harness.command import Section, parse_arguments, run_sections
-from _harness.report import table
+from _harness.report import table, three_digits
 from _harness.timing import alternate, limit_threads, median
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
@@ -214,7 +214,7 @@ def wide_rows(problem, n_threads, options):
             ratio = median(rounds, name, "products")
             target = WIDE_TARGET if name == "sk_adv" and not options.quick else None
             seconds = median(rounds, name)
-            cells = [f"{seconds:.3g}", f"{n_operations / seconds:.0f}"]
+            cells = [three_digits(seconds), f"{n_operations / seconds:.0f}"]
             cells.append(f"{ratio:.2f} x{verdict(ratio, target)}")
             rows.append([n_threads, problem.batch_size, kind, name, *cells])
     return rows
@@ -254,7 +254,7 @@ def epochs_table(problem, options, targets, n_epochs):
         rows.append(
             [
                 name,
-                f"{median(rounds, name):.3g}",
+                three_digits(median(rounds, name)),
                 f"{len(problem.X) / median(rounds, name):,.0f}",
                 *ratios,
                 work,
@@ -291,7 +291,7 @@ def fits_table(X, y, options):
             timings[name].seconds / timings["MLPClassifier()"].seconds for timings in rounds
         )
         model = rounds[-1][name].result
-        seconds = f"{statistics.median(times):.3g}"
+        seconds = three_digits(statistics.median(times))
         if name == OUR_FIT and not options.quick:
             seconds += verdict(statistics.median(times), FIT_TARGET)
         rows.append([name, seconds, model.n_iter_, f"{n_weights(model):,}", f"{ratio:.2f} x"])

@@ -17,7 +17,7 @@ import numpy as np
 from _harness import tree_peers as peers
 from _harness import tree_problems as problems
 from _harness.command import Section, parse_arguments, run_sections
-from _harness.report import table
+from _harness.report import table, three_digits
 
 OURS, VERITAS, CLIQUE = "sk_adv", "Veritas", "ART, cliques"
 TIME_LIMIT, VERITAS_LIMIT = 10, 2
@@ -86,7 +86,7 @@ def measure(problem, options, *, n_clique=None, target=None, ratio_target=None, 
         elapsed = statistics.median(run.seconds for run in runs[name]) / n
         busy = statistics.median(run.cpu_seconds for run in runs[name]) / n
         counts = [str((status == word).sum()) for word in ("verified", "falsified", "unknown")]
-        cpu, ratio = f"{1e3 * busy:.3g}", f"{rates[OURS] / rates[name]:.3g} x"
+        cpu, ratio = three_digits(1e3 * busy), three_digits(rates[OURS] / rates[name]) + " x"
         if name == OURS and targets.get(name) is not None:
             cpu += verdict(busy <= target, f"≤ {1e3 * target:g}")
             counts[2] += verdict(counts[2] == "0", "0")
@@ -94,7 +94,7 @@ def measure(problem, options, *, n_clique=None, target=None, ratio_target=None, 
             ratio += verdict(rates[OURS] / rates[name] >= ratio_target, f"≥ {ratio_target:g}")
         false = ((status == peers.VERIFIED) & is_broken[:n]).sum()
         names = f"{confirmed[name].sum()} of {copies[name]}" if name != CLIQUE else "-"
-        timings = [f"{1e3 * elapsed:.3g}", cpu]
+        timings = [three_digits(1e3 * elapsed), cpu]
         rows.append([problem.name, name, n, *timings, *counts, names, false, ratio])
     return rows
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from _harness import linear_peers as peers
+from _harness.report import three_digits
 from _harness.timing import Timing
 
 
@@ -21,11 +22,11 @@ def is_unattained(model):
 
 
 def seconds(timing: Timing):
-    return f"{timing.seconds:.3g}"
+    return three_digits(timing.seconds)
 
 
 def ratio(over: Timing, under: Timing):
-    return f"{over.seconds / under.seconds:.2f} x"
+    return f"{over.seconds / under.seconds:,.2f} x"
 
 
 def ours_cells(timing):

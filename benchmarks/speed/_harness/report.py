@@ -26,14 +26,27 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
+def three_digits(value: float) -> str:
+    """A positive number to three significant digits, such as 0.0321, 45.1 or 2,140."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:.3g}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things: "1 thread", "2 threads"."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def environment(repeats: int, libraries: Iterable[str]) -> str:
     """One line on when, where and with what a section was measured."""
     versions = ", ".join(
         f"{name} {version}" for name in libraries if (version := _version(name)) is not None
     )
+    threads = counted(torch.get_num_threads(), "thread")
+    runs = ("medians of " if repeats > 1 else "") + counted(repeats, "run")
     return (
-        f"Measured {datetime.date.today()}: {_processor()}, {available_cores()} cores, "
-        f"{torch.get_num_threads()} threads for torch and BLAS, medians of {repeats} runs; "
+        f"Measured {datetime.date.today()}: {_processor()}, {counted(available_cores(), 'core')}, "
+        f"{threads} for torch and BLAS, {runs}; "
         f"Python {platform.python_version()}, {versions}."
     )
 
