@@ -293,7 +293,7 @@ def _warn_of_samples_outside(perturbations, X):
     # The rounding of a scaler or of an image is no reason to warn.
     slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 0)
     is_outside = (values < low - slack) | (values > high + slack)
-    n_outside = int(is_outside.reshape(len(values), -1).any(axis=1).sum())
+    n_outside = int(is_outside.any(axis=tuple(range(1, values.ndim))).sum())
     if n_outside:
         warn(
             f"{n_outside} of {len(values)} samples lie outside `bounds`. They are brought inside "

@@ -158,7 +158,8 @@ def test_radius_zero_for_the_other_columns_silences_the_warning(passengers, mode
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score = adversarial_accuracy_score(model, X, y, epsilon=epsilon)
-        attack = {"attack": "pgd", "attack_params": {"batch_size": 7}, "bounds": (0, 90)}
+    attack = {"attack": "pgd", "attack_params": {"batch_size": 7}, "bounds": (0, 90)}
+    with pytest.warns(UserWarning, match="22 of 200 samples lie outside"):
         bounded = perturb(model, X, y, epsilon=epsilon, **attack)
     assert score == model.score(expected_copies(model, X, y), y) < model.score(X, y)
     # The radius is measured from the samples as clipped to the bounds.
