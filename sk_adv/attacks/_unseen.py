@@ -26,7 +26,7 @@ class Together:
     values : ndarray of shape (n_samples, n_features), float64
         X as `predictions` takes it.
     perturbations : PerturbationSet
-        Of all columns that may change.
+        The perturbations of all columns that may change.
     """
 
     attack: ConfiguredAttack

@@ -32,7 +32,7 @@ _FEWEST_SAMPLES = 30
 
 
 class Measurements:
-    """What the parts of an audit share, and the notes that they leave."""
+    """The parts of an audit, with the notes that they leave."""
 
     def __init__(self, estimator, X, y, names, radii, *, threat, search, clock):
         self.estimator, self.X, self.y, self.names = estimator, X, y, names
@@ -141,7 +141,7 @@ class Measurements:
         )
 
     def longer(self, limit):
-        """What to raise, where a search ended after so many seconds."""
+        """The limit to raise, where a search ended after so many seconds."""
         if limit < self.search["time_limit"]:
             return "a longer --max-seconds (max_seconds)"
         return "a longer --time-limit (time_limit)"
@@ -286,7 +286,7 @@ def _curve(statuses):
 
 
 def _implied(statuses, multiple):
-    """What the verdicts at other radii say of the one at this radius."""
+    """The verdicts at a radius, as far as those at other radii imply them."""
     found = np.full(len(statuses[0.0]), "unknown", dtype="<U9")
     for other, status in statuses.items():
         if other > multiple:

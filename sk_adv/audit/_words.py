@@ -37,7 +37,7 @@ def radius_text(factor, unit, multiple=1.0):
 
 
 def verdict_in_words(report):
-    """What an `AuditReport` found, in two sentences."""
+    """The verdict of an `AuditReport` in two sentences."""
     n = report.n_samples
     return (
         f"Of {n} rows {report.n_right} ({percent(report.n_right, n)}) are right. "

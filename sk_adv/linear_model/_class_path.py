@@ -8,14 +8,12 @@ from sk_adv.linear_model._class_curvature import ClassCurvature
 from sk_adv.linear_model._class_problem import Block, ClassPoint
 from sk_adv.linear_model._class_sets import worst_sets
 from sk_adv.linear_model._class_solver import ClassSolver, State, solution_of
+from sk_adv.linear_model._newton import ROUGH_AIM, ROUGH_TOL
 
 # A feature that would leave 0 at this share of the radius may leave it at the next radius.
 _PRESSING = 0.85
 # When the block grows, it takes in all features that would leave 0 at this share of the radius.
 _NEAR = 0.7
-# In single precision, violations of standardised features are wrong by some 1e-7. From the first
-# tolerance on, gradients on the block are so, and it is solved to the second share of it.
-_ROUGH_TOL, _AIM = 5e-7, 0.7
 
 
 @dataclass
@@ -73,13 +71,13 @@ def minimise_classes_on_path(problem, start, *, tol, max_iter, callback):
     Source: Tibshirani and others, "Strong rules for discarding predictors in lasso-type problems",
     J. Royal Statistical Society B 74 (2012).
     """
-    is_rough = tol >= _ROUGH_TOL
+    is_rough = tol >= ROUGH_TOL
     screen = start.screen or ClassScreen.at(problem, start.coef, start.intercept, is_rough)
     solver = ClassSolver(problem, tol, max_iter, callback)
     state = State(point=screen.next_point(problem), curvature=screen.curvature)
     while True:
         is_rough = state.point.block.columns.is_rough
-        state.goal = _AIM * tol if is_rough else tol
+        state.goal = ROUGH_AIM * tol if is_rough else tol
         solver.iterate(state)
         gradient = state.point.full_gradient()
         outside = solver.violation_outside(state.point, gradient)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sk_adv.linear_model._binary_solver import Targets
-from sk_adv.linear_model._newton import Start
+from sk_adv.linear_model._newton import ROUGH_AIM, ROUGH_TOL, Start
 from sk_adv.linear_model._screening import Screen, evaluate, near
 
 # A feature above the first share of its threshold may leave zero at the next radius. If it is not
@@ -14,9 +14,6 @@ from sk_adv.linear_model._screening import Screen, evaluate, near
 _PRESSING, _NEAR = 0.85, 0.6
 # Largest share of X that is copied.
 _COPIED_SHARE = 1 / 2
-# In single precision, violations of standardised features are wrong by some 1e-7. From the first
-# tolerance on, screens are rough, and solved to the second share of it.
-_ROUGH_TOL, _AIM = 5e-7, 0.7
 
 
 @dataclass
@@ -48,13 +45,13 @@ def minimise_next(problem, start, *, tol, max_iter):
     screen, n_iter, n_missed = start.screen, 0, 0
     if screen is None:
         slopes = problem.first_derivatives(evaluate(problem, start))
-        screen = Screen.empty(problem, slopes=slopes, is_rough=tol >= _ROUGH_TOL)
+        screen = Screen.empty(problem, slopes=slopes, is_rough=tol >= ROUGH_TOL)
     while True:
         screen = _grown(problem, screen, start)
         is_whole = len(screen.columns) == len(problem.epsilon) and not screen.is_rough
         guess = start if n_iter else _extrapolated(problem, screen, start)
         # The last step of a radius is looked at by the gradient of all features only.
-        aim, left = _AIM * tol if screen.is_rough else tol, max_iter - n_iter
+        aim, left = ROUGH_AIM * tol if screen.is_rough else tol, max_iter - n_iter
         targets = Targets(violation=aim, gain=tol, foresee=True, max_iter=left)
         screen, solution = screen.solve(problem, guess, targets, on_path=not n_iter, refine=False)
         start, n_iter = solution, n_iter + solution.n_iter

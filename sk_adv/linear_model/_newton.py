@@ -7,6 +7,9 @@ import torch
 # A step of size t must lower the objective by this share of what its slope promises, t |slope|.
 _ARMIJO = 1e-4
 _SHORTEST_STEP = 1e-10
+# In single precision, violations of standardised features are wrong by some 1e-7. From the first
+# tolerance on, paths take gradients on copies so, and solve to the second share of it.
+ROUGH_TOL, ROUGH_AIM = 5e-7, 0.7
 
 
 @dataclass(kw_only=True)

@@ -88,7 +88,7 @@ def test_what_rounding_hides_is_solved_in_double_precision(cancer, monkeypatch, 
         return precise(screen, problem)
 
     monkeypatch.setattr(_screening.Screen, "precise", observed)
-    monkeypatch.setattr(_max_norm_path, "_ROUGH_TOL", 0)
+    monkeypatch.setattr(_max_norm_path, "ROUGH_TOL", 0)
     path = adversarial_logistic_path(*cancer, n_epsilons=15, tol=tol)
     assert len(renewed) == 1
     assert path.violations.max() <= tol
