@@ -285,8 +285,7 @@ def _warn_of_samples_outside(perturbations, X):
     """Warn of samples outside of the bounds, where other samples than X are attacked."""
     if perturbations.bounds is None:
         return
-    values = numeric_columns(X) if hasattr(X, "iloc") else X
-    values = to_numpy(values) if isinstance(values, torch.Tensor) else values
+    values = numeric_columns(X) if hasattr(X, "columns") else to_numpy(X)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         return
     low, high = (np.asarray(bound, dtype=np.float64) for bound in perturbations.bounds)

@@ -277,7 +277,7 @@ def test_names_for_data_without_names_are_refused(frame, model):
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, torch.as_tensor])
+@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, pl.DataFrame, torch.as_tensor])
 def test_samples_outside_of_the_bounds_are_told_of(container):
     X, y = load_breast_cancer(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)

@@ -196,8 +196,8 @@ def peers_section(options):
     return (
         f"{n_rows:,} rows in partitions of {PARTITION:,}, held by two workers; alpha=1 and C=1: "
         "the logistic loss, summed, plus half the square of w. dask-ml's solvers with max_iter=100 "
-        "and their other defaults; they penalise the intercept as well, which is not counted. Each "
-        "side ran once.\n\n" + table(header, rows)
+        "and their other defaults; they penalise the intercept as well, which is not counted. A "
+        f"side that takes over {ONCE} s runs once.\n\n" + table(header, rows)
     )
 
 
