@@ -6,8 +6,9 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, Options
+from sklearn.utils.validation import _num_samples
 
-from sk_adv._arrays import numeric_columns, to_numpy, to_tensor
+from sk_adv._arrays import blocks_of, numeric_columns, to_numpy, to_tensor
 from sk_adv._warnings import warn
 
 PERTURBATION_CONSTRAINTS = {
@@ -285,20 +286,33 @@ def _warn_of_samples_outside(perturbations, X):
     """Warn of samples outside of the bounds, where other samples than X are attacked."""
     if perturbations.bounds is None:
         return
-    values = numeric_columns(X) if hasattr(X, "columns") else to_numpy(X)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        return
     low, high = (np.asarray(bound, dtype=np.float64) for bound in perturbations.bounds)
     # The rounding of a scaler or of an image is no reason to warn.
     slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 0)
-    is_outside = (values < low - slack) | (values > high + slack)
-    n_outside = int(is_outside.any(axis=tuple(range(1, values.ndim))).sum())
+    n_outside = 0
+    for _, block in blocks_of(X):
+        values = _numbers_in(block)
+        if values is not None:
+            is_outside = (values < low - slack) | (values > high + slack)
+            n_outside += int(is_outside.any(axis=tuple(range(1, values.ndim))).sum())
     if n_outside:
         warn(
-            f"{n_outside} of {len(values)} samples lie outside `bounds`. They are brought inside "
-            "first, so that what is said of them is said of other samples than those of X. Give "
-            "`bounds` in the units of X."
+            f"{n_outside} of {_num_samples(X)} samples lie outside `bounds`. They are brought "
+            "inside first, so that what is said of them is said of other samples than those of X. "
+            "Give `bounds` in the units of X."
         )
+
+
+def _numbers_in(X):
+    """X as an array of numbers, other columns as NaN; None if no entry can be out of bounds."""
+    if hasattr(X, "columns"):
+        return numeric_columns(X)
+    values = np.asarray(to_numpy(X))
+    if values.dtype.kind in "fiu":
+        return values
+    # Numbers beside words, which NumPy takes for words in a list.
+    may_be_mixed = values.dtype.kind == "O" or isinstance(X, list)
+    return numeric_columns(X) if may_be_mixed and values.ndim == 2 else None
 
 
 def euclidean_norm(tensor):

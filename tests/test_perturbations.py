@@ -8,10 +8,12 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from scipy import sparse
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 
 from sk_adv import (
     AdversarialLogisticRegression,
@@ -277,7 +279,17 @@ def test_names_for_data_without_names_are_refused(frame, model):
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame, pl.DataFrame, torch.as_tensor])
+CONTAINERS = [
+    np.asarray,
+    np.ndarray.tolist,
+    lambda X: X.astype(object),
+    pd.DataFrame,
+    pl.DataFrame,
+    torch.as_tensor,
+]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
 def test_samples_outside_of_the_bounds_are_told_of(container):
     X, y = load_breast_cancer(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
@@ -289,3 +301,23 @@ def test_samples_outside_of_the_bounds_are_told_of(container):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         perturb(model, few, y[:5], epsilon=0.1, bounds=(low, high * (1 - 1e-9)))
+
+
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csc_array])
+def test_zeros_that_are_not_stored_may_lie_outside_of_the_bounds(container):
+    X, y = load_breast_cancer(return_X_y=True)
+    X[:, 0] = np.arange(len(X)) % 2
+    model = make_pipeline(MaxAbsScaler(), LogisticRegression()).fit(X, y)
+    bounds = (np.append(0.5, np.full(29, -np.inf)), np.inf)
+    for call in (certified_accuracy_score, adversarial_accuracy_score):
+        with pytest.warns(UserWarning, match="285 of 569 samples lie outside `bounds`"):
+            call(model, container(X), y, epsilon=0.1, bounds=bounds)
+
+
+def test_numbers_beside_words_may_lie_outside_of_the_bounds():
+    X = np.array([["a", 0.5], ["b", 1.5], ["a", 2.5], ["b", 3.5]], dtype=object)
+    y = [0, 0, 1, 1]
+    columns = make_column_transformer((OneHotEncoder(), [0]), remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(X, y)
+    with pytest.warns(UserWarning, match="2 of 4 samples lie outside `bounds`"):
+        adversarial_accuracy_score(model, X, y, epsilon=[0, 0.1], bounds=(0, 2))
