@@ -36,6 +36,7 @@ from sk_adv.neural_network._net_checks import (
 from sk_adv.neural_network._net_type import NetType
 from sk_adv.neural_network._parts import device_of, logits_of, modules_of, placed
 from sk_adv.neural_network._robust_losses import RobustLosses, check_robust_loss
+from sk_adv.neural_network._statistics import keeping_running_statistics
 
 # Parameters of the loss; a callback may change them in the midst of a training.
 _OF_LOSS = (
@@ -148,9 +149,10 @@ class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType
     `certified_accuracy_score` proves what holds.
 
     *Random layers and batch statistics.* Clean samples and copies pass through the module in
-    training mode, one after the other: each pass draws its own dropout masks and updates running
-    statistics. Passes that only serve the attack ("pgd", functions, "fgsm" with alpha = 0) run in
-    evaluation mode and do not update statistics.
+    training mode, one after the other: each pass draws its own dropout masks and normalises by its
+    own batch. The clean pass alone updates running means and variances, by which the net predicts;
+    with alpha = 0, without a clean pass, that of the copies does. Passes that only serve the attack
+    ("pgd", functions, "fgsm" with alpha = 0) run in evaluation mode and do not update statistics.
 
     *Randomness* comes from torch's global generators, which `torch.manual_seed` seeds.
 
@@ -432,22 +434,29 @@ class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType
             loss = self.share_ * alpha * clean
             # The divergence has a gradient through the clean output too.
             if self.robust_loss == "trades" and alpha < 1:
-                output, _ = self._loss(copies, y, **fit_params)
+                with self._clean_statistics():
+                    output, _ = self._loss(copies, y, **fit_params)
                 divergence = self._divergence(y_pred, output, y)
                 loss = loss + self.sample_share_ * (1 - alpha) * divergence
             self._backward(loss)
         if alpha == 1 or self.robust_loss == "trades":
             return {"loss": loss, "y_pred": y_pred}
-        if self.robust_loss == "certified":
-            centres = copies if self._needs_copies else X
-            output, robust = self._certified_loss(X, centres, y, perturbations)
-        else:
-            if serves_both:
-                copies = fgsm_copies(X.grad, X, perturbations)
-            output, robust = self._loss(copies, y, **fit_params)
-        robust = self.share_ * (1 - alpha) * robust
-        self._backward(robust)
+        if serves_both:
+            copies = fgsm_copies(X.grad, X, perturbations)
+        # A backward pass may run the forward pass again, where activations are not kept.
+        with self._clean_statistics() if alpha > 0 else nullcontext():
+            if self.robust_loss == "certified":
+                centres = copies if self._needs_copies else X
+                output, robust = self._certified_loss(X, centres, y, perturbations)
+            else:
+                output, robust = self._loss(copies, y, **fit_params)
+            robust = self.share_ * (1 - alpha) * robust
+            self._backward(robust)
         return {"loss": loss + robust, "y_pred": output if y_pred is None else y_pred}
+
+    def _clean_statistics(self):
+        """A context in which copies leave the running statistics to the clean samples."""
+        return keeping_running_statistics(modules_of(self).values())
 
     def _backward(self, loss):
         """Add the gradient of a loss to that of the weights."""

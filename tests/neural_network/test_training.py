@@ -1,5 +1,6 @@
 """The training loop against autograd, repetition, and skorch's own loop."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ from skorch.callbacks import Callback, EpochScoring, Freezer, GradientNormClippi
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from sk_adv.attacks import fgsm, pgd
 from sk_adv.neural_network import AdversarialNet
@@ -123,43 +125,91 @@ def test_attack_fgsm_as_a_function_trains_like_its_name_with_no_dropout(digits, 
     torch.testing.assert_close(weights(named), weights(called))
 
 
+class Normed(nn.Sequential):
+    def __init__(self, norm=None):
+        super().__init__(norm or nn.BatchNorm1d(4), nn.Linear(4, 3))
+        self.seen = []
+
+    def forward(self, X):
+        if self.training:
+            self.seen.append(X.detach())
+        return super().forward(X)
+
+
 @pytest.mark.parametrize(
-    ("attack", "alpha", "n_updates"),
+    ("params", "alpha", "n_passes"),
     [
-        ("fgsm", 1, 1),
-        ("fgsm", 0.5, 2),
-        ("fgsm", 0, 1),
-        ("pgd", 0.5, 2),
-        ("pgd", 0, 1),
-        ("sign_noise", 0.5, 2),
+        ({"attack": "fgsm"}, 1, 1),
+        ({"attack": "fgsm"}, 0.5, 2),
+        ({"attack": "pgd"}, 0.5, 2),
+        ({"attack": "sign_noise"}, 0.5, 2),
+        ({"attack": "pgd", "robust_loss": "trades"}, 0.5, 2),
+        # There are no clean samples.
+        ({"attack": "fgsm"}, 0, 1),
+        ({"attack": "pgd"}, 0, 1),
     ],
 )
-def test_only_passes_that_train_the_weights_update_batch_statistics(attack, alpha, n_updates):
-    class Normed(nn.Sequential):
-        def __init__(self):
-            super().__init__(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-
-    module, *_ = one_step(alpha, attack=attack, module=Normed)
-    assert module[1].num_batches_tracked == n_updates
+def test_clean_samples_alone_set_the_running_statistics(params, alpha, n_passes):
+    module, X, _ = one_step(alpha, module=Normed, **params)
+    assert len(module.seen) == n_passes
+    assert torch.equal(module.seen[0], X) == (alpha > 0)
+    assert module[0].num_batches_tracked == 1
+    torch.testing.assert_close(module[0].running_mean, 0.1 * module.seen[0].mean(0))
     assert module.training
+    assert module[0].track_running_stats
 
 
-def test_clean_samples_and_copies_update_batch_statistics_in_turn():
-    class Normed(nn.Sequential):
+def test_copies_are_normalised_by_their_own_statistics():
+    normed = []
+
+    class Listening(Normed):
         def __init__(self):
-            super().__init__(nn.BatchNorm1d(4), nn.Linear(4, 3))
-            self.seen = []
+            super().__init__()
+            self[0].register_forward_hook(lambda layer, given, output: normed.append(output))
 
-        def forward(self, X):
-            self.seen.append(X.detach())
-            return super().forward(X)
+    module, *_ = one_step(module=Listening)
+    for shown, output in zip(module.seen, normed, strict=True):
+        expected = (shown - shown.mean(0)) / (shown.var(0, unbiased=False) + 1e-5).sqrt()
+        torch.testing.assert_close(output, expected)
+    assert not torch.equal(*module.seen)
 
-    module, X, _ = one_step(module=Normed)
-    expected = torch.zeros(4)
-    for shown in module.seen:
-        expected = 0.9 * expected + 0.1 * shown.mean(0)
-    assert torch.equal(module.seen[0], X)
-    torch.testing.assert_close(module[0].running_mean, expected)
+
+class Forgetful(Normed):
+    """Keeps no activations of its first layer, and computes them again in the backward pass."""
+
+    def forward(self, X):
+        return self[1](checkpoint(self[0], X, use_reentrant=False))
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        (nn.BatchNorm1d(4, momentum=None), Normed),
+        (nn.BatchNorm1d(4, affine=False), Normed),
+        (nn.BatchNorm1d(4), Forgetful),
+    ],
+)
+def test_copies_leave_statistics_of_every_kind(norm, kind):
+    plain, mixed = (
+        one_step(alpha, module=lambda: kind(copy.deepcopy(norm)))[0][0] for alpha in (1, 0.5)
+    )
+    assert plain.num_batches_tracked > 0
+    assert all(map(torch.equal, plain.buffers(), mixed.buffers()))
+
+
+def test_layers_without_running_statistics_get_none():
+    layer = one_step(module=lambda: Normed(nn.BatchNorm1d(4, track_running_stats=False)))[0][0]
+    assert layer.running_mean is None and not layer.track_running_stats
+
+
+def test_frozen_statistics_stay_frozen():
+    class Frozen(Normed):
+        def __init__(self):
+            super().__init__()
+            self[0].eval()
+
+    layer = one_step(module=Frozen)[0][0]
+    assert layer.num_batches_tracked == 0 and not layer.running_mean.any()
 
 
 def net_of(**params):
