@@ -304,15 +304,16 @@ def _warn_of_samples_outside(perturbations, X):
 
 
 def _numbers_in(X):
-    """X as an array of numbers, other columns as NaN; None if no entry can be out of bounds."""
+    """X as an array of numbers, columns of another kind as NaN; None if there are no numbers."""
     if hasattr(X, "columns"):
         return numeric_columns(X)
     values = np.asarray(to_numpy(X))
-    if values.dtype.kind in "fiu":
+    if values.dtype.kind in "fiub":
         return values
     # Numbers beside words, which NumPy takes for words in a list.
-    may_be_mixed = values.dtype.kind == "O" or isinstance(X, list)
-    return numeric_columns(X) if may_be_mixed and values.ndim == 2 else None
+    if values.ndim == 2 and (values.dtype.kind == "O" or isinstance(X, list)):
+        return numeric_columns(X)
+    return None
 
 
 def euclidean_norm(tensor):

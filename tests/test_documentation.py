@@ -1,5 +1,6 @@
 """How the documentation is built: sessions as cells, links to other libraries, charts, methods."""
 
+import json
 import re
 import tomllib
 from importlib import import_module
@@ -180,3 +181,19 @@ def test_figures_of_reports_are_plain_numbers_and_a_single_thing_is_singular(mon
     figures = {0.03214: "0.0321", 45.06: "45.1", 999.4: "999", 999.7: "1,000", 2137.2: "2,140"}
     assert {value: report.three_digits(value) for value in figures} == figures
     assert [report.counted(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]
+
+
+def test_figures_of_m6_in_the_user_guide_are_those_of_the_row():
+    text = " ".join((DOCS / "user_guide" / "training_for_promises.rst").read_text().split())
+    quoted = re.search(
+        r"wrong on ([\d.]+) % of MNIST's.* lowest early, (\d+) %, and (\d+) % in the epoch", text
+    )
+    page = DOCS.parent / "benchmarks" / "paper" / "results" / "M6.json"
+    values = json.loads(page.read_text())["values"]
+    names = (
+        "clean error",
+        "lowest adversarial error of an epoch, held-out images",
+        "adversarial error, held-out images",
+    )
+    means = [100 * sum(values[name]) / len(values[name]) for name in names]
+    assert quoted.groups() == (f"{means[0]:.2f}", f"{means[1]:.0f}", f"{means[2]:.0f}")

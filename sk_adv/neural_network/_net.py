@@ -151,7 +151,8 @@ class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType
     *Random layers and batch statistics.* Clean samples and copies pass through the module in
     training mode, one after the other: each pass draws its own dropout masks and normalises by its
     own batch. The clean pass alone updates running means and variances, by which the net predicts;
-    with alpha = 0, without a clean pass, that of the copies does. Passes that only serve the attack
+    with alpha = 0, without a clean pass, that of the copies does. This holds for torch's own layers
+    and their subclasses, but not within a scripted module. Passes that only serve the attack
     ("pgd", functions, "fgsm" with alpha = 0) run in evaluation mode and do not update statistics.
 
     *Randomness* comes from torch's global generators, which `torch.manual_seed` seeds.
@@ -432,18 +433,21 @@ class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType
             is_spared = serves_both and self.changes_input_
             y_pred, clean = self._loss(X.clone() if is_spared else X, y, **fit_params)
             loss = self.share_ * alpha * clean
-            # The divergence has a gradient through the clean output too.
             if self.robust_loss == "trades" and alpha < 1:
                 with self._clean_statistics():
                     output, _ = self._loss(copies, y, **fit_params)
-                divergence = self._divergence(y_pred, output, y)
-                loss = loss + self.sample_share_ * (1 - alpha) * divergence
-            self._backward(loss)
+                    divergence = self._divergence(y_pred, output, y)
+                    loss = loss + self.sample_share_ * (1 - alpha) * divergence
+                    # The divergence has a gradient through the clean output too.
+                    self._backward(loss)
+            else:
+                self._backward(loss)
         if alpha == 1 or self.robust_loss == "trades":
             return {"loss": loss, "y_pred": y_pred}
         if serves_both:
             copies = fgsm_copies(X.grad, X, perturbations)
-        # A backward pass may run the forward pass again, where activations are not kept.
+        # A backward pass runs the forward pass again where activations are not kept; and until then
+        # no statistic may be changed that it needs.
         with self._clean_statistics() if alpha > 0 else nullcontext():
             if self.robust_loss == "certified":
                 centres = copies if self._needs_copies else X
@@ -455,7 +459,7 @@ class AdversarialNet(RobustLosses, ParametersInHTML, QuietNet, metaclass=NetType
         return {"loss": loss + robust, "y_pred": output if y_pred is None else y_pred}
 
     def _clean_statistics(self):
-        """A context in which copies leave the running statistics to the clean samples."""
+        """A context at whose end the running statistics are those of the clean samples."""
         return keeping_running_statistics(modules_of(self).values())
 
     def _backward(self, loss):

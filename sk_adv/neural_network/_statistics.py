@@ -2,32 +2,35 @@
 
 from contextlib import contextmanager
 
+import torch
 from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
 def keeping_running_statistics(modules):
-    """Let layers normalise by their batch, and leave their running means and variances as they are.
+    """Set running means and variances back at the end to what they were.
 
     Adversarial copies have other statistics than clean samples. The mean over both fits neither, so
-    that a network whose training loss is small errs on clean samples where it predicts. Source:
+    that a network whose training loss is small is wrong on clean samples when it predicts. Source:
     Xie and Yuille, "Intriguing Properties of Adversarial Training at Scale", ICLR 2020.
 
     Parameters
     ----------
     modules : iterable of torch.nn.Module
+        Their layers of torch's own classes, and of subclasses, keep the statistics.
     """
-    layers = [
-        layer
+    buffers = [
+        buffer
         for module in modules
         for layer in module.modules()
-        # The base of torch's batch and instance norms, of any number of axes.
-        if isinstance(layer, _NormBase) and layer.track_running_stats
+        # The base of torch's batch and instance norms.
+        if isinstance(layer, _NormBase) and layer.training
+        for buffer in layer.buffers(recurse=False)
     ]
-    for layer in layers:
-        layer.track_running_stats = False
+    kept = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        with torch.no_grad():
+            for buffer, values in zip(buffers, kept, strict=True):
+                buffer.copy_(values)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import ValidSplit
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from sk_adv import AdversarialMaxoutClassifier, as_module
 from sk_adv.__main__ import main
 from sk_adv._demo.reproduce import SCRIPTS
 from sk_adv.datasets import load_mnist_sample
+from sk_adv.neural_network import AdversarialNet, RobustEarlyStopping
 
 IDS = ["F1", *(f"L{i}" for i in range(1, 6)), *(f"M{i}" for i in range(1, 9))]
 IDS += [f"A{i}" for i in range(1, 7)]
@@ -244,6 +248,55 @@ def test_interrupted_trainings_are_kept_by_nobody(experiments, tmp_path):
         interrupted = clone(model).fit(X, y)
     one_epoch = clone(model).set_params(max_iter=1, callbacks=None).fit(X, y)
     torch.testing.assert_close(weights_of(interrupted), weights_of(one_epoch))
+
+
+class Kill(Callback):
+    is_armed = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.is_armed and len(net.history) == 3:
+            raise SystemExit
+
+
+def test_killed_trainings_go_on_where_they_were(experiments, tmp_path, monkeypatch):
+    lab = experiments("_lab.lab").Lab(tmp_path, quick=True)
+    ADAM = experiments("_lab.models").ADAM
+    maxout = AdversarialMaxoutClassifier((3,), max_iter=4, callbacks=[Kill()], random_state=0)
+    shape = {"module__hidden_layer_sizes": (3,), "module__n_pieces": 2, "max_epochs": 4}
+    shape |= {"train_split": ValidSplit(0.5, stratified=True, random_state=0)}
+    schedule = LRScheduler(CosineAnnealingLR, T_max=4, step_every="batch")
+    callbacks = [Kill(), RobustEarlyStopping("clean_error"), schedule]
+    module = experiments("big").NormalisedMaxout
+    net = AdversarialNet(module, callbacks=callbacks, classes=range(10), **ADAM | shape)
+    for model, seed in ((maxout, None), (net, 0)):
+        digits = lab.digits.trained_on(200)
+        monkeypatch.setattr(Kill, "is_armed", True)
+        with pytest.raises(SystemExit):
+            lab.fitted(model, digits, seed, resumable=True)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".checkpoint"]
+        monkeypatch.setattr(Kill, "is_armed", False)
+        resumed = lab.fitted(model, digits, seed, resumable=True)
+        other = experiments("_lab.lab").Lab(tmp_path / "other", quick=True)
+        whole = other.fitted(model, digits, seed)
+        torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+        [path] = tmp_path.glob("*.joblib")
+        path.unlink()
+        shutil.rmtree(other.cache)
+
+
+def test_normalised_maxout_is_its_formula(experiments):
+    module = experiments("big").NormalisedMaxout((3,), 2).double().eval()
+    [layer], [norm] = module.layers, module.norms
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(1, 2)
+    X = np.random.default_rng(0).normal(size=(7, 784))
+    with torch.no_grad():
+        found = module(torch.from_numpy(X))
+        pieces = X @ layer.weight.numpy().T + layer.bias.numpy()
+        pieces = (pieces - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + 1e-5)
+        units = np.maximum(pieces[:, :3], pieces[:, 3:])
+        expected = units @ module.output.weight.numpy().T + module.output.bias.numpy()
+    np.testing.assert_allclose(found, expected)
 
 
 def test_rbf_network_is_its_formula(experiments):

@@ -181,35 +181,45 @@ class Forgetful(Normed):
         return self[1](checkpoint(self[0], X, use_reentrant=False))
 
 
+class ByInstance(nn.InstanceNorm1d):
+    """An instance norm over two channels of two features."""
+
+    def __init__(self):
+        super().__init__(2, track_running_stats=True)
+
+    def forward(self, X):
+        return super().forward(X.unflatten(1, (2, 2))).flatten(1)
+
+
 @pytest.mark.parametrize(
     ("norm", "kind"),
     [
         (nn.BatchNorm1d(4, momentum=None), Normed),
         (nn.BatchNorm1d(4, affine=False), Normed),
         (nn.BatchNorm1d(4), Forgetful),
+        (ByInstance(), Normed),
     ],
 )
-def test_copies_leave_statistics_of_every_kind(norm, kind):
-    plain, mixed = (
-        one_step(alpha, module=lambda: kind(copy.deepcopy(norm)))[0][0] for alpha in (1, 0.5)
-    )
-    assert plain.num_batches_tracked > 0
-    assert all(map(torch.equal, plain.buffers(), mixed.buffers()))
+@pytest.mark.parametrize("mode", ["fgsm", "trades", "frozen"])
+def test_copies_leave_statistics_of_every_kind(norm, kind, mode):
+    def module():
+        made = kind(copy.deepcopy(norm))
+        made[0].train(mode != "frozen")
+        return made
+
+    params = {"attack": "pgd", "robust_loss": "trades"} if mode == "trades" else {}
+    plain, mixed = (one_step(a, module=module, **p)[0][0] for a, p in ((1, {}), (0.5, params)))
+    before, plain, mixed = (list(layer.buffers()) for layer in (norm, plain, mixed))
+    assert all(map(torch.equal, before, plain)) == (mode == "frozen")
+    if mode == "trades" and kind is Forgetful:
+        # One backward pass serves both, and repeats no update of the clean samples either.
+        plain = list(one_step(1, module=lambda: Normed(copy.deepcopy(norm)))[0][0].buffers())
+    assert all(map(torch.equal, plain, mixed))
 
 
 def test_layers_without_running_statistics_get_none():
     layer = one_step(module=lambda: Normed(nn.BatchNorm1d(4, track_running_stats=False)))[0][0]
     assert layer.running_mean is None and not layer.track_running_stats
-
-
-def test_frozen_statistics_stay_frozen():
-    class Frozen(Normed):
-        def __init__(self):
-            super().__init__()
-            self[0].eval()
-
-    layer = one_step(module=Frozen)[0][0]
-    assert layer.num_batches_tracked == 0 and not layer.running_mean.any()
 
 
 def net_of(**params):

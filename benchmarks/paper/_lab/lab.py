@@ -88,8 +88,8 @@ class Lab:
         versions. It does not depend on this library's code: delete the cache when that changes. An
         estimator without the parameter `random_state` takes a `seed` of torch's generator.
 
-        A `resumable` training of an `AdversarialMaxoutClassifier` saves each epoch in the cache. If
-        it is killed, the next call goes on from there.
+        A `resumable` training of an `AdversarialNet` or an `AdversarialMaxoutClassifier` saves each
+        epoch in the cache. If it is killed, the next call goes on from there.
         """
         name = type(last_step(estimator)).__name__
         key = repr((_source(type(estimator)), _parameters(estimator), data.checksum, seed, _key()))
@@ -113,7 +113,7 @@ class Lab:
             self.seconds_of_training += seconds
             if resumable:
                 last_step(model).set_params(callbacks=last_step(estimator).callbacks)
-                seconds = sum(last_step(model).net_.history[:, "dur"])
+                seconds = sum(_net_of(model).history[:, "dur"])
             self.cache.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             origin = {"seconds": round(seconds, 1), "trained on": machine(model)}
@@ -193,15 +193,18 @@ def _save_epochs(model, path):
 
 def machine(model: BaseEstimator | None = None) -> str:
     """The machine, for the records of training and measuring."""
-    network = last_step(model)
-    module = getattr(network, "module_", None) or getattr(
-        getattr(network, "net_", None), "module_", None
-    )
+    module = getattr(_net_of(model), "module_", None)
     device = "cpu" if module is None else next(module.parameters()).device.type
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}, "
         f"device: {device}"
     )
+
+
+def _net_of(model):
+    """The skorch net of a fitted network; any other model's last step."""
+    network = last_step(model)
+    return getattr(network, "net_", network)
 
 
 def last_step(model: BaseEstimator) -> BaseEstimator:
